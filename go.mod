@@ -1,0 +1,3 @@
+module github.com/nictune/nictune
+
+go 1.26.0
