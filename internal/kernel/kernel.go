@@ -1,0 +1,122 @@
+// Package kernel is the seam between nictune and the host it runs on: the only
+// package that opens a socket, issues an ioctl, or touches /sys and /proc.
+//
+// A [Reader] asks and changes nothing. A [Writer] can change things too. [Live]
+// is both, on the running kernel; a recorded host and a plain directory tree
+// are Readers only, so nothing that works on one of them can write by accident.
+//
+// The package carries bytes and never interprets them beyond what framing
+// needs: meaning lives in the rooms above (inventory, tuning, ...). It does not
+// log, run programs, read the environment, or keep state that outlives a
+// Reader.
+package kernel
+
+import "context"
+
+// A Reader answers questions about one host. No method changes the host.
+//
+// Every method gives up when its context ends, even when a driver holds the
+// calling thread inside the kernel. Errors are [*Error] values where the kernel
+// (or a recording of it) answered; [ReasonOf] sorts any error into unsupported,
+// gone, denied or failed.
+type Reader interface {
+	// ReadFile returns what a file under /sys, /proc or /etc holds, by its
+	// absolute path on the host.
+	ReadFile(ctx context.Context, path string) ([]byte, error)
+	// ReadDir returns the names in a directory, sorted.
+	ReadDir(ctx context.Context, path string) ([]string, error)
+	// ReadLink returns the target of a symbolic link as it is written there.
+	ReadLink(ctx context.Context, path string) (string, error)
+	// Netlink sends one get or dump request and returns all of its answers.
+	//
+	// A dump that kept changing while it was read comes back with the answers of
+	// every attempt in order and an error that wraps [ErrInterrupted]: a caller
+	// that files answers by device, the later over the earlier, has lost none
+	// that was there throughout.
+	Netlink(ctx context.Context, req Request) ([]Message, error)
+	// Ethtool issues one SIOCETHTOOL ioctl that reads. arg is the command's
+	// struct from linux/ethtool.h in the host's byte order, its first four bytes
+	// the command; the answer is that struct as the kernel left it.
+	// A command that is not one of the kernel's ETHTOOL_G* reads is refused.
+	Ethtool(ctx context.Context, device string, arg []byte) ([]byte, error)
+	// DriverInfo is ETHTOOL_GDRVINFO, what `ethtool -i` shows.
+	DriverInfo(ctx context.Context, device string) (DriverInfo, error)
+	// Counters is the driver's own statistics, what `ethtool -S` shows, in the
+	// driver's order.
+	Counters(ctx context.Context, device string) ([]Counter, error)
+	// PCINames looks a PCI function's modalias up in the host's pci.ids.
+	PCINames(ctx context.Context, modalias string) (PCINames, error)
+}
+
+// A Writer can change the host, too. Only Live is one.
+//
+// The engine in package tuning is what decides that a write may happen; code
+// elsewhere takes a Reader.
+type Writer interface {
+	Reader
+	// WriteFile writes data to an existing file under /sys or /proc with one
+	// write call. It never creates a file.
+	WriteFile(ctx context.Context, path string, data []byte) error
+	// NetlinkSet sends one request that changes something and waits for the
+	// kernel's acknowledgement.
+	NetlinkSet(ctx context.Context, req Request) error
+	// EthtoolSet issues one SIOCETHTOOL ioctl that writes, shaped as for
+	// Ethtool.
+	EthtoolSet(ctx context.Context, device string, arg []byte) ([]byte, error)
+}
+
+// Families that a Request can name. Any generic netlink family works by its
+// name; these are the ones that nictune speaks.
+const (
+	FamilyRoute   = "route"   // NETLINK_ROUTE
+	FamilyControl = "nlctrl"  // the generic netlink controller
+	FamilyEthtool = "ethtool" // linux/ethtool_netlink.h
+	FamilyNetdev  = "netdev"  // linux/netdev.h
+	FamilyDevlink = "devlink" // linux/devlink.h
+)
+
+// Request is one netlink request, without the headers that framing adds.
+type Request struct {
+	// Family is FamilyRoute or the name of a generic netlink family.
+	Family string
+	// Command is the message type of a route request (RTM_GETLINK), or the
+	// command of a generic netlink one (ETHTOOL_MSG_RINGS_GET).
+	Command uint16
+	// Dump asks for every object instead of one.
+	Dump bool
+	// Body is what follows the nlmsghdr of a route request (an ifinfomsg and
+	// attributes), or the genlmsghdr of a generic one (attributes).
+	Body []byte
+}
+
+// Message is one answer, without the headers that framing added.
+type Message struct {
+	// Command is the message type (route) or command (generic netlink).
+	Command uint16
+	// Body is as in Request. It stays valid for as long as it is held.
+	Body []byte
+}
+
+// DriverInfo is struct ethtool_drvinfo, without its counts.
+type DriverInfo struct {
+	Driver       string `json:"driver"`
+	Version      string `json:"version,omitempty"`
+	Firmware     string `json:"firmware,omitempty"`
+	ExpansionROM string `json:"expansionROM,omitempty"`
+	Bus          string `json:"bus,omitempty"`
+}
+
+// Counter is one of a driver's own statistics.
+type Counter struct {
+	Name  string `json:"name"`
+	Value uint64 `json:"value"`
+}
+
+// PCINames are the words of pci.ids for one PCI function. A word that the
+// database lacks is empty.
+type PCINames struct {
+	Vendor    string `json:"vendor,omitempty"`
+	Device    string `json:"device,omitempty"`
+	Subsystem string `json:"subsystem,omitempty"`
+	Class     string `json:"class,omitempty"`
+}

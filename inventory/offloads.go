@@ -1,0 +1,64 @@
+package inventory
+
+// Offloads is what a NIC does in hardware, and what is attached to it.
+type Offloads struct {
+	// Features are those of ethtool -k, by the kernel's names.
+	Features map[string]Feature `json:"features,omitempty"`
+	// PrivateFlags are the driver's own (ethtool --show-priv-flags).
+	PrivateFlags map[string]bool `json:"privateFlags,omitempty"`
+	// Tunables are by ethtool's names: "rx-copybreak".
+	Tunables map[string]uint32 `json:"tunables,omitempty"`
+
+	XDP []XDPProgram `json:"xdp,omitempty"`
+	// XDPFeatures is what the driver offers at present, by the names of the
+	// netdev family: "basic", "redirect", "xsk-zerocopy". It is the current
+	// state, not ability.
+	XDPFeatures []string `json:"xdpFeatures,omitempty"`
+	// XDPZeroCopyMaxSegments is the largest number of fragments of an AF_XDP
+	// packet in zero copy mode.
+	XDPZeroCopyMaxSegments *uint32 `json:"xdpZeroCopyMaxSegments,omitempty"`
+
+	Limits       Limits        `json:"limits,omitzero"`
+	Timestamping *Timestamping `json:"timestamping,omitempty"`
+}
+
+// Feature is the state of one offload feature.
+type Feature struct {
+	// Active is whether it is on.
+	Active bool `json:"active"`
+	// Wanted is whether somebody asked for it. Where it differs from Active a
+	// dependency is in the way.
+	Wanted bool `json:"wanted"`
+	// Hardware is whether a user can switch it.
+	Hardware bool `json:"hardware"`
+	// Fixed is ethtool's "[fixed]": it can't be changed.
+	Fixed bool `json:"fixed,omitempty"`
+}
+
+// XDPProgram is one attached XDP program.
+type XDPProgram struct {
+	// Mode is "driver", "generic" or "hardware".
+	Mode string `json:"mode"`
+	ID   uint32 `json:"id"`
+}
+
+// Limits bound the packets that segmentation and coalescing build, in bytes and
+// segments, as ip -d shows them.
+type Limits struct {
+	GSOMaxSize     *uint32 `json:"gsoMaxSize,omitempty"`
+	GSOMaxSegs     *uint32 `json:"gsoMaxSegs,omitempty"`
+	GSOIPv4MaxSize *uint32 `json:"gsoIpv4MaxSize,omitempty"`
+	TSOMaxSize     *uint32 `json:"tsoMaxSize,omitempty"`
+	TSOMaxSegs     *uint32 `json:"tsoMaxSegs,omitempty"`
+	GROMaxSize     *uint32 `json:"groMaxSize,omitempty"`
+	GROIPv4MaxSize *uint32 `json:"groIpv4MaxSize,omitempty"`
+}
+
+// Timestamping is what ethtool -T shows. The words are ethtool's.
+type Timestamping struct {
+	Capabilities []string `json:"capabilities,omitempty"`
+	TXTypes      []string `json:"txTypes,omitempty"`
+	RXFilters    []string `json:"rxFilters,omitempty"`
+	// PHC is the number of the PTP hardware clock, /dev/ptpN.
+	PHC *int `json:"phc,omitempty"`
+}

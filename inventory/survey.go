@@ -1,0 +1,56 @@
+package inventory
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nictune/nictune/internal/kernel"
+)
+
+// Read surveys a host. The error is for a survey that could not even list the
+// devices; everything less is in the Unread lists of the inventory.
+func Read(ctx context.Context, r kernel.Reader) (*Inventory, error) {
+	s := &survey{Reader: r, byIndex: map[int]*NIC{}, byName: map[string]*NIC{}}
+	if err := readLinks(ctx, s); err != nil {
+		return nil, fmt.Errorf("list network devices: %w", err)
+	}
+	for _, subject := range subjects() {
+		subject(ctx, s)
+	}
+	inv := &Inventory{APIVersion: APIVersion, Kind: Kind, CollectedAt: time.Now().UTC(), Host: s.host, Unread: s.unread}
+	for _, n := range s.nics {
+		inv.NICs = append(inv.NICs, *n)
+	}
+	return inv, nil
+}
+
+// subjects are read in this order: a later one may use what an earlier one
+// found.
+func subjects() []func(context.Context, *survey) {
+	return []func(context.Context, *survey){}
+}
+
+// survey is an inventory in the making.
+type survey struct {
+	kernel.Reader
+	host    Host
+	unread  []Unread
+	nics    []*NIC // by index
+	byIndex map[int]*NIC
+	byName  map[string]*NIC
+}
+
+// missed notes that a fact of the host could not be read.
+func (s *survey) missed(fact string, err error) {
+	s.unread = append(s.unread, unread(fact, err))
+}
+
+// missed notes that a fact of this NIC could not be read.
+func (n *NIC) missed(fact string, err error) {
+	n.Unread = append(n.Unread, unread(fact, err))
+}
+
+func unread(fact string, err error) Unread {
+	return Unread{Fact: fact, Reason: kernel.ReasonOf(err), Detail: err.Error()}
+}
