@@ -1,0 +1,88 @@
+# nictune's commands. `make help` lists them; CONTRIBUTING.md says when to use which.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# What is being built. Both stay honest when git is absent or the tree is a tarball.
+VERSION ?= $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null || echo v0.0.0-dev)
+COMMIT ?= $(shell git describe --always --abbrev=12 --exclude '*' --dirty 2>/dev/null || echo unknown)
+
+# The version comes through -X, so Go need not ask git (which refuses a checkout owned by another user).
+export GOFLAGS := $(strip $(filter-out -buildvcs=%,$(GOFLAGS)) -buildvcs=false)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+# Pinned tools (tools/go.mod) are built once per set of pins.
+TOOLS := .cache/bin/$(shell cat tools/go.mod tools/go.sum | cksum | cut -d' ' -f1)
+
+# How much `make test-fuzz` does: executions per target, and seconds after which a target counts as hung.
+FUZZ_EXECS ?= 20000
+FUZZ_LIMIT ?= 120
+
+LISTEN ?= 127.0.0.1:9810
+BENCH ?= .
+BENCH_COUNT ?= 1
+
+.PHONY: help
+help: ## List these commands
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/nictune: static, with version and commit in it
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/nictune ./cmd/nictune
+
+.PHONY: run
+run: build ## Show this host's inventory, then serve its metrics on loopback (reads only)
+	bin/nictune inventory
+	exec bin/nictune agent --web.listen-address=$(LISTEN)
+
+.PHONY: setup
+setup: ## Install what the tests need (apt, as root) or say what is missing
+	@scripts/setup
+
+.PHONY: test
+test: setup test-unit test-fuzz lab-test ## Run every test: units, namespaces, fuzz targets, the lab
+
+.PHONY: test-unit
+test-unit: ## Unit tests and namespace tests, with the race detector
+	CGO_ENABLED=1 go test -race -timeout 10m ./...
+
+.PHONY: test-fuzz
+test-fuzz: ## Run every fuzz target for FUZZ_EXECS executions
+	@scripts/fuzz $(FUZZ_EXECS) $(FUZZ_LIMIT)
+
+.PHONY: bench
+bench: ## Run the benchmarks (BENCH=regexp, BENCH_COUNT=n)
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -timeout 20m ./...
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## Run golangci-lint and check that go.mod is tidy
+	$(TOOLS)/golangci-lint run ./...
+	go mod tidy -diff
+	go mod verify
+
+.PHONY: vulncheck
+vulncheck: $(TOOLS)/govulncheck ## Look for known vulnerabilities (VULNDB=file:///path for a local database)
+	@scripts/vulncheck $(TOOLS)/govulncheck
+
+.PHONY: generate
+generate: ## Rewrite every generated and golden file
+	go generate ./...
+
+.PHONY: check-generated
+check-generated: ## Fail when a generated or golden file is stale
+	@scripts/check-generated
+
+.PHONY: clean
+clean: ## Remove what the build and the tools left here
+	rm -rf bin .cache
+
+$(TOOLS)/golangci-lint: MODULE := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+$(TOOLS)/govulncheck: MODULE := golang.org/x/vuln/cmd/govulncheck
+$(TOOLS)/benchstat: MODULE := golang.org/x/perf/cmd/benchstat
+$(TOOLS)/%:
+	@mkdir -p $(@D)
+	go build -C tools -o $(abspath $@) $(MODULE)
+
+# lab, lab-test, lab-run, lab-clean
+-include lab/lab.mk
