@@ -45,7 +45,7 @@ test: setup test-unit test-fuzz lab-test ## Run every test: units, namespaces, f
 
 .PHONY: test-unit
 test-unit: ## Unit tests and namespace tests, with the race detector
-	CGO_ENABLED=1 go test -race -timeout 10m ./...
+	@scripts/test-unit
 
 .PHONY: test-fuzz
 test-fuzz: ## Run every fuzz target for FUZZ_EXECS executions
