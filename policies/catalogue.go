@@ -1,0 +1,44 @@
+package policies
+
+// Catalogue lists the settings that exist, so that documents can be held against
+// it before any device is asked. Package tuning makes it from its knobs.
+type Catalogue []Setting
+
+// Setting is one setting that a document can name under settings.
+type Setting struct {
+	// Name is the key: "rings".
+	Name string
+	// Doc says in a sentence or two what it does, for explain and editors.
+	Doc    string
+	Fields []Field
+	// Open, where present, describes the fields whose names only a device knows:
+	// any name not among Fields is then accepted, and is the knob's to judge.
+	// Its Name is empty.
+	Open *Field
+}
+
+// Field is one field of a setting, and what values it takes.
+type Field struct {
+	// Name is the key: "rx-mini".
+	Name string
+	// Aliases are other names that users know the field by. One alias may stand
+	// for several fields ("tcp-segmentation-offload"): it then sets them all.
+	Aliases []string
+	Doc     string
+	Type    Type
+	// Words are the words that it takes, besides what Type allows: "max".
+	Words []string
+}
+
+// Type is what a field takes besides its words.
+type Type uint8
+
+// The types of a field.
+const (
+	// Words takes nothing but the field's words.
+	Words Type = iota
+	// Number takes an unsigned number.
+	Number
+	// Bool takes on and off.
+	Bool
+)
