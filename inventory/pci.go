@@ -19,13 +19,14 @@ type PCI struct {
 
 	VPD *VPD `json:"vpd,omitempty"`
 	// Link is the function's own PCIe link; absent for one that has none, such
-	// as a VF or an integrated device.
+	// as an integrated device. A VF has its PF's, whose lanes it shares.
 	Link *PCIeLink `json:"link,omitempty"`
 	// Path are the hops from the function's root port or bridge down to the one
 	// just above the function.
 	Path []PCIHop `json:"path,omitempty"`
-	// Bottleneck is the address of the narrowest hop of the path, the function
-	// included, where links are known. The hop nearest to the function wins a tie.
+	// Bottleneck is the address of the narrowest hop of the path as it runs now,
+	// the function included, where links are known. The hop nearest to the
+	// function wins a tie. A VF has its PF's.
 	Bottleneck string `json:"bottleneck,omitempty"`
 	// SRIOV is present on a function that can have VFs.
 	SRIOV *SRIOV `json:"sriov,omitempty"`
@@ -62,19 +63,21 @@ type PCIHop struct {
 	Link     *PCIeLink `json:"link,omitempty"`
 }
 
-// PCIeLink is one PCI Express link: what it runs at and what it could.
+// PCIeLink is one PCI Express link: what it runs at and what this end of it
+// could. A rate that the kernel doesn't know (a link that is down) is absent.
 type PCIeLink struct {
-	Current PCIeRate `json:"current"`
-	Maximum PCIeRate `json:"maximum"`
+	Current *PCIeRate `json:"current,omitempty"`
+	Maximum *PCIeRate `json:"maximum,omitempty"`
 }
 
 // PCIeRate is a speed and a width.
 type PCIeRate struct {
-	// GTs is the speed of a lane in gigatransfers a second: 2.5, 5, 8, 16, 32, 64.
+	// GTs is the speed of a lane in gigatransfers a second: 2.5, 5, 8, 16, 32, 64,
+	// 128.
 	GTs   float64 `json:"gts"`
 	Width int     `json:"width"`
 	// GBs is what the link carries each way after line coding, in gigabytes
-	// (10^9) a second: 8 GT/s x8 is 7.88. Packet headers are not taken off.
+	// (10^9) a second: 8 GT/s x8 is 7.877. Packet headers are not taken off.
 	GBs float64 `json:"gbs"`
 }
 
@@ -91,7 +94,7 @@ type IOMMU struct {
 	// Type is the group's domain: "DMA", "DMA-FQ", "identity".
 	Type  string `json:"type,omitempty"`
 	Group int    `json:"group"`
-	// Members are the other PCI functions of the group.
+	// Members are the other devices of the group, by their addresses.
 	Members []string `json:"members,omitempty"`
 }
 
