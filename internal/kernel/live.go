@@ -1,0 +1,249 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nictune/nictune/internal/kernel/uapi"
+)
+
+const (
+	// callTimeout bounds every call whose context has no nearer deadline.
+	callTimeout = 10 * time.Second
+	// callsAtOnce bounds the calls under way, those included that were given up
+	// and still hang in a driver.
+	callsAtOnce = 64
+)
+
+// Live is the running kernel, in the network namespace that the calling thread
+// of Open was in. It is safe for concurrent use.
+type Live struct {
+	// slots has one token for each call under way.
+	slots chan struct{}
+
+	mu       sync.Mutex
+	idle     map[int][]*conversation // by netlink protocol
+	families map[string]Family       // nil until first needed
+	closed   bool
+}
+
+// Open connects to the running kernel.
+func Open() (*Live, error) {
+	l := &Live{
+		slots: make(chan struct{}, callsAtOnce),
+		idle:  map[int][]*conversation{},
+	}
+	// One socket of each kind now: a host without netlink is found out here.
+	for _, protocol := range []int{unix.NETLINK_ROUTE, unix.NETLINK_GENERIC} {
+		c, err := l.conversation(protocol)
+		if err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		l.giveBack(protocol, c)
+	}
+	return l, nil
+}
+
+// Close lets go of the sockets. Calls under way finish on their own.
+func (l *Live) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	var errs []error
+	for _, conversations := range l.idle {
+		for _, c := range conversations {
+			errs = append(errs, c.close())
+		}
+	}
+	l.idle = nil
+	return errors.Join(errs...)
+}
+
+// Netlink implements Reader.
+func (l *Live) Netlink(ctx context.Context, req Request) ([]Message, error) {
+	if !readOnly(req) {
+		return nil, &Error{Op: req.String(), Err: ErrReadOnly}
+	}
+	return l.netlink(ctx, req)
+}
+
+// NetlinkSet implements Writer.
+func (l *Live) NetlinkSet(ctx context.Context, req Request) error {
+	_, err := l.netlink(ctx, req)
+	return err
+}
+
+func (l *Live) netlink(ctx context.Context, req Request) ([]Message, error) {
+	if req.Family == FamilyRoute {
+		return l.ask(ctx, unix.NETLINK_ROUTE, req, frame{typ: req.Command, dump: req.Dump, body: req.Body})
+	}
+	family, err := l.family(ctx, req.Family)
+	if err != nil {
+		return nil, err
+	}
+	if err := family.has(req); err != nil {
+		return nil, err
+	}
+	body := append(make([]byte, 0, genericHeader+len(req.Body)), byte(req.Command), family.Version, 0, 0)
+	messages, err := l.ask(ctx, unix.NETLINK_GENERIC, req, frame{typ: family.ID, dump: req.Dump, body: append(body, req.Body...)})
+	for i, m := range messages {
+		if len(m.Body) < genericHeader {
+			return nil, &Error{Op: req.String(), Err: fmt.Errorf("%w: %d bytes where a generic netlink header is due", ErrMalformed, len(m.Body))}
+		}
+		messages[i] = Message{Command: uint16(m.Body[0]), Body: m.Body[genericHeader:]}
+	}
+	return messages, err
+}
+
+// has says, in words that help more than the kernel's bare errno, that a family
+// lacks a command.
+func (f Family) has(req Request) error {
+	operation, ok := f.Operations[req.Command]
+	switch {
+	case !ok:
+		return &Error{Op: req.String(), Err: fmt.Errorf("%w: this kernel's %s family does not have the command", syscall.EOPNOTSUPP, f.Name)}
+	case req.Dump && !operation.Dump:
+		return &Error{Op: req.String(), Err: fmt.Errorf("%w: this kernel's %s family can't dump with this command", syscall.EOPNOTSUPP, f.Name)}
+	}
+	return nil
+}
+
+// family finds a generic netlink family, and reads the kernel's list anew for
+// one that it has not seen: a module may have brought it since.
+func (l *Live) family(ctx context.Context, name string) (Family, error) {
+	if name == FamilyControl {
+		operation := Operation{Do: true, Dump: true}
+		return Family{Name: name, ID: uapi.GENL_ID_CTRL, Version: 2, Operations: map[uint16]Operation{
+			uapi.CTRL_CMD_GETFAMILY: operation, uapi.CTRL_CMD_GETPOLICY: operation,
+		}}, nil
+	}
+	l.mu.Lock()
+	family, ok := l.families[name]
+	l.mu.Unlock()
+	if ok {
+		return family, nil
+	}
+	families, err := families(ctx, l.Netlink)
+	if err != nil {
+		return Family{}, err
+	}
+	l.mu.Lock()
+	l.families = families
+	l.mu.Unlock()
+	if family, ok = families[name]; !ok {
+		return Family{}, &Error{Op: "netlink family " + name, Err: fmt.Errorf("%w: this kernel does not have the family", syscall.EOPNOTSUPP)}
+	}
+	return family, nil
+}
+
+// ask puts one frame to the kernel on a socket of its own for the time being.
+func (l *Live) ask(ctx context.Context, protocol int, req Request, f frame) ([]Message, error) {
+	// The socket is opened here and not in the goroutine: a new thread might be
+	// in another network namespace.
+	c, err := l.conversation(protocol)
+	if err != nil {
+		return nil, err
+	}
+	messages, err := guard(ctx, l, req.String(), "", func() ([]Message, error) {
+		for {
+			messages, err := c.request(f)
+			var truncated errTruncated
+			if errors.As(err, &truncated) && truncated.size <= receiveBufferMax {
+				// What did not fit is lost: ask again on a socket that has no
+				// leftovers, with room for it.
+				s, dialErr := dial(protocol)
+				if dialErr != nil {
+					return nil, dialErr
+				}
+				l.giveBack(protocol, c)
+				c = &conversation{transport: s, buffer: make([]byte, 2*truncated.size)}
+				continue
+			}
+			l.giveBack(protocol, c)
+			return messages, err
+		}
+	})
+	return messages, named(err, req.String())
+}
+
+// conversation takes an idle socket or opens one.
+func (l *Live) conversation(protocol int) (*conversation, error) {
+	l.mu.Lock()
+	idle := l.idle[protocol]
+	if n := len(idle); n > 0 {
+		c := idle[n-1]
+		l.idle[protocol] = idle[:n-1]
+		l.mu.Unlock()
+		return c, nil
+	}
+	l.mu.Unlock()
+	s, err := dial(protocol)
+	if err != nil {
+		return nil, err
+	}
+	return &conversation{transport: s}, nil
+}
+
+// giveBack keeps a socket for the next call, unless answers may still come on
+// it.
+func (l *Live) giveBack(protocol int, c *conversation) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || c.broken {
+		_ = c.close() // nothing was written that could be lost
+		return
+	}
+	l.idle[protocol] = append(l.idle[protocol], c)
+}
+
+// guard calls f on a goroutine of its own and stops waiting when ctx ends: a
+// driver can hold a thread inside the kernel for as long as its firmware hangs,
+// and no signal gets it out. f then finishes, if ever, with nobody listening,
+// and keeps its slot until then.
+func guard[T any](ctx context.Context, l *Live, op, object string, f func() (T, error)) (T, error) {
+	var zero T
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	select {
+	case l.slots <- struct{}{}:
+	case <-ctx.Done():
+		return zero, &Error{Op: op, Object: object, Err: fmt.Errorf("%d earlier calls still hang in the kernel: %w", callsAtOnce, ctx.Err())}
+	}
+	type answer struct {
+		value T
+		err   error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		defer func() { <-l.slots }()
+		value, err := f()
+		answers <- answer{value, err}
+	}()
+	select {
+	case a := <-answers:
+		return a.value, a.err
+	case <-ctx.Done():
+		return zero, &Error{Op: op, Object: object, Err: fmt.Errorf("no answer in time, the driver or its firmware may hang: %w", ctx.Err())}
+	}
+}
+
+// named completes an error that knows its errno with what was asked.
+func named(err error, op string) error {
+	if err == nil {
+		return nil
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		if e.Op == "" {
+			e.Op = op
+		}
+		return err
+	}
+	return &Error{Op: op, Err: err}
+}
