@@ -124,17 +124,6 @@ type Port struct {
 	Number *int `json:"number,omitempty"`
 }
 
-// Driver is the driver bound to a NIC, as ethtool -i shows it.
-type Driver struct {
-	Name string `json:"name"`
-	// Version is the driver's own, or the kernel's release where it has none.
-	Version      string `json:"version,omitempty"`
-	Firmware     string `json:"firmware,omitempty"`
-	ExpansionROM string `json:"expansionRom,omitempty"`
-	// BusInfo is the address that the driver itself reports.
-	BusInfo string `json:"busInfo,omitempty"`
-}
-
 // ID is a NIC's identity: its PCI (or other parent's) address and its permanent
 // MAC. It survives renames; a software device, which has neither, falls back on
 // its name.

@@ -41,30 +41,3 @@ type Link struct {
 	CarrierDown *uint64 `json:"carrierDown,omitempty"`
 	DownEvents  *uint64 `json:"downEvents,omitempty"`
 }
-
-// FEC is forward error correction. Modes are "Off", "RS", "BaseR", "LLRS", as
-// ethtool --show-fec prints them.
-type FEC struct {
-	Auto       *bool    `json:"auto,omitempty"`
-	Configured []string `json:"configured,omitempty"`
-	Active     string   `json:"active,omitempty"`
-}
-
-// Pause is flow control.
-type Pause struct {
-	Autoneg bool `json:"autoneg"`
-	RX      bool `json:"rx"`
-	TX      bool `json:"tx"`
-}
-
-// EEE is Energy-Efficient Ethernet.
-type EEE struct {
-	Enabled bool `json:"enabled"`
-	Active  bool `json:"active"`
-	TXLPI   bool `json:"txLpi"`
-	// TXLPITimerUsecs is the idle time in microseconds before low power.
-	TXLPITimerUsecs *uint32  `json:"txLpiTimerUsecs,omitempty"`
-	Supported       []string `json:"supportedModes,omitempty"`
-	Advertised      []string `json:"advertisedModes,omitempty"`
-	Peer            []string `json:"peerModes,omitempty"`
-}

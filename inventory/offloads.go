@@ -22,19 +22,6 @@ type Offloads struct {
 	Timestamping *Timestamping `json:"timestamping,omitempty"`
 }
 
-// Feature is the state of one offload feature.
-type Feature struct {
-	// Active is whether it is on.
-	Active bool `json:"active"`
-	// Wanted is whether somebody asked for it. Where it differs from Active a
-	// dependency is in the way.
-	Wanted bool `json:"wanted"`
-	// Hardware is whether a user can switch it.
-	Hardware bool `json:"hardware"`
-	// Fixed is ethtool's "[fixed]": it can't be changed.
-	Fixed bool `json:"fixed,omitempty"`
-}
-
 // XDPProgram is one attached XDP program.
 type XDPProgram struct {
 	// Mode is "driver", "generic" or "hardware".
@@ -52,13 +39,4 @@ type Limits struct {
 	TSOMaxSegs     *uint32 `json:"tsoMaxSegs,omitempty"`
 	GROMaxSize     *uint32 `json:"groMaxSize,omitempty"`
 	GROIPv4MaxSize *uint32 `json:"groIpv4MaxSize,omitempty"`
-}
-
-// Timestamping is what ethtool -T shows. The words are ethtool's.
-type Timestamping struct {
-	Capabilities []string `json:"capabilities,omitempty"`
-	TXTypes      []string `json:"txTypes,omitempty"`
-	RXFilters    []string `json:"rxFilters,omitempty"`
-	// PHC is the number of the PTP hardware clock, /dev/ptpN.
-	PHC *int `json:"phc,omitempty"`
 }
