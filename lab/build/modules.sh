@@ -1,0 +1,51 @@
+# The kernel as QEMU boots it (uncompressed: a second less under emulation) and its modules:
+# the ones named here with their dependencies, and netdevsim, built with the lab's add-on.
+wanted='
+	virtio_net net_failover failover vmxnet3 igb igbvf e1000e e1000
+	dummy bonding macvlan macvtap ipvlan veth vxlan tun tap ifb team 8021q bridge vrf macsec psample
+	vfio-pci vfio_iommu_type1 pci-stub 9p 9pnet_virtio virtio_blk ext4 vsock udp_tunnel
+	sch_ingress sch_mqprio sch_taprio sch_etf sch_fq sch_fq_codel sch_multiq sch_netem sch_tbf sch_prio
+	act_mirred act_skbedit act_gact cls_flower cls_matchall cls_u32 cls_bpf xsk_diag pktgen'
+
+kver=$(cat "$kernel/kver")
+mkdir -p "$out/build"
+cp -r "$kernel/drivers/net/netdevsim" "$out/build/netdevsim"
+cp "$kernel/drivers/ptp/ptp_mock.c" "$out/build/ptp_mock_main.c"
+cp "$lab/netdevsim/Kbuild" "$out/build/"
+cp "$lab/netdevsim/nsim_lab.h" "$out/build/netdevsim/"
+rm -f "$out/build/netdevsim/Makefile"
+
+# Three edits hang the add-on into netdevsim; each must find its place.
+hang() {
+	grep -q "$2" "$out/build/netdevsim/$1" || die "netdevsim's $1 has no '$2' any more: the add-on in lab/netdevsim needs a new place"
+	sed -i "s/$2/$3/" "$out/build/netdevsim/$1"
+}
+hang netdevsim.h '^struct nsim_ethtool {' 'struct nsim_lab { u32 indir[128]; u8 key[40]; u8 init, autoneg; u32 speed, used, ctx[32]; u64 hash; struct ethtool_rx_flow_spec rules[32]; };\n&\n\tstruct nsim_lab lab;'
+hang ethtool.c '^static const struct ethtool_ops nsim_ethtool_ops = {' '#include "nsim_lab.h"\n&\n\tNSIM_LAB_OPS'
+hang netdev.c 'dev->hw_features |= NETIF_F_HW_TC' '& | NETIF_F_NTUPLE | NETIF_F_RXHASH'
+
+say "building netdevsim for $kver"
+enter "$kernel" "$out/build" make -s -C "/usr/src/linux-headers-$kver" M=/mnt -j2 modules >&2
+tree=$out/lib/modules/$kver
+mkdir -p "$tree"
+enter "$kernel" "$out" sh -ec '
+	kver=$1; shift
+	strip -d build/*.ko; mv build/*.ko "lib/modules/$kver/"
+	[ -e "/lib/modules/$kver/modules.dep" ] || depmod "$kver"
+	for m in "$@"; do modprobe --show-depends -S "$kver" -C /dev/null "$m" | sed -n "s/^insmod \([^ ]*\).*/\1/p"; done | sort -u |
+	while read -r f; do
+		name=${f##*/}
+		case $f in *.xz) xz -dc "$f" >"lib/modules/$kver/${name%.xz}" ;; *.zst) zstd -qdc "$f" >"lib/modules/$kver/${name%.zst}" ;; *) cp "$f" "lib/modules/$kver/" ;; esac
+	done
+	cp "/lib/modules/$kver"/modules.builtin* "/lib/modules/$kver/modules.order" "lib/modules/$kver/"
+	depmod -b . "$kver"
+' sh "$kver" $wanted >&2
+rm -rf "$out/build"
+
+# The image inside vmlinuz starts at the first zstd magic number.
+enter "$kernel" "$out" sh -ec '
+	z=/boot/vmlinuz-$1
+	at=$(grep -aobP "\x28\xb5\x2f\xfd" $z | head -n1 | cut -d: -f1)
+	tail -c +$((at + 1)) $z | zstd -dcq >vmlinux 2>/dev/null || true
+	readelf -h vmlinux >/dev/null 2>&1 || cp $z vmlinux
+' sh "$kver"

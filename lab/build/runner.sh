@@ -1,0 +1,2 @@
+# The program that boots the VMs.
+(cd "$lab/.." && CGO_ENABLED=0 go build -trimpath -o "$out/labrun" ./lab/labrun)
