@@ -85,4 +85,4 @@ $(TOOLS)/%:
 	go build -C tools -o $(abspath $@) $(MODULE)
 
 # lab, lab-test, lab-run, lab-clean
--include lab/lab.mk
+include lab/lab.mk
