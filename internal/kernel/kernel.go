@@ -29,10 +29,13 @@ type Reader interface {
 	ReadLink(ctx context.Context, path string) (string, error)
 	// Netlink sends one get or dump request and returns all of its answers.
 	//
-	// A dump that kept changing while it was read comes back with the answers of
-	// every attempt in order and an error that wraps [ErrInterrupted]: a caller
-	// that files answers by device, the later over the earlier, has lost none
-	// that was there throughout.
+	// With an error come the answers that were there before it: the kernel ends
+	// an ethtool dump at the first device whose driver fails, and those after it
+	// are neither in the answers nor in the error. A dump that kept changing
+	// while it was read comes back with the answers of every attempt in order
+	// and an error that wraps [ErrInterrupted]: a caller that files answers by
+	// device, the later over the earlier, has lost none that was there
+	// throughout.
 	Netlink(ctx context.Context, req Request) ([]Message, error)
 	// Ethtool issues one SIOCETHTOOL ioctl that reads. arg is the command's
 	// struct from linux/ethtool.h in the host's byte order, its first four bytes

@@ -75,13 +75,13 @@ func (c *conversation) request(f frame) ([]Message, error) {
 	var all []Message
 	for range dumpAttempts {
 		messages, interrupted, err := c.exchange(f)
+		all = append(all, messages...)
 		if err != nil {
-			return nil, err
+			return all, err
 		}
 		if !interrupted {
 			return messages, nil
 		}
-		all = append(all, messages...)
 	}
 	return all, ErrInterrupted
 }
@@ -111,15 +111,15 @@ func (c *conversation) exchange(f frame) (messages []Message, interrupted bool, 
 	for {
 		n, err := c.receive(c.buffer)
 		if err != nil {
-			return nil, false, err
+			return messages, interrupted, err
 		}
 		if n > len(c.buffer) {
-			return nil, false, errTruncated{n}
+			return messages, interrupted, errTruncated{n}
 		}
 		// The messages keep what they point into; the buffer is used again.
 		part, err := readDatagram(slices.Clone(c.buffer[:n]), c.sequence, c.port())
 		if err != nil {
-			return nil, false, err
+			return messages, interrupted, err
 		}
 		messages = append(messages, part.messages...)
 		interrupted = interrupted || part.interrupted
@@ -145,43 +145,61 @@ type datagram struct {
 func readDatagram(b []byte, sequence, port uint32) (datagram, error) {
 	var d datagram
 	for len(b) > 0 {
-		if len(b) < messageHeader {
-			return d, fmt.Errorf("%w: %d bytes after the last netlink message", ErrMalformed, len(b))
+		m, rest, err := cut(b)
+		if err != nil {
+			return d, err
 		}
-		length := int(binary.NativeEndian.Uint32(b))
-		if length < messageHeader || length > len(b) {
-			return d, fmt.Errorf("%w: a netlink message of length %d in %d bytes", ErrMalformed, length, len(b))
-		}
-		typ, flags := binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint16(b[6:])
-		ours := binary.NativeEndian.Uint32(b[8:]) == sequence && binary.NativeEndian.Uint32(b[12:]) == port
-		body := b[messageHeader:length:length]
-		b = b[min(align(length), len(b)):]
-		if !ours {
+		b = rest
+		if m.sequence != sequence || m.port != port {
 			continue
 		}
-		d.interrupted = d.interrupted || flags&uapi.NLM_F_DUMP_INTR != 0
-		switch typ {
+		d.interrupted = d.interrupted || m.flags&uapi.NLM_F_DUMP_INTR != 0
+		switch m.typ {
 		case uapi.NLMSG_NOOP:
 		case uapi.NLMSG_ERROR, uapi.NLMSG_DONE:
 			d.done = true
-			var err error
-			if d.err, err = readEnd(typ, flags, body); err != nil {
-				return d, err
-			}
-			return d, nil
+			d.err, err = readEnd(m)
+			return d, err
 		case uapi.NLMSG_OVERRUN:
 			return d, ErrOverrun
 		default:
-			d.messages = append(d.messages, Message{Command: typ, Body: body})
+			d.messages = append(d.messages, Message{Command: m.typ, Body: m.body})
 		}
 	}
 	return d, nil
 }
 
+// message is one netlink message, header and payload.
+type message struct {
+	typ, flags     uint16
+	sequence, port uint32
+	body           []byte
+}
+
+// cut takes the first message off b.
+func cut(b []byte) (m message, rest []byte, err error) {
+	if len(b) < messageHeader {
+		return m, nil, fmt.Errorf("%w: %d bytes after the last netlink message", ErrMalformed, len(b))
+	}
+	length := int(binary.NativeEndian.Uint32(b))
+	if length < messageHeader || length > len(b) {
+		return m, nil, fmt.Errorf("%w: a netlink message of length %d in %d bytes", ErrMalformed, length, len(b))
+	}
+	m = message{
+		typ:      binary.NativeEndian.Uint16(b[4:]),
+		flags:    binary.NativeEndian.Uint16(b[6:]),
+		sequence: binary.NativeEndian.Uint32(b[8:]),
+		port:     binary.NativeEndian.Uint32(b[12:]),
+		body:     b[messageHeader:length:length],
+	}
+	return m, b[min(align(length), len(b)):], nil
+}
+
 // readEnd decodes the errno and the extended acknowledgement of the message
 // that ends an answer. The second error is about the message's own form.
-func readEnd(typ, flags uint16, body []byte) (answer, malformed error) {
+func readEnd(m message) (answer, malformed error) {
 	const errnoSize = 4
+	typ, flags, body := m.typ, m.flags, m.body
 	if len(body) < errnoSize {
 		if typ == uapi.NLMSG_DONE {
 			return nil, nil // some kernels end a dump without a status

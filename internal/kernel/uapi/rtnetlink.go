@@ -1070,6 +1070,7 @@ const (
 	NLMSG_ERROR                                   = 2
 	NLMSG_DONE                                    = 3
 	NLMSG_OVERRUN                                 = 4
+	NLMSG_MIN_TYPE                                = 16
 	NLMSGERR_ATTR_UNUSED                          = 0
 	NLMSGERR_ATTR_MSG                             = 1
 	NLMSGERR_ATTR_OFFS                            = 2

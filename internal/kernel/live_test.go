@@ -1,0 +1,222 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nictune/nictune/internal/kernel/uapi"
+	"github.com/nictune/nictune/lab/nstest"
+)
+
+func TestMain(m *testing.M) { nstest.Main(m) }
+
+func open(t testing.TB) *Live {
+	t.Helper()
+	l, err := Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// manyLinks creates n devices, the ends of veth pairs.
+func manyLinks(t testing.TB, n int) {
+	t.Helper()
+	nstest.Require(t)
+	batch := func(format string) string {
+		var b []byte
+		for i := range n / 2 {
+			b = fmt.Appendf(b, format+"\n", i)
+		}
+		name := t.TempDir() + "/batch"
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	del := batch("link del many%d")
+	nstest.Run(t, "ip", "-batch", batch("link add many%[1]d type veth peer name many%[1]dp"))
+	t.Cleanup(func() { _ = exec.Command("ip", "-batch", del).Run() })
+}
+
+// netdev DEV_GET is one of the dumps that the kernel sends without NLM_F_MULTI.
+func TestDumpsListEveryDevice(t *testing.T) {
+	l := open(t)
+	manyLinks(t, 400)
+	ctx := t.Context()
+	for _, req := range []Request{
+		{Family: FamilyNetdev, Command: uapi.NETDEV_CMD_DEV_GET, Dump: true},
+		{Family: FamilyEthtool, Command: uapi.ETHTOOL_MSG_TSINFO_GET, Dump: true},
+		{Family: FamilyRoute, Command: uapi.RTM_GETLINK, Dump: true, Body: make([]byte, 16)},
+	} {
+		messages, err := l.Netlink(ctx, req)
+		if err != nil || len(messages) < 400 {
+			t.Errorf("%s: %d devices and %v, want all 400", req, len(messages), err)
+		}
+	}
+}
+
+func TestLiveRefusesToChangeAnythingAsAReader(t *testing.T) {
+	l := open(t)
+	for _, req := range []Request{
+		{Family: FamilyRoute, Command: uapi.RTM_NEWLINK},
+		{Family: FamilyRoute, Command: uapi.RTM_SETLINK},
+		{Family: FamilyRoute, Command: uapi.RTM_DELLINK},
+		{Family: FamilyEthtool, Command: uapi.ETHTOOL_MSG_RINGS_SET},
+		{Family: FamilyEthtool, Command: uapi.ETHTOOL_MSG_CABLE_TEST_ACT},
+		{Family: FamilyEthtool, Command: 250},
+		{Family: FamilyDevlink, Command: uapi.DEVLINK_CMD_RELOAD},
+		{Family: FamilyNetdev, Command: uapi.NETDEV_CMD_NAPI_SET},
+		{Family: "nl80211", Command: 1},
+	} {
+		if _, err := l.Netlink(t.Context(), req); !errors.Is(err, ErrReadOnly) {
+			t.Errorf("%s: got %v, want ErrReadOnly", req, err)
+		}
+	}
+}
+
+func TestTheKernelsWordsAndReasons(t *testing.T) {
+	l := open(t)
+	nstest.Link(t, "words0", "type ifb")
+	header := func(name string) []byte {
+		return Body{}.Nested(uapi.ETHTOOL_A_RINGS_HEADER, Body{}.String(uapi.ETHTOOL_A_HEADER_DEV_NAME, name))
+	}
+	_, err := l.Netlink(t.Context(), Request{Family: FamilyEthtool, Command: uapi.ETHTOOL_MSG_RINGS_GET, Body: header("words0")})
+	if ReasonOf(err) != Unsupported {
+		t.Errorf("rings of an ifb: %v (%s), want unsupported", err, ReasonOf(err))
+	}
+	_, err = l.Netlink(t.Context(), Request{Family: FamilyEthtool, Command: uapi.ETHTOOL_MSG_RINGS_GET, Body: header("nosuch0")})
+	var e *Error
+	if ReasonOf(err) != Gone || !errors.As(err, &e) || e.Message != "no device matches name" || e.Op != "ethtool RINGS_GET" {
+		t.Errorf("rings of a device that is not there: %#v (%s), want gone, in the kernel's words", err, ReasonOf(err))
+	}
+	_, err = l.Netlink(t.Context(), Request{Family: FamilyEthtool, Command: uapi.ETHTOOL_MSG_RINGS_GET, Body: Body{}.Nested(uapi.ETHTOOL_A_RINGS_HEADER, nil)})
+	if !errors.As(err, &e) || !errors.Is(err, syscall.EINVAL) || e.Message != "neither ifindex nor name specified" {
+		t.Errorf("rings of nothing: %#v, want EINVAL with an extended ack", err)
+	}
+}
+
+func TestFamilies(t *testing.T) {
+	l := open(t)
+	found, err := families(t.Context(), l.Netlink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ethtool := found[FamilyEthtool]
+	if !ethtool.Operations[uapi.ETHTOOL_MSG_RINGS_GET].Dump || !ethtool.Operations[uapi.ETHTOOL_MSG_RINGS_SET].Admin || ethtool.Groups["monitor"] == 0 {
+		t.Errorf("ethtool family: %+v", ethtool)
+	}
+	_, err = l.family(t.Context(), "nosuchfamily")
+	if ReasonOf(err) != Unsupported {
+		t.Errorf("a family that is not there: %v (%s), want unsupported", err, ReasonOf(err))
+	}
+}
+
+func TestNotifications(t *testing.T) {
+	l := open(t)
+	s, err := l.Subscribe(t.Context(), Group{Family: FamilyRoute, Route: uapi.RTNLGRP_LINK})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	nstest.Link(t, "notify0", "type ifb")
+	n, err := s.Next(t.Context())
+	if err != nil || n.Family != FamilyRoute || n.Command != uapi.RTM_NEWLINK {
+		t.Errorf("got %v %d, %v; want RTM_NEWLINK", n.Family, n.Command, err)
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	for err == nil {
+		_, err = s.Next(ctx)
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("with nothing to tell: %v, want the context's error", err)
+	}
+}
+
+func TestNotificationOverrunIsToldAndOver(t *testing.T) {
+	l := open(t)
+	s, err := l.Subscribe(t.Context(), Group{Family: FamilyRoute, Route: uapi.RTNLGRP_LINK})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	manyLinks(t, 50)
+	overrun := false
+	for range 500 {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		_, err = s.Next(ctx)
+		cancel()
+		if errors.Is(err, ErrOverrun) {
+			overrun, err = true, nil
+		}
+		if err != nil {
+			break
+		}
+	}
+	if !overrun || !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("overrun told: %t, then %v; want it told and the rest read", overrun, err)
+	}
+	// It goes on after that: this is what a resync relies on.
+	nstest.Link(t, "after0", "type ifb")
+	if _, err := s.Next(t.Context()); err != nil {
+		t.Errorf("after the overrun: %v", err)
+	}
+}
+
+func TestACallThatHangsIsGivenUp(t *testing.T) {
+	l := open(t)
+	release := make(chan struct{})
+	defer close(release)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err := guard(ctx, l, "read", "/sys/stuck", func() (int, error) { <-release; return 0, nil })
+	if !errors.Is(err, context.DeadlineExceeded) || ReasonOf(err) != Failed {
+		t.Errorf("got %v (%s)", err, ReasonOf(err))
+	}
+	if v, err := guard(t.Context(), l, "read", "", func() (int, error) { return 7, nil }); v != 7 || err != nil {
+		t.Errorf("the next call: %d, %v", v, err)
+	}
+	// Calls that hang never pile up without bound.
+	for range callsAtOnce {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		_, _ = guard(ctx, l, "read", "", func() (int, error) { <-release; return 0, nil })
+		cancel()
+	}
+	if len(l.slots) != callsAtOnce {
+		t.Errorf("%d calls under way, want %d", len(l.slots), callsAtOnce)
+	}
+}
+
+func TestLargeAnswersAreReadWhole(t *testing.T) {
+	l := open(t)
+	// A receive buffer that the first datagram overflows.
+	s, err := dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.giveBack(unix.NETLINK_ROUTE, &conversation{transport: s, buffer: make([]byte, 512)})
+	messages, err := l.Netlink(t.Context(), Request{Family: FamilyRoute, Command: uapi.RTM_GETLINK, Dump: true, Body: make([]byte, 16)})
+	if err != nil || len(messages) == 0 {
+		t.Errorf("%d messages, %v", len(messages), err)
+	}
+}
