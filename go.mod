@@ -3,6 +3,7 @@ module github.com/nictune/nictune
 go 1.26.0
 
 require (
+	github.com/goccy/go-yaml v1.19.2
 	github.com/spf13/cobra v1.10.2
 	golang.org/x/sys v0.49.0
 )

@@ -34,7 +34,7 @@ type Policy struct {
 	Match    Match
 	// Settings are in the order of the document.
 	Settings []Block
-	// Source is the document's beginning.
+	// Source is where its name stands.
 	Source Source
 
 	text string // the file's, to show lines of

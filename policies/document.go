@@ -1,0 +1,362 @@
+package policies
+
+import (
+	"net"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/nictune/nictune/inventory"
+)
+
+// The keys of a document, in the order in which they are usually written.
+var (
+	documentKeys = []string{"apiVersion", "kind", "name", "description", "priority", "match", "settings"}
+	matchKeys    = []string{"driver", "pci", "kind", "name", "permanentMac"}
+)
+
+// functions are what match.kind can name.
+var functions = []string{
+	string(inventory.PF), string(inventory.VF), string(inventory.SF),
+	string(inventory.Representor), string(inventory.Plain), string(inventory.Virtual),
+}
+
+// everyHardware is the advice for a document that says nothing of NICs.
+const everyHardware = "say which NICs it is for, or write \"match: {}\" for all that are hardware of their own (kinds pf, vf, sf and plain)"
+
+// Names become labels of metrics and words on a command line.
+var policyName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
+// entry is one key of a mapping with its value.
+type entry struct {
+	key   string
+	token *token.Token
+	value ast.Node
+}
+
+// document reads one document into d.policies; what is wrong becomes faults.
+func (d *decoder) document(body ast.Node) {
+	d.policy = ""
+	found := map[string]entry{}
+	before := len(d.faults)
+	entries := d.mapping(body, "a policy")
+	if entries == nil {
+		if len(d.faults) == before {
+			d.fault(body.GetToken(), "an empty document is no policy: write apiVersion, kind, name, match and settings")
+		}
+		return
+	}
+	for _, e := range entries {
+		found[e.key] = e
+	}
+	// What the document claims to be comes first: of a document that is none of
+	// ours, its other keys are no faults.
+	if !d.head(found, entries[0]) {
+		return
+	}
+	for _, e := range entries {
+		if !slices.Contains(documentKeys, e.key) {
+			d.fault(e.token, "unknown key %s%s", quoted(e.key), suggest(e.key, documentKeys))
+		}
+	}
+	p := Policy{text: d.text}
+	if e, ok := d.required(found, entries[0], "name", "a name tells policies apart in plans and reports"); ok {
+		if name, at, ok := d.scalar(e.value, "name"); ok {
+			if !policyName.MatchString(name) {
+				d.fault(at, "name %s: use up to 63 letters, digits, dots, dashes and underscores", quoted(name))
+			}
+			d.policy, p.Name = name, name
+		}
+		p.Source = d.source(e.value.GetToken())
+	}
+	if e, ok := found["description"]; ok {
+		if text, _, ok := d.scalar(e.value, "description"); ok {
+			p.Description = strings.TrimSpace(text)
+		}
+	}
+	if e, ok := found["priority"]; ok {
+		p.Priority = d.priority(e.value)
+	}
+	if e, ok := d.required(found, entries[0], "match", everyHardware); ok {
+		p.Match = d.match(e)
+	}
+	if e, ok := d.required(found, entries[0], "settings", "say what the NICs should have"); ok {
+		p.Settings = d.settings(e)
+	}
+	d.policies = append(d.policies, p)
+}
+
+// head checks apiVersion and kind.
+func (d *decoder) head(found map[string]entry, first entry) bool {
+	ok := true
+	for _, want := range [...]struct{ key, value string }{{"apiVersion", inventory.APIVersion}, {"kind", Kind}} {
+		e, present := found[want.key]
+		if !present {
+			near := ""
+			for key := range found {
+				if nearest(key, documentKeys) == want.key && !slices.Contains(documentKeys, key) {
+					near, first = key, found[key]
+				}
+			}
+			if near != "" {
+				d.fault(first.token, "unknown key %s; did you mean %q?", quoted(near), want.key)
+			} else {
+				d.fault(first.token, "the key %q is missing: write %q", want.key, want.key+": "+want.value)
+			}
+			ok = false
+			continue
+		}
+		value, at, scalar := d.scalar(e.value, want.key)
+		if scalar && value != want.value {
+			d.fault(at, "%s %s is not known here: write %q", want.key, quoted(value), want.value)
+		}
+		ok = ok && scalar && value == want.value
+	}
+	return ok
+}
+
+// required finds a key that a document must have.
+func (d *decoder) required(found map[string]entry, first entry, key, why string) (entry, bool) {
+	e, ok := found[key]
+	if !ok {
+		d.fault(first.token, "the key %q is missing: %s", key, why)
+	}
+	return e, ok
+}
+
+func (d *decoder) priority(n ast.Node) int {
+	text, at, ok := d.scalar(n, "priority")
+	if !ok {
+		return 0
+	}
+	priority, err := strconv.ParseInt(text, 10, 32)
+	if err != nil {
+		d.fault(at, "priority takes a whole number between -2147483648 and 2147483647, not %s", quoted(text))
+	}
+	return int(priority)
+}
+
+func (d *decoder) match(e entry) Match {
+	var m Match
+	if isNull(e.value) {
+		d.fault(e.token, "match is empty: %s", everyHardware)
+		return m
+	}
+	for _, e := range d.mapping(e.value, "match") {
+		switch e.key {
+		case "driver":
+			m.Driver = d.list(e, d.glob)
+		case "pci":
+			m.PCI = d.list(e, d.pci)
+		case "kind":
+			for _, kind := range d.list(e, d.function) {
+				m.Kind = append(m.Kind, inventory.Function(kind))
+			}
+		case "name":
+			m.Name = d.list(e, d.glob)
+		case "permanentMac":
+			m.PermanentMAC = d.list(e, d.mac)
+		default:
+			d.fault(e.token, "unknown key %s in match%s", quoted(e.key), suggest(e.key, matchKeys))
+		}
+	}
+	return m
+}
+
+func (d *decoder) function(text string, at *token.Token) (string, bool) {
+	if !slices.Contains(functions, text) {
+		d.fault(at, "unknown kind %s%s", quoted(text), suggest(text, functions))
+		return "", false
+	}
+	return text, true
+}
+
+func (d *decoder) glob(text string, at *token.Token) (string, bool) {
+	if _, err := path.Match(text, ""); err != nil {
+		d.fault(at, "%s is not a pattern: use *, ? and [a-z], and close what you open", quoted(text))
+		return "", false
+	}
+	return text, true
+}
+
+// What a PCI id or address may consist of: its parts in full, or with globs.
+var (
+	pciID          = regexp.MustCompile(`^[0-9a-f]{4}:[0-9a-f]{4}$`)
+	pciAddress     = regexp.MustCompile(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
+	pciIDGlob      = regexp.MustCompile(`^([0-9a-f]{4}|[0-9a-f?\[\]^-]*[*?\[][0-9a-f*?\[\]^-]*):([0-9a-f]{4}|[0-9a-f?\[\]^-]*[*?\[][0-9a-f*?\[\]^-]*)$`)
+	pciAddressGlob = regexp.MustCompile(`^[0-9a-f*?\[\]^-]+:[0-9a-f*?\[\]^-]+:[0-9a-f.*?\[\]^-]+$`)
+)
+
+// pci makes an id or an address of what lspci prints.
+func (d *decoder) pci(text string, at *token.Token) (string, bool) {
+	pattern := strings.ToLower(text)
+	if strings.Count(pattern, ":") == 1 && strings.Contains(pattern, ".") {
+		pattern = "0000:" + pattern // lspci leaves the first domain out
+	}
+	globs := strings.ContainsAny(pattern, "*?[")
+	_, err := path.Match(pattern, "")
+	switch {
+	case err != nil:
+	case !globs && (pciID.MatchString(pattern) || pciAddress.MatchString(pattern)):
+		return pattern, true
+	case globs && (pciIDGlob.MatchString(pattern) || pciAddressGlob.MatchString(pattern)):
+		return pattern, true
+	}
+	d.fault(at, "%s is neither vendor:device as lspci -n prints it (\"8086:10c9\", \"15b3:*\") nor a PCI address (\"0000:3b:00.0\", \"0000:3b:00.*\")", quoted(text))
+	return "", false
+}
+
+func (d *decoder) mac(text string, at *token.Token) (string, bool) {
+	mac, err := net.ParseMAC(text)
+	if err != nil {
+		d.fault(at, "%s is not a MAC address: write six bytes as in \"52:54:00:12:34:56\"", quoted(text))
+		return "", false
+	}
+	return mac.String(), true
+}
+
+// settings reads setting, field and value; which exist is not known here.
+func (d *decoder) settings(e entry) []Block {
+	var blocks []Block
+	before := len(d.faults)
+	settings := d.mapping(e.value, "settings")
+	if len(settings) == 0 && len(d.faults) == before {
+		d.fault(e.token, "settings is empty: say what the NICs should have, as in \"rings: {rx: max}\"")
+	}
+	for _, s := range settings {
+		block := Block{Setting: s.key, Source: d.source(s.token)}
+		before := len(d.faults)
+		fields := d.mapping(s.value, s.key)
+		if len(fields) == 0 && len(d.faults) == before {
+			d.fault(s.token, "%s asks for nothing: name its fields, as in \"rings: {rx: max}\"", s.key)
+		}
+		for _, f := range fields {
+			if v, ok := d.value(f.value, s.key+"."+f.key); ok {
+				block.Fields = append(block.Fields, Assignment{Field: f.key, Source: d.source(f.token), Value: v})
+			}
+		}
+		blocks = append(blocks, block)
+	}
+	return blocks
+}
+
+// value reads one wanted value. Words for on and off are the same in quotes,
+// because programs that write YAML put them there; a number in quotes is a word.
+func (d *decoder) value(n ast.Node, what string) (Value, bool) {
+	text, at, ok := d.scalar(n, what)
+	if !ok {
+		return Value{}, false
+	}
+	source := d.source(at)
+	switch strings.ToLower(text) {
+	case "on", "true", "yes":
+		return BoolValue(true, source), true
+	case "off", "false", "no":
+		return BoolValue(false, source), true
+	}
+	if at.Type == token.IntegerType && decimal.MatchString(text) {
+		number, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			d.fault(at, "%s: %s is too large for any device", what, quoted(text))
+			return Value{}, false
+		}
+		return NumberValue(number, source), true
+	}
+	return WordValue(text, source), true
+}
+
+// decimal leaves 010 out, which YAML's versions read differently.
+var decimal = regexp.MustCompile(`^(0|[1-9][0-9]*)$`)
+
+// mapping lists the entries of a mapping in their order, each key once.
+func (d *decoder) mapping(n ast.Node, what string) []entry {
+	m, ok := n.(ast.MapNode)
+	if !ok {
+		if isNull(n) {
+			return nil
+		}
+		d.fault(n.GetToken(), "%s is a mapping of keys to values, not %s", what, shape(n))
+		return nil
+	}
+	var entries []entry
+	lines := map[string]Source{}
+	for it := m.MapRange(); it.Next(); {
+		at := it.Key().GetToken()
+		key := at.Value
+		if first, ok := lines[key]; ok {
+			d.fault(at, "the key %s is already on line %d: keep one of them", quoted(key), first.Line)
+			continue
+		}
+		lines[key] = d.source(at)
+		entries = append(entries, entry{key, at, it.Value()})
+	}
+	return entries
+}
+
+// list reads one value or a list of values, each through a check that may
+// rewrite it.
+func (d *decoder) list(e entry, check func(string, *token.Token) (string, bool)) []string {
+	nodes := []ast.Node{e.value}
+	if seq, ok := e.value.(*ast.SequenceNode); ok {
+		if nodes = seq.Values; len(nodes) == 0 {
+			d.fault(e.token, "%s is an empty list, which no NIC could match: leave the key out", e.key)
+		}
+	}
+	var list []string
+	for _, n := range nodes {
+		if text, at, ok := d.scalar(n, e.key); ok {
+			if text, ok = check(text, at); ok {
+				list = append(list, text)
+			}
+		}
+	}
+	return list
+}
+
+// scalar returns a single value as it is written, without its quotes.
+func (d *decoder) scalar(n ast.Node, what string) (text string, at *token.Token, ok bool) {
+	const long = 1024
+	switch v := n.(type) {
+	case *ast.NullNode:
+		d.fault(v.GetToken(), "%s has no value", what)
+		return "", nil, false
+	case *ast.LiteralNode:
+		text, at = v.Value.Value, v.GetToken()
+	case ast.ScalarNode:
+		text, at = v.GetToken().Value, v.GetToken()
+	default:
+		d.fault(n.GetToken(), "%s takes a single value, not %s", what, shape(n))
+		return "", nil, false
+	}
+	switch {
+	case len(text) > long:
+		d.fault(at, "%s is longer than %d bytes", what, long)
+	case strings.TrimSpace(text) == "":
+		d.fault(at, "%s has no value", what)
+	default:
+		return text, at, true
+	}
+	return "", nil, false
+}
+
+func isNull(n ast.Node) bool {
+	_, ok := n.(*ast.NullNode)
+	return n == nil || ok
+}
+
+// shape names what stands where something else should.
+func shape(n ast.Node) string {
+	switch n.(type) {
+	case *ast.SequenceNode:
+		return "a list"
+	case ast.MapNode:
+		return "a mapping"
+	default:
+		return "a single value"
+	}
+}

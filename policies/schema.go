@@ -1,0 +1,107 @@
+package policies
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/nictune/nictune/inventory"
+)
+
+// Schema is the JSON Schema (draft 7, which editors know best) of a document
+// whose settings are those of the catalogue. What it refuses, Parse and Bind
+// refuse too, in better words.
+func Schema(catalogue Catalogue) ([]byte, error) {
+	settings := object{}
+	for _, s := range catalogue {
+		settings[s.Name] = s.schema()
+	}
+	kinds := make([]any, len(functions))
+	for i, f := range functions {
+		kinds[i] = f
+	}
+	root := object{
+		"$schema":              "http://json-schema.org/draft-07/schema#",
+		"$id":                  "https://github.com/nictune/nictune/docs/schema/policy.schema.json",
+		"title":                "nictune policy",
+		"type":                 "object",
+		"additionalProperties": false,
+		"required":             []string{"apiVersion", "kind", "name", "match", "settings"},
+		"properties": object{
+			"apiVersion":  object{"const": inventory.APIVersion},
+			"kind":        object{"const": Kind},
+			"name":        object{"type": "string", "pattern": policyName.String(), "description": "Tells policies apart in plans and reports."},
+			"description": object{"type": "string", "description": "One line for people."},
+			"priority": object{
+				"type": "integer", "minimum": -1 << 31, "maximum": 1<<31 - 1, "default": 0,
+				"description": "The policy of the higher priority wins. Equal priorities that want different values are an error.",
+			},
+			"match": object{
+				"type": "object", "additionalProperties": false,
+				"description": "Which NICs the policy is for. All keys must hold, of a list one value. {} is every NIC that is hardware of its own.",
+				"properties": object{
+					"driver":       oneOrMore(object{"type": "string"}, "Globs over the driver, as ethtool -i names it."),
+					"pci":          oneOrMore(object{"type": "string"}, "Vendor and device id (\"8086:10c9\", \"15b3:*\") or address (\"0000:3b:00.*\")."),
+					"kind":         oneOrMore(object{"enum": kinds}, "What part of a device the NIC is."),
+					"name":         oneOrMore(object{"type": "string"}, "Globs over the name and the altnames."),
+					"permanentMac": oneOrMore(object{"type": "string"}, "The MAC address that the device came with."),
+				},
+			},
+			"settings": object{
+				"type": "object", "additionalProperties": false, "minProperties": 1,
+				"description": "What the NICs should have: setting, field, value.",
+				"properties":  settings,
+			},
+		},
+	}
+	text, err := json.MarshalIndent(root, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("write the schema: %w", err)
+	}
+	return append(text, '\n'), nil
+}
+
+// object is a JSON object; encoding/json sorts its keys.
+type object map[string]any
+
+func (s *Setting) schema() object {
+	fields := object{}
+	for _, f := range s.Fields {
+		fields[f.Name] = f.schema()
+		for _, alias := range f.Aliases {
+			o := f.schema()
+			o["description"] = fmt.Sprintf("Another name of %s. %s", f.Name, f.Doc)
+			fields[alias] = o
+		}
+	}
+	o := object{"type": "object", "description": s.Doc, "minProperties": 1, "properties": fields, "additionalProperties": false}
+	if s.Open != nil {
+		o["additionalProperties"] = s.Open.schema()
+	}
+	return o
+}
+
+func (f *Field) schema() object {
+	var forms []any
+	switch f.Type {
+	case Number:
+		forms = append(forms, object{"type": "integer", "minimum": 0})
+	case Bool:
+		// An editor may read on and yes as words or, by older YAML, as true.
+		forms = append(forms, object{"enum": []any{true, false, "on", "off", "true", "false", "yes", "no"}})
+	case Words:
+	}
+	if len(f.Words) > 0 {
+		forms = append(forms, object{"enum": f.Words})
+	}
+	if len(forms) == 1 {
+		if o, ok := forms[0].(object); ok {
+			o["description"] = f.Doc
+			return o
+		}
+	}
+	return object{"description": f.Doc, "anyOf": forms}
+}
+
+func oneOrMore(item object, doc string) object {
+	return object{"description": doc, "anyOf": []any{item, object{"type": "array", "minItems": 1, "items": item}}}
+}
