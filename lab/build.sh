@@ -49,6 +49,7 @@ lock() {
 	exec 9>"$cache/lock"
 	flock -n 9 || { say "another build holds $cache/lock, waiting"; flock -w 1800 9 || die "gave up waiting for $cache/lock"; }
 	locked=1
+	rm -rf "$cache"/*.part # what a build that was stopped left behind
 	provide apt-get:apt dpkg-deb:dpkg tar:tar unshare:util-linux flock:util-linux gpgv:gpgv
 	command -v go >/dev/null || die "no go in PATH: install Go as the README says"
 }

@@ -24,28 +24,58 @@ import (
 	"time"
 )
 
-// tag marks the files whose tests run in the lab: "//go:build lab" in *_lab_test.go.
-const tag = "lab"
+// A kind of lab tests is known by its build tag: "//go:build lab" in *_lab_test.go.
+type kind string
+
+const (
+	inGuest kind = "lab"     // run inside a VM
+	onHost  kind = "labhost" // boot VMs and cut their power
+)
+
+// hostProfile stands for the host among the profiles: no VM, the tests of kind onHost.
+const hostProfile = "host"
+
+func (k kind) suffix() string { return "_" + string(k) + "_test.go" }
 
 // A labPackage is a package with lab tests, compiled.
 type labPackage struct {
 	path, dir, binary string
-	tests             []string // top-level tests in *_lab_test.go
+	kind              kind
+	tests             []string // top-level tests of its files of that kind
+}
+
+// A testRun is one call of "lab/vm test".
+type testRun struct {
+	options
+	profiles       []string
+	match          *regexp.Regexp // top-level tests
+	run            string         // as given
+	verbose        bool
+	packageTimeout time.Duration
+	coverdir       string
+	scratch        string // where the compiled tests are
+	parallel       int
+	everyProfile   bool
+	guest, host    []*labPackage
+	terminal       io.Writer
+	terminalMu     sync.Mutex
 }
 
 // runTests compiles the lab tests of each package once, then boots each profile once and runs
 // all of them in it, one package after the other. Tests that belong to another profile skip
-// themselves there; a test that ran on none is a failure.
+// themselves there; a test that ran on none is a failure. Tests that boot VMs by themselves come
+// last, on the host.
 func runTests(ctx context.Context, args []string) (int, error) {
-	var o options
+	t := testRun{terminal: os.Stdout}
 	fs := flag.NewFlagSet("test", flag.ContinueOnError)
-	o.register(fs)
-	fs.StringVar(&o.profile, "p", strings.Join(profileNames(), ","), "`profiles` to boot, with commas between")
-	verbose := fs.Bool("v", false, "print what every test says, not only those that fail")
-	only := fs.String("run", "", "run only the tests that match this `regexp`, as in go test")
-	perPackage := fs.Duration("package-timeout", 10*time.Minute, "longest time for the tests of one package")
-	coverdir := fs.String("coverdir", "", "write coverage data to this `folder`, for go tool covdata")
-	parallel := fs.Int("j", 1, "`number` of VMs at a time")
+	t.register(fs)
+	everyProfile := strings.Join(append(profileNames(), hostProfile), ",")
+	fs.StringVar(&t.profile, "p", everyProfile, "`profiles` to boot, with commas between; host is no VM but the tests that boot their own")
+	fs.BoolVar(&t.verbose, "v", false, "print what every test says, not only those that fail")
+	fs.StringVar(&t.run, "run", "", "run only the tests that match this `regexp`, as in go test")
+	fs.DurationVar(&t.packageTimeout, "package-timeout", 10*time.Minute, "longest time for the tests of one package")
+	fs.StringVar(&t.coverdir, "coverdir", "", "write coverage data to this `folder`, for go tool covdata")
+	fs.IntVar(&t.parallel, "j", 1, "`number` of VMs at a time")
 	if err := fs.Parse(args); err != nil {
 		return 2, err
 	}
@@ -53,84 +83,42 @@ func runTests(ctx context.Context, args []string) (int, error) {
 	if len(patterns) == 0 {
 		patterns = []string{"./..."}
 	}
-	match, err := regexp.Compile(first(*only))
-	if err != nil {
+	t.profiles, t.everyProfile = strings.Split(t.profile, ","), t.profile == everyProfile
+	var err error
+	if t.match, err = regexp.Compile(first(t.run)); err != nil {
 		return 2, fmt.Errorf("-run: %w", err)
 	}
-
-	dir, err := os.MkdirTemp("", "lab-test-")
+	if t.scratch, err = os.MkdirTemp("", "lab-test-"); err != nil {
+		return exitFailed, err
+	}
+	defer os.RemoveAll(t.scratch)
+	if t.coverdir != "" {
+		if t.coverdir, err = filepath.Abs(t.coverdir); err != nil {
+			return exitFailed, err
+		}
+		if err := os.MkdirAll(t.coverdir, 0o755); err != nil {
+			return exitFailed, err
+		}
+	}
+	if t.guest, err = t.packages(ctx, inGuest, patterns); err != nil {
+		return exitFailed, err
+	}
+	if slices.Contains(t.profiles, hostProfile) {
+		if t.host, err = t.packages(ctx, onHost, patterns); err != nil {
+			return exitFailed, err
+		}
+	}
+	if len(t.guest)+len(t.host) == 0 {
+		return exitFailed, fmt.Errorf("no lab tests in %s: they live in *%s with //go:build %s", strings.Join(patterns, " "), inGuest.suffix(), inGuest)
+	}
+	reports, err := t.runAll(ctx)
 	if err != nil {
 		return exitFailed, err
 	}
-	defer os.RemoveAll(dir)
-	if *coverdir != "" {
-		if *coverdir, err = filepath.Abs(*coverdir); err != nil {
-			return exitFailed, err
-		}
-		if err := os.MkdirAll(*coverdir, 0o755); err != nil {
-			return exitFailed, err
-		}
-	}
-	packages, err := labPackages(ctx, patterns, match)
-	if err != nil {
-		return exitFailed, err
-	}
-	if len(packages) == 0 {
-		return exitFailed, fmt.Errorf("no lab tests in %s: they live in *_lab_test.go with //go:build %s", strings.Join(patterns, " "), tag)
-	}
-	if err := compile(ctx, packages, dir, *coverdir != ""); err != nil {
-		return exitFailed, err
-	}
-
-	profiles := strings.Split(o.profile, ",")
-	results := make([]*report, len(profiles))
-	var wg sync.WaitGroup
-	var mu sync.Mutex // the terminal
-	slots := make(chan struct{}, max(1, *parallel))
-	for i, name := range profiles {
-		v, err := o.vm(name)
-		if err != nil {
-			return exitFailed, err
-		}
-		for _, d := range []string{dir, moduleRoot(packages[0].dir), *coverdir} {
-			if d == "" {
-				continue
-			}
-			if err := v.show(d); err != nil {
-				return exitFailed, err
-			}
-		}
-		for _, p := range packages {
-			if err := v.show(p.dir); err != nil {
-				return exitFailed, err
-			}
-		}
-		results[i] = &report{profile: name, packages: packages, verbose: *verbose, out: os.Stdout}
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			r := results[i]
-			var whole bytes.Buffer
-			if *parallel > 1 {
-				r.out = &whole
-			}
-			r.token = rand.Text()
-			code, err := v.run(ctx, script(packages, r.token, *only, *coverdir, *perPackage), r)
-			r.finish(code, err)
-			mu.Lock()
-			defer mu.Unlock()
-			io.Copy(os.Stdout, &whole)
-		})
-	}
-	wg.Wait()
-
-	failed := false
-	for _, r := range results {
-		failed = failed || r.failed
-	}
-	if fs.Lookup("p").DefValue == o.profile {
-		for _, name := range neverRun(packages, results) {
-			fmt.Printf("FAIL\t%s: skipped on every profile\n", name)
+	failed := slices.ContainsFunc(reports, func(r *report) bool { return r.failed })
+	if t.everyProfile && !failed {
+		for _, name := range neverRun(slices.Concat(t.guest, t.host), reports) {
+			fmt.Fprintf(t.terminal, "FAIL\t%s: skipped on every profile\n", name)
 			failed = true
 		}
 	}
@@ -140,12 +128,86 @@ func runTests(ctx context.Context, args []string) (int, error) {
 	return 0, nil
 }
 
+// runAll runs each profile that has tests, so many at a time, and then the host's.
+func (t *testRun) runAll(ctx context.Context) (reports []*report, err error) {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, max(1, t.parallel))
+	for _, name := range t.profiles {
+		if name == hostProfile || len(t.guest) == 0 {
+			continue
+		}
+		v, err := t.machine(name)
+		if err != nil {
+			return nil, err
+		}
+		r := &report{profile: name, token: rand.Text(), packages: t.guest, verbose: t.verbose}
+		reports = append(reports, r)
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			defer t.show(r)()
+			code, err := v.run(ctx, t.script(t.guest, r.token), r)
+			r.finish(code, err)
+		})
+	}
+	wg.Wait()
+	if len(t.host) > 0 {
+		r := &report{profile: hostProfile, token: rand.Text(), packages: t.host, verbose: t.verbose}
+		defer t.show(r)()
+		c := exec.CommandContext(ctx, "sh", "-c", t.script(t.host, r.token))
+		c.Env = append(os.Environ(), "NICTUNE_LAB="+hostProfile)
+		c.Stdout, c.Stderr = r, r
+		c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
+		c.WaitDelay = 10 * time.Second
+		err := c.Run()
+		r.finish(c.ProcessState.ExitCode(), err)
+		reports = append(reports, r)
+	}
+	return reports, nil
+}
+
+// show lets a report write to the terminal: as it goes when it is alone, else at its end.
+func (t *testRun) show(r *report) (end func()) {
+	if t.parallel <= 1 {
+		r.out = t.terminal
+		return func() {}
+	}
+	var whole bytes.Buffer
+	r.out = &whole
+	return func() {
+		t.terminalMu.Lock()
+		defer t.terminalMu.Unlock()
+		io.Copy(t.terminal, &whole)
+	}
+}
+
+// machine is the VM of a profile with the module, the tests and the coverage folder in it.
+func (t *testRun) machine(profile string) (*vm, error) {
+	v, err := t.vm(profile)
+	if err != nil {
+		return nil, err
+	}
+	dirs := []string{t.scratch}
+	if t.coverdir != "" {
+		dirs = append(dirs, t.coverdir)
+	}
+	for _, p := range t.guest {
+		dirs = append(dirs, moduleRoot(p.dir))
+	}
+	for _, d := range dirs {
+		if err := v.show(d); err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
+}
+
 // first is the part of a -run expression that matches top-level tests.
 func first(run string) string { s, _, _ := strings.Cut(run, "/"); return s }
 
-// labPackages asks Go for the packages and reads the names of their lab tests.
-func labPackages(ctx context.Context, patterns []string, match *regexp.Regexp) ([]*labPackage, error) {
-	list := exec.CommandContext(ctx, "go", append([]string{"list", "-tags", tag, "-json=Dir,ImportPath,TestGoFiles,XTestGoFiles"}, patterns...)...)
+// packages asks Go for the packages, reads the names of their lab tests and compiles them.
+func (t *testRun) packages(ctx context.Context, k kind, patterns []string) ([]*labPackage, error) {
+	list := exec.CommandContext(ctx, "go", append([]string{"list", "-tags", string(k), "-json=Dir,ImportPath,TestGoFiles,XTestGoFiles"}, patterns...)...)
 	list.Stderr = os.Stderr
 	out, err := list.Output()
 	if err != nil {
@@ -162,24 +224,29 @@ func labPackages(ctx context.Context, patterns []string, match *regexp.Regexp) (
 		} else if err != nil {
 			return nil, fmt.Errorf("go list: %w", err)
 		}
-		lp := &labPackage{path: p.ImportPath, dir: p.Dir}
+		lp := &labPackage{path: p.ImportPath, dir: p.Dir, kind: k}
 		for _, name := range slices.Concat(p.TestGoFiles, p.XTestGoFiles) {
-			if !strings.HasSuffix(name, "_lab_test.go") {
+			if !strings.HasSuffix(name, k.suffix()) {
 				continue
 			}
 			tests, err := testNames(filepath.Join(p.Dir, name))
 			if err != nil {
 				return nil, err
 			}
-			for _, t := range tests {
-				if match.MatchString(t) {
-					lp.tests = append(lp.tests, t)
+			for _, name := range tests {
+				if t.match.MatchString(name) {
+					lp.tests = append(lp.tests, name)
 				}
 			}
 		}
-		if len(lp.tests) > 0 {
-			packages = append(packages, lp)
+		if len(lp.tests) == 0 {
+			continue
 		}
+		lp.binary = filepath.Join(t.scratch, fmt.Sprintf("%s%d.test", k, len(packages)))
+		if err := t.compile(ctx, lp); err != nil {
+			return nil, err
+		}
+		packages = append(packages, lp)
 	}
 	return packages, nil
 }
@@ -199,35 +266,32 @@ func testNames(path string) (names []string, err error) {
 	return names, nil
 }
 
-func compile(ctx context.Context, packages []*labPackage, dir string, cover bool) error {
-	for i, p := range packages {
-		p.binary = filepath.Join(dir, fmt.Sprintf("%d.test", i))
-		args := []string{"test", "-c", "-tags", tag, "-o", p.binary}
-		if cover {
-			args = append(args, "-cover", "-coverpkg=./...")
-		}
-		c := exec.CommandContext(ctx, "go", append(args, p.path)...)
-		c.Env = append(os.Environ(), "CGO_ENABLED=0") // the guest has another C library
-		c.Stdout, c.Stderr = os.Stderr, os.Stderr
-		if err := c.Run(); err != nil {
-			return fmt.Errorf("%s: does not compile: %w", p.path, err)
-		}
+func (t *testRun) compile(ctx context.Context, p *labPackage) error {
+	args := []string{"test", "-c", "-tags", string(p.kind), "-o", p.binary}
+	if t.coverdir != "" {
+		args = append(args, "-cover", "-coverpkg=./...")
+	}
+	c := exec.CommandContext(ctx, "go", append(args, p.path)...)
+	c.Env = append(os.Environ(), "CGO_ENABLED=0") // the guest has another C library
+	c.Stdout, c.Stderr = os.Stderr, os.Stderr
+	if err := c.Run(); err != nil {
+		return fmt.Errorf("%s: its lab tests do not compile: %w", p.path, err)
 	}
 	return nil
 }
 
-// script runs the packages in the guest. A line with the token stands after each one's output.
-func script(packages []*labPackage, token, run, coverdir string, timeout time.Duration) string {
+// script is a shell script that runs the packages. A line with the token stands after each one's output.
+func (t *testRun) script(packages []*labPackage, token string) string {
 	var s strings.Builder
-	s.WriteString("now() { read up idle </proc/uptime; echo ${up%.*}${up#*.}0; }\n") // in ms
+	s.WriteString("now() { read up idle </proc/uptime; echo ${up%.*}${up#*.}0; }\n") // ms since boot
 	for i, p := range packages {
 		filter := "^(" + strings.Join(p.tests, "|") + ")$"
-		if _, sub, ok := strings.Cut(run, "/"); ok {
+		if _, sub, ok := strings.Cut(t.run, "/"); ok {
 			filter += "/" + sub
 		}
-		fmt.Fprintf(&s, "t=$(now); cd %s && %s -test.v -test.paniconexit0 -test.timeout=%s -test.run=%s", quote(p.dir), quote(p.binary), timeout, quote(filter))
-		if coverdir != "" {
-			fmt.Fprintf(&s, " -test.gocoverdir=%s", quote(coverdir))
+		fmt.Fprintf(&s, "t=$(now); cd %s && %s -test.v -test.paniconexit0 -test.timeout=%s -test.run=%s", quote(p.dir), quote(p.binary), t.packageTimeout, quote(filter))
+		if t.coverdir != "" {
+			fmt.Fprintf(&s, " -test.gocoverdir=%s", quote(t.coverdir))
 		}
 		fmt.Fprintf(&s, "; rc=$?; printf '\\n%%s %d %%d %%d\\n' %s $rc $(($(now) - t))\n", i, token)
 	}

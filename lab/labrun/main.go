@@ -82,7 +82,7 @@ func (o *options) register(fs *flag.FlagSet) {
 	fs.StringVar(&o.disk, "disk", "", "`file` that is the disk below /persist in the guest; made (64 MiB, ext4) if it is not there; it survives a power cut as a disk does")
 	fs.Var(&o.files, "file", "host `file` that the guest finds in /lab (may be repeated)")
 	fs.Var(&o.env, "env", "`NAME` or NAME=VALUE for the command (may be repeated)")
-	fs.Var(&o.modules, "module", "kernel module with its options, as 'NAME' to load before the command (may be repeated)")
+	fs.Var(&o.modules, "module", "kernel module to `load` before the command (may be repeated)")
 	fs.StringVar(&o.append, "append", "", "more `words` for the kernel's command line")
 	fs.StringVar(&o.qemu, "qemu", "", "more `arguments` for QEMU, split at blanks")
 	fs.DurationVar(&o.bootTimeout, "boot-timeout", 3*time.Minute, "longest time for one boot")

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestScriptAndReport runs the script that a guest would run, with shell scripts for test
+// binaries, and reads what the report makes of it.
+func TestScriptAndReport(t *testing.T) {
+	dir := t.TempDir()
+	binary := func(name, script string) *labPackage {
+		path := filepath.Join(dir, name+".test")
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return &labPackage{path: "example/" + name, dir: dir, binary: path, kind: inGuest, tests: []string{"TestA", "TestB"}}
+	}
+	good := binary("good", `printf -- '--- PASS: TestA (0.00s)\n--- SKIP: TestB (0.00s)\n'; echo "$@" >args`)
+	bad := binary("bad", `printf -- '--- FAIL: TestA (0.00s)\nthe reason'; exit 1`)
+	run := testRun{packageTimeout: time.Minute, run: "TestA/sub"}
+	packages := []*labPackage{good, bad, good}
+
+	r := &report{profile: "hub", token: "token", packages: packages, out: &bytes.Buffer{}}
+	var out bytes.Buffer
+	r.out = &out
+	c := exec.CommandContext(t.Context(), "sh", "-c", run.script(packages, r.token))
+	c.Stdout, c.Stderr = r, r
+	if err := c.Run(); err != nil {
+		t.Fatal(err)
+	}
+	r.finish(0, nil)
+
+	got := regexp.MustCompile(`\d+\.\d{3}s`).ReplaceAllString(out.String(), "Ns")
+	want := "ok  \texample/good\tNs\t[hub]\n--- FAIL: TestA (0.00s)\nthe reason\nFAIL\texample/bad\tNs\t[hub]\nok  \texample/good\tNs\t[hub]\n"
+	if got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+	if !r.failed {
+		t.Error("a failed package is no failure")
+	}
+	args, err := os.ReadFile(filepath.Join(dir, "args"))
+	if err != nil || !strings.Contains(string(args), "-test.run=^(TestA|TestB)$/sub") {
+		t.Errorf("arguments %q %v", args, err)
+	}
+	if got := neverRun([]*labPackage{good}, []*report{r}); len(got) != 1 || got[0] != "example/good.TestB" {
+		t.Errorf("never run: %v, want TestB", got)
+	}
+}
+
+func TestReportOfAVMThatDied(t *testing.T) {
+	var out bytes.Buffer
+	r := &report{profile: "nics", token: "token", packages: []*labPackage{{path: "a"}, {path: "b"}}, out: &out}
+	r.Write([]byte("\ntoken 0 0 1500\nhalf a li"))
+	r.Write([]byte("ne"))
+	r.finish(exitFailed, errors.New("no more power"))
+	want := "ok  \ta\t1.500s\t[nics]\nhalf a line\nFAIL\tb\t[nics] no more power\n"
+	if !strings.HasSuffix(out.String(), want) || !r.failed {
+		t.Errorf("failed %t, got %q, want at its end %q", r.failed, out.String(), want)
+	}
+}
+
+func TestTestNames(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a_lab_test.go")
+	source := "package a\nfunc TestOne() {}\nfunc helper() {}\nfunc (x) TestMethod() {}\nfunc TestMain() {}\nfunc TestTwo() {}\n"
+	if err := os.WriteFile(path, []byte(source), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	got, err := testNames(path)
+	if err != nil || strings.Join(got, " ") != "TestOne TestTwo" {
+		t.Errorf("got %v %v", got, err)
+	}
+	if err := os.WriteFile(path, []byte("package"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := testNames(path); err == nil {
+		t.Error("no error for a file that is no Go")
+	}
+}
