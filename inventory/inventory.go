@@ -39,12 +39,23 @@ type Inventory struct {
 	Unread []Unread `json:"unread,omitempty"`
 }
 
+// Reason says why a fact could not be read.
+type Reason = kernel.Reason
+
+// The reasons, for the rooms that see facts and not the kernel.
+const (
+	Unsupported = kernel.Unsupported
+	Gone        = kernel.Gone
+	Denied      = kernel.Denied
+	Failed      = kernel.Failed
+)
+
 // Unread is one fact that could not be read.
 type Unread struct {
 	// Fact is the path of the fact in the JSON form, below the host or the NIC:
 	// "link.fec", "pci.vpd".
-	Fact   string        `json:"fact"`
-	Reason kernel.Reason `json:"reason"`
+	Fact   string `json:"fact"`
+	Reason Reason `json:"reason"`
 	// Detail is the error in the kernel's own words.
 	Detail string `json:"detail,omitempty"`
 }
