@@ -68,6 +68,7 @@ vulncheck: $(TOOLS)/govulncheck ## Look for known vulnerabilities (VULNDB=file:/
 .PHONY: generate
 generate: ## Rewrite every generated and golden file
 	go generate ./...
+	go run -C tools ./generate $(CURDIR)
 
 .PHONY: check-generated
 check-generated: ## Fail when a generated or golden file is stale

@@ -1,0 +1,62 @@
+// Command generate writes the parts of the documentation that follow from the
+// code. `make generate` runs it; CI fails when a file it writes is stale.
+//
+// It lives in the tools module so that what it needs stays out of the product's
+// go.mod. Its one argument is the top of the repository.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/invopop/jsonschema"
+
+	"github.com/nictune/nictune/inventory"
+)
+
+func main() {
+	if err := generate(os.Args[1]); err != nil {
+		fmt.Fprintln(os.Stderr, "generate:", err)
+		os.Exit(1)
+	}
+}
+
+func generate(top string) error {
+	// The comments' look-up by import path wants paths relative to here.
+	if err := os.Chdir(top); err != nil {
+		return err
+	}
+	schema, err := inventorySchema()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile("docs/schema/inventory.schema.json", schema, 0o644)
+}
+
+// inventorySchema describes `nictune inventory -o json`. The descriptions are
+// the types' own comments.
+func inventorySchema() ([]byte, error) {
+	r := jsonschema.Reflector{
+		Anonymous: true, // no $id by Go package: the document's is set below
+		// A newer nictune may know more: a reader of the schema must not refuse it.
+		AllowAdditionalProperties: true,
+	}
+	if err := r.AddGoComments("github.com/nictune/nictune", "./inventory", jsonschema.WithFullComment()); err != nil {
+		return nil, err
+	}
+	schema := r.Reflect(&inventory.Inventory{})
+	schema.ID = "https://nictune.github.io/schema/inventory.schema.json"
+	schema.Title = "nictune inventory"
+	return indented(schema)
+}
+
+func indented(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	err := e.Encode(v)
+	return b.Bytes(), err
+}
