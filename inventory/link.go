@@ -4,9 +4,12 @@ package inventory
 type Link struct {
 	// Admin is "up" or "down", what was asked for; Oper is the operational state
 	// as ip prints it ("up", "down", "lowerlayerdown", "dormant", "unknown", ...).
-	Admin   string `json:"admin,omitempty"`
-	Oper    string `json:"oper,omitempty"`
-	Carrier *bool  `json:"carrier,omitempty"`
+	Admin string `json:"admin,omitempty"`
+	Oper  string `json:"oper,omitempty"`
+	// Carrier is absent while the device is down.
+	Carrier *bool `json:"carrier,omitempty"`
+	// ProtoDown is set where a protocol (MLAG, VRRP) holds the link down.
+	ProtoDown bool `json:"protoDown,omitempty"`
 	// ExtendedState and ExtendedSubstate are the driver's reason for a link that
 	// is down, in ethtool's words.
 	ExtendedState    string `json:"extendedState,omitempty"`
@@ -28,7 +31,7 @@ type Link struct {
 	Pause *Pause `json:"pause,omitempty"`
 	EEE   *EEE   `json:"eee,omitempty"`
 
-	// MTU and its bounds in bytes.
+	// MTU and its bounds in bytes. MaxMTU is absent where the driver names none.
 	MTU    *int `json:"mtu,omitempty"`
 	MinMTU *int `json:"minMtu,omitempty"`
 	MaxMTU *int `json:"maxMtu,omitempty"`

@@ -1,5 +1,15 @@
 package inventory
 
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
+)
+
 // Stack is what a NIC lies on and under.
 type Stack struct {
 	// Lower are the devices that this one is built on: a bond's or bridge's
@@ -9,6 +19,8 @@ type Stack struct {
 	Upper []string `json:"upper,omitempty"`
 	// Master is the bond, bridge, team or VRF that this device is enslaved to.
 	Master string `json:"master,omitempty"`
+	// Peer is the other end of a veth or another device that comes in pairs.
+	Peer string `json:"peer,omitempty"`
 	// PeerNamespace says that the device's lower or peer lies in another network
 	// namespace (its id there), so that it can't be named here.
 	PeerNamespace *int `json:"peerNamespace,omitempty"`
@@ -67,4 +79,232 @@ type MDBEntry struct {
 	Source string `json:"source,omitempty"`
 	VLAN   int    `json:"vlan,omitempty"`
 	State  string `json:"state"` // "permanent", "temporary"
+}
+
+// decodeLinkInfo decodes IFLA_LINKINFO: what a software device says of itself.
+func (l *link) decodeLinkInfo(a *kernel.Attributes) {
+	var data []byte
+	for a.Next() {
+		switch a.Type {
+		case uapi.IFLA_INFO_KIND:
+			l.kind = a.String()
+		case uapi.IFLA_INFO_DATA:
+			data = a.Data
+		}
+	}
+	if l.kind == "" {
+		return
+	}
+	l.nic.Type = l.kind
+	of := kernel.AttributesOf(data)
+	switch l.kind {
+	case "bond":
+		l.decodeBond(of)
+	case "bridge":
+		l.decodeBridge(of)
+	case "vlan":
+		l.nic.Stack.VLAN = decodeVLAN(of)
+	case "macvlan", "macvtap":
+		for of.Next() {
+			if of.Type == uapi.IFLA_MACVLAN_MODE {
+				l.nic.Stack.MACVLANMode = macvlanMode(of.Uint32())
+			}
+		}
+	case "vrf":
+		for of.Next() {
+			if of.Type == uapi.IFLA_VRF_TABLE {
+				l.nic.Stack.VRFTable = new(int(of.Uint32()))
+			}
+		}
+	case "vxlan":
+		for of.Next() {
+			if of.Type == uapi.IFLA_VXLAN_LINK {
+				l.lower = int(of.Uint32())
+			}
+		}
+	}
+	a.Join(of)
+}
+
+func (l *link) decodeBond(a *kernel.Attributes) {
+	bond := &Bond{}
+	for a.Next() {
+		switch a.Type {
+		case uapi.IFLA_BOND_MODE:
+			bond.Mode = bondMode(a.Uint8())
+		case uapi.IFLA_BOND_ACTIVE_SLAVE:
+			l.activeSlave = int(a.Uint32())
+		}
+	}
+	l.nic.Stack.Bond = bond
+}
+
+// bondMode names the modes of linux/if_bonding.h as ip does.
+func bondMode(mode uint8) string {
+	modes := [...]string{"balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"}
+	if int(mode) < len(modes) {
+		return modes[mode]
+	}
+	return strconv.Itoa(int(mode))
+}
+
+func (l *link) decodeBridge(a *kernel.Attributes) {
+	b := &Bridge{}
+	for a.Next() {
+		switch a.Type {
+		case uapi.IFLA_BR_VLAN_FILTERING:
+			b.VLANFiltering = new(a.Uint8() != 0)
+		case uapi.IFLA_BR_STP_STATE:
+			b.STP = new(a.Uint32() != 0)
+		case uapi.IFLA_BR_MCAST_SNOOPING:
+			b.Snooping = new(a.Uint8() != 0)
+		case uapi.IFLA_BR_MCAST_QUERIER:
+			b.Querier = new(a.Uint8() != 0)
+		case uapi.IFLA_BR_MCAST_ROUTER:
+			b.Router = new(int(a.Uint8()))
+		case uapi.IFLA_BR_MCAST_HASH_MAX:
+			b.HashMax = new(int(a.Uint32()))
+		case uapi.IFLA_BR_MCAST_IGMP_VERSION:
+			b.IGMPVersion = new(int(a.Uint8()))
+		case uapi.IFLA_BR_MCAST_MLD_VERSION:
+			b.MLDVersion = new(int(a.Uint8()))
+		case uapi.IFLA_BR_MCAST_QUERIER_STATE:
+			state := a.Nested()
+			b.QuerierState, l.queriers = decodeQuerierState(state)
+			a.Join(state)
+		}
+	}
+	l.nic.Stack.Bridge = b
+}
+
+// decodeQuerierState decodes the queriers that a bridge has elected, and the
+// indexes of the ports that they are behind (0: the bridge itself).
+func decodeQuerierState(a *kernel.Attributes) ([]BridgeQuerier, []int) {
+	var v4, v6 BridgeQuerier
+	var port4, port6 int
+	for a.Next() {
+		switch a.Type {
+		case uapi.BRIDGE_QUERIER_IP_ADDRESS:
+			if ip, ok := netip.AddrFromSlice(a.Data); ok {
+				v4 = BridgeQuerier{Family: "ipv4", Address: ip.String()}
+			}
+		case uapi.BRIDGE_QUERIER_IP_PORT:
+			port4 = int(a.Uint32())
+		case uapi.BRIDGE_QUERIER_IPV6_ADDRESS:
+			if ip, ok := netip.AddrFromSlice(a.Data); ok {
+				v6 = BridgeQuerier{Family: "ipv6", Address: ip.String()}
+			}
+		case uapi.BRIDGE_QUERIER_IPV6_PORT:
+			port6 = int(a.Uint32())
+		}
+	}
+	var queriers []BridgeQuerier
+	var ports []int
+	if v4.Family != "" {
+		queriers, ports = append(queriers, v4), append(ports, port4)
+	}
+	if v6.Family != "" {
+		queriers, ports = append(queriers, v6), append(ports, port6)
+	}
+	return queriers, ports
+}
+
+func decodeVLAN(a *kernel.Attributes) *VLAN {
+	v := &VLAN{}
+	for a.Next() {
+		switch a.Type {
+		case uapi.IFLA_VLAN_ID:
+			v.ID = int(a.Uint16())
+		case uapi.IFLA_VLAN_PROTOCOL:
+			v.Protocol = vlanProtocol(networkOrder(a.Uint16()))
+		}
+	}
+	return v
+}
+
+// vlanProtocol names an EtherType as ip does.
+func vlanProtocol(etherType uint16) string {
+	switch etherType {
+	case 0x8100:
+		return "802.1Q"
+	case 0x88a8:
+		return "802.1ad"
+	}
+	return "0x" + strconv.FormatUint(uint64(etherType), 16)
+}
+
+func macvlanMode(mode uint32) string {
+	switch mode {
+	case uapi.MACVLAN_MODE_PRIVATE:
+		return "private"
+	case uapi.MACVLAN_MODE_VEPA:
+		return "vepa"
+	case uapi.MACVLAN_MODE_BRIDGE:
+		return "bridge"
+	case uapi.MACVLAN_MODE_PASSTHRU:
+		return "passthru"
+	case uapi.MACVLAN_MODE_SOURCE:
+		return "source"
+	}
+	return strconv.FormatUint(uint64(mode), 10)
+}
+
+// networkOrder turns what was read in host order from a big-endian field into
+// its value.
+func networkOrder(v uint16) uint16 {
+	var b [2]byte
+	binary.NativeEndian.PutUint16(b[:], v)
+	return binary.BigEndian.Uint16(b[:])
+}
+
+// comesInPairs are the kinds whose IFLA_LINK is the other end, not a device
+// below.
+func comesInPairs(kind string) bool {
+	return kind == "veth" || kind == "netkit" || kind == "vxcan"
+}
+
+// stackLinks turns the indexes that devices gave of each other into names, in
+// both directions. What sysfs shows as lower_* and upper_* is the same for
+// enslaved devices, VLANs and macvlans; a tunnel bound to a device counts here,
+// too.
+func stackLinks(s *survey, links map[int]*link) {
+	for _, n := range s.nics {
+		l := links[n.Index]
+		if l == nil || &l.nic != n {
+			continue // of a tree without indexes; it told by name
+		}
+		stack := &n.Stack
+		if master := s.byIndex[l.master]; master != nil {
+			stack.Master = master.Name
+			stack.Upper = append(stack.Upper, master.Name)
+			master.Stack.Lower = append(master.Stack.Lower, n.Name)
+		}
+		if lower := s.byIndex[l.lower]; lower != nil && lower != n && !l.foreign {
+			if comesInPairs(l.kind) {
+				stack.Peer = lower.Name
+			} else {
+				stack.Lower = append(stack.Lower, lower.Name)
+				lower.Stack.Upper = append(lower.Stack.Upper, n.Name)
+			}
+		}
+		if stack.Bond != nil {
+			stack.Bond.ActiveSlave = s.nameOf(l.activeSlave)
+		}
+		for i, port := range l.queriers {
+			stack.Bridge.QuerierState[i].Port = s.nameOf(port)
+		}
+	}
+	for _, n := range s.nics {
+		slices.Sort(n.Stack.Lower)
+		slices.Sort(n.Stack.Upper)
+	}
+}
+
+// nameOf is the name of a device of this namespace, empty for one that is not
+// listed.
+func (s *survey) nameOf(index int) string {
+	if n := s.byIndex[index]; n != nil {
+		return n.Name
+	}
+	return ""
 }

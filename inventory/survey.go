@@ -28,7 +28,9 @@ func Read(ctx context.Context, r kernel.Reader) (*Inventory, error) {
 // subjects are read in this order: a later one may use what an earlier one
 // found.
 func subjects() []func(context.Context, *survey) {
-	return []func(context.Context, *survey){}
+	return []func(context.Context, *survey){
+		readMulticast,
+	}
 }
 
 // survey is an inventory in the making.
