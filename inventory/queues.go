@@ -48,6 +48,8 @@ type Queue struct {
 	// an AF_XDP socket owns the queue.
 	DMABuf *uint32 `json:"dmabuf,omitempty"`
 	XSK    bool    `json:"xsk,omitempty"`
+	// IOUring is whether an io_uring instance owns it (zero-copy receive).
+	IOUring bool `json:"ioUring,omitempty"`
 }
 
 // PagePool is one page pool.

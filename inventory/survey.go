@@ -30,6 +30,7 @@ func Read(ctx context.Context, r kernel.Reader) (*Inventory, error) {
 func subjects() []func(context.Context, *survey) {
 	return []func(context.Context, *survey){
 		readMulticast,
+		readNetdev,
 	}
 }
 
