@@ -31,6 +31,7 @@ func subjects() []func(context.Context, *survey) {
 	return []func(context.Context, *survey){
 		readMulticast,
 		readNetdev,
+		readFunctions, // goes by what the others found
 	}
 }
 
