@@ -65,6 +65,27 @@ func (l *Live) Close() error {
 	return errors.Join(errs...)
 }
 
+// ReadFile implements Reader.
+func (l *Live) ReadFile(ctx context.Context, path string) ([]byte, error) {
+	return guard(ctx, l, opRead, path, func() ([]byte, error) { return readFile(path) })
+}
+
+// ReadDir implements Reader.
+func (l *Live) ReadDir(ctx context.Context, path string) ([]string, error) {
+	return guard(ctx, l, opReadDir, path, func() ([]string, error) { return readDir(path) })
+}
+
+// ReadLink implements Reader.
+func (l *Live) ReadLink(ctx context.Context, path string) (string, error) {
+	return guard(ctx, l, opReadLink, path, func() (string, error) { return readLink(path) })
+}
+
+// WriteFile implements Writer.
+func (l *Live) WriteFile(ctx context.Context, path string, data []byte) error {
+	_, err := guard(ctx, l, opWrite, path, func() (struct{}, error) { return struct{}{}, writeFile(path, data) })
+	return err
+}
+
 // Netlink implements Reader.
 func (l *Live) Netlink(ctx context.Context, req Request) ([]Message, error) {
 	if !readOnly(req) {

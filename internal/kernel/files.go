@@ -1,0 +1,149 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Op of the errors about files.
+const (
+	opRead     = "read"
+	opReadDir  = "list"
+	opReadLink = "read link"
+	opWrite    = "write"
+)
+
+// maxFile bounds what is read of one file. The largest that nictune reads,
+// /proc/interrupts on a host of many CPUs, stays far below it.
+const maxFile = 16 << 20
+
+// checkPath refuses a path that could be read as another one.
+func checkPath(p string) error {
+	if !path.IsAbs(p) || path.Clean(p) != p || strings.ContainsRune(p, 0) {
+		return fmt.Errorf("%w: %q is not an absolute path in its shortest form", syscall.EINVAL, p)
+	}
+	return nil
+}
+
+// readFile reads a file of this host with the system calls themselves: a sysfs
+// file needs no stat, no runtime poller and no finalizer, and there are tens of
+// thousands of them on a large host.
+func readFile(p string) ([]byte, error) {
+	b, err := openFile(p, unix.O_RDONLY, func(fd int) ([]byte, error) {
+		return readAll(func(b []byte) (int, error) { return unix.Read(fd, b) })
+	})
+	if err != nil {
+		return nil, &Error{Op: opRead, Object: p, Err: err}
+	}
+	return b, nil
+}
+
+// readDir lists a directory of this host, sorted.
+func readDir(p string) ([]string, error) {
+	names, err := openFile(p, unix.O_RDONLY|unix.O_DIRECTORY, func(fd int) ([]string, error) {
+		var names []string
+		buffer := make([]byte, 8<<10)
+		for {
+			n, err := retry(func() (int, error) { return unix.ReadDirent(fd, buffer) })
+			if err != nil {
+				return nil, err
+			}
+			if n <= 0 {
+				slices.Sort(names)
+				return names, nil
+			}
+			_, _, names = unix.ParseDirent(buffer[:n], -1, names)
+		}
+	})
+	if err != nil {
+		return nil, &Error{Op: opReadDir, Object: p, Err: err}
+	}
+	return names, nil
+}
+
+// readLink reads a symbolic link of this host.
+func readLink(p string) (string, error) {
+	if err := checkPath(p); err != nil {
+		return "", &Error{Op: opReadLink, Object: p, Err: err}
+	}
+	b := make([]byte, unix.PathMax)
+	n, err := retry(func() (int, error) { return unix.Readlink(p, b) })
+	if err != nil {
+		return "", &Error{Op: opReadLink, Object: p, Err: err}
+	}
+	return string(b[:n]), nil
+}
+
+// writeFile writes an existing file below /sys or /proc with one write call:
+// the kernel takes each call as one value.
+func writeFile(p string, data []byte) error {
+	if !strings.HasPrefix(p, "/sys/") && !strings.HasPrefix(p, "/proc/") {
+		return &Error{Op: opWrite, Object: p, Err: fmt.Errorf("%w: only files below /sys and /proc are written", syscall.EINVAL)}
+	}
+	n, err := openFile(p, unix.O_WRONLY, func(fd int) (int, error) {
+		return retry(func() (int, error) { return unix.Write(fd, data) })
+	})
+	if err == nil && n != len(data) {
+		err = fmt.Errorf("%w: the kernel took %d of %d bytes", syscall.EIO, n, len(data))
+	}
+	if err != nil {
+		return &Error{Op: opWrite, Object: p, Err: err}
+	}
+	return nil
+}
+
+// openFile opens a file for the time of one call.
+func openFile[T any](p string, flags int, use func(fd int) (T, error)) (T, error) {
+	var zero T
+	if err := checkPath(p); err != nil {
+		return zero, err
+	}
+	fd, err := retry(func() (int, error) { return unix.Open(p, flags|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return zero, err
+	}
+	value, err := use(fd)
+	// Closing can't fail for a file that was read; for one of sysfs or procfs
+	// that was written, the write call had the answer.
+	_ = unix.Close(fd)
+	return value, err
+}
+
+// readAll reads to the end of a file, whose size sysfs and procfs don't know.
+func readAll(read func([]byte) (int, error)) ([]byte, error) {
+	const page = 4096 // what sysfs gives at most; one byte more shows the end
+	b := make([]byte, 0, page+1)
+	for {
+		n, err := retry(func() (int, error) { return read(b[len(b):cap(b)]) })
+		if err != nil {
+			return nil, err
+		}
+		if n <= 0 {
+			return b, nil
+		}
+		b = b[:len(b)+n]
+		if len(b) > maxFile {
+			return nil, fmt.Errorf("%w: more than %d bytes", syscall.EFBIG, maxFile)
+		}
+		if len(b) == cap(b) {
+			b = slices.Grow(b, len(b))
+		}
+	}
+}
+
+// retry repeats a call that a signal interrupted; the runtime sends signals to
+// its own threads.
+func retry(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if !errors.Is(err, syscall.EINTR) {
+			return n, err
+		}
+	}
+}

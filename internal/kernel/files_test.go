@@ -1,0 +1,156 @@
+package kernel
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestReadFile(t *testing.T) {
+	dir := t.TempDir()
+	large := bytes.Repeat([]byte("0123456789abcde\n"), 5000)
+	for name, content := range map[string][]byte{"empty": nil, "short": []byte("1\n"), "page": make([]byte, 4096), "more": make([]byte, 4097), "large": large} {
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := readFile(p); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%s: %d bytes, %v, want %d", name, len(got), err, len(content))
+		}
+	}
+	p := filepath.Join(dir, "huge")
+	if err := os.WriteFile(p, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(p, maxFile+1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readFile(p); !errors.Is(err, syscall.EFBIG) || ReasonOf(err) != Failed {
+		t.Errorf("huge: %v", err)
+	}
+}
+
+// TestFilesOfTheKernel reads the files themselves: sysfs says 4096 bytes of all of them, procfs 0.
+func TestFilesOfTheKernel(t *testing.T) {
+	l := open(t)
+	ctx := t.Context()
+	want, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := l.ReadFile(ctx, "/proc/cpuinfo")
+	// The clock moves from one read to the next.
+	if err != nil || bytes.Count(got, []byte("processor")) != bytes.Count(want, []byte("processor")) {
+		t.Errorf("cpuinfo: %d bytes, %v", len(got), err)
+	}
+	if mtu, err := l.ReadFile(ctx, "/sys/class/net/lo/mtu"); string(mtu) != "65536\n" || err != nil {
+		t.Errorf("mtu of lo: %q, %v", mtu, err)
+	}
+	names, err := l.ReadDir(ctx, "/sys/class/net")
+	if !slices.Contains(names, "lo") || slices.Contains(names, ".") || !slices.IsSorted(names) || err != nil {
+		t.Errorf("class/net: %q, %v", names, err)
+	}
+	if target, err := l.ReadLink(ctx, "/sys/class/net/lo"); target != "../../devices/virtual/net/lo" || err != nil {
+		t.Errorf("lo: %q, %v", target, err)
+	}
+}
+
+func TestFileErrors(t *testing.T) {
+	l := open(t)
+	ctx := t.Context()
+	for _, test := range []struct {
+		name   string
+		read   func() error
+		errno  syscall.Errno
+		reason Reason
+		text   string
+	}{
+		{"missing", func() error { _, err := l.ReadFile(ctx, "/sys/class/net/none/mtu"); return err }, syscall.ENOENT, Unsupported, "read /sys/class/net/none/mtu: no such file or directory"},
+		{"no link speed", func() error { _, err := l.ReadFile(ctx, "/sys/class/net/lo/speed"); return err }, syscall.EINVAL, Failed, "read /sys/class/net/lo/speed: invalid argument"},
+		{"a directory", func() error { _, err := l.ReadFile(ctx, "/sys"); return err }, syscall.EISDIR, Failed, "read /sys: is a directory"},
+		{"no directory", func() error { _, err := l.ReadDir(ctx, "/proc/version"); return err }, syscall.ENOTDIR, Failed, "list /proc/version: not a directory"},
+		{"no link", func() error { _, err := l.ReadLink(ctx, "/proc/version"); return err }, syscall.EINVAL, Failed, "read link /proc/version: invalid argument"},
+		{"relative", func() error { _, err := l.ReadFile(ctx, "sys"); return err }, syscall.EINVAL, Failed, "not an absolute path"},
+		{"dots", func() error { _, err := l.ReadDir(ctx, "/sys/../etc"); return err }, syscall.EINVAL, Failed, "not an absolute path"},
+		{"slashes", func() error { _, err := l.ReadLink(ctx, "/sys//class"); return err }, syscall.EINVAL, Failed, "not an absolute path"},
+		{"NUL", func() error { _, err := l.ReadFile(ctx, "/sys\x00"); return err }, syscall.EINVAL, Failed, "not an absolute path"},
+		{"write elsewhere", func() error { return l.WriteFile(ctx, "/etc/hostname", nil) }, syscall.EINVAL, Failed, "only files below /sys and /proc"},
+		{"write elsewhere by dots", func() error { return l.WriteFile(ctx, "/sys/../etc/hostname", nil) }, syscall.EINVAL, Failed, "not an absolute path"},
+		{"write a new file", func() error { return l.WriteFile(ctx, "/proc/sys/net/none", nil) }, syscall.ENOENT, Unsupported, "write /proc/sys/net/none"},
+		{"write a bad value", func() error { return l.WriteFile(ctx, "/proc/self/oom_score_adj", []byte("x")) }, syscall.EINVAL, Failed, "write /proc/self/oom_score_adj: invalid argument"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			err := test.read()
+			if !errors.Is(err, test.errno) || ReasonOf(err) != test.reason || !strings.Contains(err.Error(), test.text) {
+				t.Errorf("%v (%s), want %v, %s, %q", err, ReasonOf(err), test.errno, test.reason, test.text)
+			}
+			var e *Error
+			if !errors.As(err, &e) || e.Object == "" {
+				t.Errorf("%#v names no object", err)
+			}
+		})
+	}
+}
+
+// TestWriteFile writes a value of this process's own, and the value that is there.
+func TestWriteFile(t *testing.T) {
+	l := open(t)
+	const p = "/proc/self/oom_score_adj"
+	b, err := l.ReadFile(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.WriteFile(t.Context(), p, b); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDeniedFile reads what only another user may.
+func TestDeniedFile(t *testing.T) {
+	p := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(p, []byte("x"), 0); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	asNobody(t, func() { _, err = readFile(p) })
+	if !errors.Is(err, fs.ErrPermission) || ReasonOf(err) != Denied || err.Error() != "read "+p+": permission denied" {
+		t.Errorf("%v (%s)", err, ReasonOf(err))
+	}
+}
+
+// asNobody runs f without privileges, on a thread that ends with it.
+func asNobody(t *testing.T, f func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		f()
+		return
+	}
+	done := make(chan error)
+	go func() {
+		// The goroutine never unlocks, so that the runtime ends the thread.
+		runtime.LockOSThread()
+		// The file system's permissions follow these two alone, and setfsuid
+		// takes the capabilities that override them away.
+		const nobody = 65534
+		_, err := unix.SetfsgidRetGid(nobody)
+		if err == nil {
+			_, err = unix.SetfsuidRetUid(nobody)
+		}
+		if err == nil {
+			f()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
