@@ -1,0 +1,3 @@
+package kernel
+
+const opPCINames = "look up in pci.ids"

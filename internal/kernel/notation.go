@@ -1,0 +1,180 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// The notation of bytes in a recording. nictune writes hex; the rest is for
+// people who write a netlink message or an ioctl's struct by hand:
+//
+//	0a0b 0c          hex digits, spaced as one likes
+//	u16:5 u32:0x10   numbers of 8, 16, 32 or 64 bits in the host's byte order
+//	s32:-1           with a sign
+//	zero:16          that many zero bytes
+//	"eth0"           a text in Go's quotes, with the NUL that ends it
+//	3{"eth0"}        a netlink attribute: its type and its payload
+//	18n{...}         one with NLA_F_NESTED set
+//	# ...            a comment, to the end of the line
+
+const (
+	// notationDepth bounds attributes within attributes; the kernel's own limit
+	// is lower.
+	notationDepth = 32
+	// notationZeros bounds the one thing that is much longer than its notation.
+	notationZeros = 16 << 20
+)
+
+// parseBytes reads the notation. zeros counts those of a whole recording.
+func parseBytes(s string, zeros *int) ([]byte, error) {
+	p := notation{rest: s, zeros: zeros}
+	b, err := p.bytes(0)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+type notation struct {
+	rest  string
+	zeros *int
+}
+
+func (p *notation) bytes(depth int) (Body, error) {
+	if depth > notationDepth {
+		return nil, fmt.Errorf("more than %d attributes within one another", notationDepth)
+	}
+	var out Body
+	for {
+		p.rest = strings.TrimLeft(p.rest, " \t\r\n")
+		if p.rest == "" {
+			if depth > 0 {
+				return nil, errors.New("an attribute lacks its closing }")
+			}
+			return out, nil
+		}
+		switch p.rest[0] {
+		case '#':
+			_, p.rest, _ = strings.Cut(p.rest, "\n")
+			continue
+		case '}':
+			if depth == 0 {
+				return nil, errors.New("a } without its {")
+			}
+			p.rest = p.rest[1:]
+			return out, nil
+		case '"':
+			quoted, err := strconv.QuotedPrefix(p.rest)
+			if err != nil {
+				return nil, errors.New(`a text lacks its closing "`)
+			}
+			text, err := strconv.Unquote(quoted)
+			if err != nil {
+				return nil, fmt.Errorf("text %s: %w", quoted, err)
+			}
+			out = append(append(out, text...), 0)
+			p.rest = p.rest[len(quoted):]
+			continue
+		}
+		end := strings.IndexAny(p.rest, " \t\r\n{}\"#")
+		if end < 0 {
+			end = len(p.rest)
+		}
+		word := p.rest[:end]
+		p.rest = p.rest[end:]
+		var err error
+		if strings.HasPrefix(p.rest, "{") {
+			p.rest = p.rest[1:]
+			out, err = p.attribute(out, word, depth)
+		} else {
+			out, err = p.word(out, word)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// attribute reads the payload of the attribute whose type is word, and appends
+// the whole.
+func (p *notation) attribute(out Body, word string, depth int) (Body, error) {
+	number, isNested := strings.CutSuffix(word, "n")
+	typ, err := strconv.ParseUint(number, 0, 16)
+	if err != nil {
+		return nil, fmt.Errorf("%q before a { is no attribute type", word)
+	}
+	inner, err := p.bytes(depth + 1)
+	if err != nil {
+		return nil, err
+	}
+	if attributeHeader+len(inner) > 0xffff {
+		return nil, fmt.Errorf("attribute %s has %d bytes, more than its length can say", word, len(inner))
+	}
+	if isNested {
+		typ |= attributeNested
+	}
+	return out.Bytes(uint16(typ), inner), nil
+}
+
+func (p *notation) word(out Body, word string) (Body, error) {
+	prefix, number, ok := strings.Cut(word, ":")
+	if !ok {
+		b, err := hex.AppendDecode(out, []byte(word))
+		if err != nil {
+			return nil, fmt.Errorf("%s is no hex, number, text or attribute", shorten(word))
+		}
+		return b, nil
+	}
+	sizes := map[string]int{"u8": 8, "u16": 16, "u32": 32, "u64": 64, "s8": -8, "s16": -16, "s32": -32, "s64": -64, "zero": 0}
+	bits, ok := sizes[prefix]
+	if !ok {
+		return nil, fmt.Errorf("%s is no hex, number, text or attribute", shorten(word))
+	}
+	if bits == 0 {
+		n, err := strconv.ParseUint(number, 0, 32)
+		if err != nil {
+			return nil, fmt.Errorf("%s: not a number of bytes", shorten(word))
+		}
+		if n > notationZeros || *p.zeros+int(n) > notationZeros {
+			return nil, fmt.Errorf("%s: more than %d zeros in all", shorten(word), notationZeros)
+		}
+		*p.zeros += int(n)
+		return append(out, make([]byte, n)...), nil
+	}
+	var v uint64
+	var err error
+	if bits < 0 {
+		bits = -bits
+		var signed int64
+		signed, err = strconv.ParseInt(number, 0, bits)
+		v = uint64(signed)
+	} else {
+		v, err = strconv.ParseUint(number, 0, bits)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: not a number of %d bits", shorten(word), bits)
+	}
+	switch bits {
+	case 8:
+		return append(out, byte(v)), nil
+	case 16:
+		return binary.NativeEndian.AppendUint16(out, uint16(v)), nil
+	case 32:
+		return binary.NativeEndian.AppendUint32(out, uint32(v)), nil
+	default:
+		return binary.NativeEndian.AppendUint64(out, v), nil
+	}
+}
+
+// shorten quotes the start of what somebody wrote, for an error.
+func shorten(s string) string {
+	const shown = 40
+	if len(s) > shown {
+		s = s[:shown] + "..."
+	}
+	return strconv.Quote(s)
+}
