@@ -1,5 +1,16 @@
 package inventory
 
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nictune/nictune/internal/kernel"
+)
+
 // PCI is the PCI function behind a NIC.
 type PCI struct {
 	// Address is domain:bus:device.function, "0000:3b:00.0".
@@ -42,16 +53,6 @@ type SRIOV struct {
 	NumVFs   int `json:"numVfs"`
 }
 
-// VPD is the vital product data of a PCI function.
-type VPD struct {
-	Identifier   string `json:"identifier,omitempty"`
-	PartNumber   string `json:"partNumber,omitempty"`
-	SerialNumber string `json:"serialNumber,omitempty"`
-	// Manufacturer is the MN keyword, EngineeringChange EC, as lspci shows them.
-	Manufacturer      string `json:"manufacturer,omitempty"`
-	EngineeringChange string `json:"engineeringChange,omitempty"`
-}
-
 // PCIHop is one bridge or switch port above a PCI function.
 type PCIHop struct {
 	Address string `json:"address"`
@@ -63,49 +64,215 @@ type PCIHop struct {
 	Link     *PCIeLink `json:"link,omitempty"`
 }
 
-// PCIeLink is one PCI Express link: what it runs at and what this end of it
-// could. A rate that the kernel doesn't know (a link that is down) is absent.
-type PCIeLink struct {
-	Current *PCIeRate `json:"current,omitempty"`
-	Maximum *PCIeRate `json:"maximum,omitempty"`
+// readIdentity reads what every PCI function has: ids, names and its link.
+func (p *places) readIdentity(ctx context.Context, d *device) {
+	if d.read.identity {
+		return
+	}
+	d.read.identity = true
+	d.pci = &PCI{Address: path.Base(d.dir)}
+	modalias, err := p.text(ctx, d, "modalias")
+	if err == nil {
+		err = d.pci.identify(modalias)
+	}
+	if err != nil {
+		d.missed("pci.vendorId", err)
+	} else {
+		p.readNames(ctx, d.pci, modalias)
+	}
+	if d.has("revision") {
+		revision, err := p.text(ctx, d, "revision")
+		if err != nil {
+			d.missed("pci.revision", err)
+		}
+		d.pci.Revision = strings.TrimPrefix(revision, "0x")
+	}
+	d.pci.Link = p.readPCIeLink(ctx, d)
 }
 
-// PCIeRate is a speed and a width.
-type PCIeRate struct {
-	// GTs is the speed of a lane in gigatransfers a second: 2.5, 5, 8, 16, 32, 64,
-	// 128.
-	GTs   float64 `json:"gts"`
-	Width int     `json:"width"`
-	// GBs is what the link carries each way after line coding, in gigabytes
-	// (10^9) a second: 8 GT/s x8 is 7.877. Packet headers are not taken off.
-	GBs float64 `json:"gbs"`
+// readNames looks a function up in pci.ids. A host without it is listed once,
+// not with every NIC.
+func (p *places) readNames(ctx context.Context, f *PCI, modalias string) {
+	names, err := p.PCINames(ctx, modalias)
+	if err != nil {
+		if p.namesErr == nil {
+			p.namesErr = err
+		}
+		return
+	}
+	f.Vendor, f.Device, f.Subsystem = names.Vendor, names.Device, names.Subsystem
 }
 
-// NUMA is where a NIC stands among memory nodes and CPUs.
-type NUMA struct {
-	// Node is absent where the firmware names none.
-	Node *int `json:"node,omitempty"`
-	// LocalCPUs is a list as in "0-3,8-11".
-	LocalCPUs string `json:"localCpus,omitempty"`
+// readFunction reads a NIC's PCI function: beyond its identity the path above
+// it and its relation to virtual functions.
+func (p *places) readFunction(ctx context.Context, d *device) {
+	if d.read.function {
+		return
+	}
+	d.read.function = true
+	p.readIdentity(ctx, d)
+	p.readPath(ctx, d)
+	p.readSRIOV(ctx, d)
+	if d.has("physfn") {
+		p.readVF(ctx, d)
+	}
 }
 
-// IOMMU is a NIC's place among the IOMMU groups.
-type IOMMU struct {
-	// Type is the group's domain: "DMA", "DMA-FQ", "identity".
-	Type  string `json:"type,omitempty"`
-	Group int    `json:"group"`
-	// Members are the other devices of the group, by their addresses.
-	Members []string `json:"members,omitempty"`
+// readPath reads the bridges between the root bus and a function. They are the
+// directories above its own.
+func (p *places) readPath(ctx context.Context, d *device) {
+	hops := pciHopsOf(d.dir)
+	express := make([]bool, 0, len(hops)+1)
+	for _, dir := range hops {
+		above := p.device(ctx, dir)
+		p.readIdentity(ctx, above)
+		d.unread = append(d.unread, above.unread...)
+		express = append(express, above.has("max_link_speed"))
+		d.pci.Path = append(d.pci.Path, PCIHop{
+			Address: above.pci.Address, VendorID: above.pci.VendorID, DeviceID: above.pci.DeviceID,
+			Name: above.pci.Device, Link: above.pci.Link,
+		})
+	}
+	for i, kind := range hopKinds(append(express, d.has("max_link_speed"))) {
+		d.pci.Path[i].Kind = kind
+	}
+	d.pci.Bottleneck = bottleneck(d.pci)
 }
 
-// IRQ is one interrupt vector of a NIC.
-type IRQ struct {
-	Number int `json:"number"`
-	// Name is what the driver called it: "eth0-TxRx-3".
-	Name string `json:"name,omitempty"`
-	// Kind is "msix", "msi" or "intx".
-	Kind string `json:"kind,omitempty"`
-	// Affinity is the CPU list asked for, EffectiveAffinity the one in force.
-	Affinity          string `json:"affinity,omitempty"`
-	EffectiveAffinity string `json:"effectiveAffinity,omitempty"`
+// readSRIOV reads the counts that only a function with VFs to offer has.
+func (p *places) readSRIOV(ctx context.Context, d *device) {
+	if !d.has("sriov_totalvfs") {
+		return
+	}
+	total, err := p.number(ctx, d, "sriov_totalvfs")
+	if err != nil {
+		d.missed("pci.sriov.totalVfs", err)
+		return
+	}
+	enabled, err := p.number(ctx, d, "sriov_numvfs")
+	if err != nil {
+		d.missed("pci.sriov.numVfs", err)
+		return
+	}
+	d.pci.SRIOV = &SRIOV{TotalVFs: total, NumVFs: enabled}
+}
+
+// readVF ties a VF to its PF.
+func (p *places) readVF(ctx context.Context, d *device) {
+	target, err := p.ReadLink(ctx, d.dir+"/physfn")
+	if err != nil {
+		d.missed("pci.physicalFunction", err)
+		return
+	}
+	dir := path.Join(d.dir, target)
+	if _, isPCI := pciFunctionOf(dir); !isPCI || dir == d.dir {
+		d.missed("pci.physicalFunction", fmt.Errorf("%w: %s/physfn leads to %.80q", kernel.ErrMalformed, d.dir, target))
+		return
+	}
+	pf := p.device(ctx, dir)
+	p.readFunction(ctx, pf)
+	d.pci.PhysicalFunction = pf.pci.Address
+	d.pci.Link, d.pci.Bottleneck = pf.pci.Link, pf.pci.Bottleneck
+	if index, ok := p.virtualFunctions(ctx, pf)[d.pci.Address]; ok {
+		d.pci.VFIndex = &index
+	}
+}
+
+// virtualFunctions are the numbers of a PF's VFs, by address: the PF has a link
+// "virtfnN" to each.
+func (p *places) virtualFunctions(ctx context.Context, pf *device) map[string]int {
+	if pf.vfs != nil {
+		return pf.vfs
+	}
+	pf.vfs = map[string]int{}
+	for _, entry := range pf.entries {
+		number, found := strings.CutPrefix(entry, "virtfn")
+		if !found {
+			continue
+		}
+		index, err := strconv.Atoi(number)
+		if err != nil || index < 0 {
+			continue
+		}
+		target, err := p.ReadLink(ctx, pf.dir+"/"+entry)
+		if err != nil {
+			continue // The VF was removed meanwhile; its NIC, if any, goes as well.
+		}
+		pf.vfs[path.Base(target)] = index
+	}
+	return pf.vfs
+}
+
+func (p *places) number(ctx context.Context, d *device, name string) (int, error) {
+	text, err := p.text(ctx, d, name)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %s/%s holds %.40q", kernel.ErrMalformed, d.dir, name, text)
+	}
+	return int(n), nil
+}
+
+// identify takes the ids from a modalias, the one file that has them all:
+//
+//	pci:v00008086d000010C9sv00008086sd0000A03Cbc02sc00i00
+//
+// (Documentation/ABI/testing/sysfs-bus-pci; written by the kernel's
+// drivers/pci/pci-sysfs.c).
+func (f *PCI) identify(modalias string) error {
+	rest, found := strings.CutPrefix(modalias, "pci:")
+	fields := [...]struct {
+		key    string
+		digits int
+		value  string
+	}{{"v", 8, ""}, {"d", 8, ""}, {"sv", 8, ""}, {"sd", 8, ""}, {"bc", 2, ""}, {"sc", 2, ""}, {"i", 2, ""}}
+	for i := range fields {
+		field := &fields[i]
+		var ok bool
+		if rest, ok = strings.CutPrefix(rest, field.key); !ok || len(rest) < field.digits {
+			found = false
+			break
+		}
+		if _, err := strconv.ParseUint(rest[:field.digits], 16, 32); err != nil {
+			found = false
+			break
+		}
+		field.value, rest = strings.ToLower(rest[:field.digits]), rest[field.digits:]
+	}
+	if !found || rest != "" {
+		return fmt.Errorf("%w: PCI modalias %.80q", kernel.ErrMalformed, modalias)
+	}
+	id := func(i int) string { return fields[i].value[4:] }
+	f.VendorID, f.DeviceID = id(0), id(1)
+	// A bridge, among others, has no subsystem: its registers read as zero.
+	if v := id(2); v != "0000" && v != "ffff" {
+		f.SubsystemVendorID, f.SubsystemDeviceID = v, id(3)
+	}
+	f.Class = fields[4].value + fields[5].value + fields[6].value
+	return nil
+}
+
+// pciFunctionOf is the directory of the PCI function that a directory below
+// /sys/devices lies at or below.
+func pciFunctionOf(dir string) (string, bool) {
+	for d := dir; len(d) > 1; d = path.Dir(d) {
+		if isPCIAddress(path.Base(d)) {
+			return d, true
+		}
+	}
+	return "", false
+}
+
+// pciHopsOf are the directories of the bridges above a function, the one at the
+// root first. A host bridge ("pci0000:00") ends the path; so one that stands
+// below another device, as Intel VMD's does, hides that.
+func pciHopsOf(dir string) []string {
+	var hops []string
+	for d := path.Dir(dir); isPCIAddress(path.Base(d)); d = path.Dir(d) {
+		hops = append(hops, d)
+	}
+	slices.Reverse(hops)
+	return hops
 }
