@@ -65,8 +65,8 @@ func (b *binder) fields(text string, s *Setting, written []Assignment) []Assignm
 			case same < 0:
 				bound = append(bound, Assignment{Field: f.Name, Source: a.Source, Value: a.Value})
 			case !bound[same].Value.Equal(a.Value):
-				b.add(text, a.Source, utf8.RuneCountInString(a.Field), "%s.%s also sets %s, which is %s on line %d: keep one of them",
-					s.Name, a.Field, f.Name, bound[same].Value, bound[same].Source.Line)
+				b.add(text, a.Source, utf8.RuneCountInString(a.Field), "%s.%s is %s here and %s on line %d: keep one of them",
+					s.Name, f.Name, a.Value, bound[same].Value, bound[same].Source.Line)
 			}
 		}
 	}

@@ -259,7 +259,7 @@ func (d *decoder) value(n ast.Node, what string) (Value, bool) {
 	case "off", "false", "no":
 		return BoolValue(false, source), true
 	}
-	if at.Type == token.IntegerType && decimal.MatchString(text) {
+	if at.Indicator != token.QuotedScalarIndicator && decimal.MatchString(text) {
 		number, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
 			d.fault(at, "%s: %s is too large for any device", what, quoted(text))
@@ -329,6 +329,9 @@ func (d *decoder) scalar(n ast.Node, what string) (text string, at *token.Token,
 		text, at = v.Value.Value, v.GetToken()
 	case ast.ScalarNode:
 		text, at = v.GetToken().Value, v.GetToken()
+	case ast.MapNode:
+		d.fault(n.GetToken(), "%s takes a single value, not a mapping: put text that has a colon in quotes", what)
+		return "", nil, false
 	default:
 		d.fault(n.GetToken(), "%s takes a single value, not %s", what, shape(n))
 		return "", nil, false

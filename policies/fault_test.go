@@ -1,0 +1,205 @@
+package policies
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+//go:generate go test -run Golden -update .
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// golden compares with a file in testdata, or writes it.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	path := "testdata/" + file
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got == string(want) {
+		return
+	}
+	gotLines, wantLines := strings.Split(got, "\n"), strings.Split(string(want), "\n")
+	for i := range gotLines {
+		if i >= len(wantLines) || gotLines[i] != wantLines[i] {
+			t.Fatalf("%s:%d differs (run go generate to rewrite it):\n got: %s\nwant: %s", path, i+1, gotLines[i], strings.Join(wantLines[min(i, len(wantLines)):min(i+1, len(wantLines))], ""))
+		}
+	}
+	t.Fatalf("%s has more lines than expected", path)
+}
+
+// testCatalogue is what package tuning could hand in.
+func testCatalogue() Catalogue {
+	size := func(name string, aliases ...string) Field {
+		return Field{Name: name, Aliases: aliases, Doc: "Descriptors of " + name + ".", Type: Number, Words: []string{"max"}}
+	}
+	tso := []string{"tcp-segmentation-offload", "tso"}
+	return Catalogue{
+		{Name: "channels", Doc: "Numbers of queues.", Fields: []Field{size("rx"), size("tx"), size("combined")}},
+		{Name: "rings", Doc: "Sizes of descriptor rings.", Fields: []Field{
+			size("rx"), size("rx-mini"), size("rx-jumbo"), size("tx"),
+			{Name: "rx-buf-len", Doc: "Bytes of a receive buffer.", Type: Number},
+			{Name: "tcp-data-split", Doc: "Header and data in buffers of their own.", Type: Bool, Words: []string{"auto"}},
+			{Name: "mode", Doc: "For the test.", Words: []string{"fast"}},
+		}},
+		{Name: "features", Doc: "Offloads.", Open: &Field{Doc: "On or off.", Type: Bool}, Fields: []Field{
+			{Name: "rx-lro", Aliases: []string{"large-receive-offload", "lro"}, Doc: "Merge in the device.", Type: Bool},
+			{Name: "tx-tcp-segmentation", Aliases: tso, Doc: "Segment TCP over IPv4.", Type: Bool},
+			{Name: "tx-tcp6-segmentation", Aliases: tso, Doc: "Segment TCP over IPv6.", Type: Bool},
+		}},
+	}
+}
+
+const head = "apiVersion: nictune/v1\nkind: TuningPolicy\nname: edge\n"
+
+// in is a document with a match and settings, whole but for what a case puts in.
+func in(match, settings string) string {
+	return head + "match: " + match + "\nsettings: " + settings + "\n"
+}
+
+const fine = "{rings: {rx: max}}"
+
+func faultCases() []struct{ name, yaml string } {
+	return []struct{ name, yaml string }{
+		{"unknown key", head + "mach: {}\nmatch: {}\nsettings: " + fine},
+		{"unknown key that resembles none", head + "metadata: {}\nmatch: {}\nsettings: " + fine},
+		{"unknown key in match", in("{drvier: igb}", fine)},
+		{"key in another case", in("{permanent-mac: 52:54:00:12:34:56}", fine)},
+		{"several faults at once", head + "priority: high\nmatch:\n  kind: [pf, vff]\n  pci: 8086\nsettings: {}\n"},
+		{"no apiVersion", "kind: TuningPolicy\nname: edge\n"},
+		{"another apiVersion", "apiVersion: nictune/v2\nkind: TuningPolicy\nname: edge\n"},
+		{"misspelt apiVersion", "apiversion: nictune/v1\nkind: TuningPolicy\n"},
+		{"another kind", "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {}\n"},
+		{"no name", "apiVersion: nictune/v1\nkind: TuningPolicy\nmatch: {}\nsettings: " + fine},
+		{"name with spaces", "apiVersion: nictune/v1\nkind: TuningPolicy\nname: my policy\nmatch: {}\nsettings: " + fine},
+		{"no match", head + "settings: " + fine},
+		{"match without anything", head + "match:\nsettings: " + fine},
+		{"match is a list", head + "match: [driver]\nsettings: " + fine},
+		{"no settings", head + "match: {}\n"},
+		{"settings without anything", in("{}", "")},
+		{"setting without fields", in("{}", "{rings: {}}")},
+		{"setting is a value", in("{}", "{rings: max}")},
+		{"field without value", in("{}", "\n  rings:\n    rx:\n    tx: 1")},
+		{"field is a list", in("{}", "{rings: {rx: [1, 2]}}")},
+		{"field is a mapping", in("{}", "{rings: {rx: {min: 1}}}")},
+		{"duplicate key", in("{}", "\n  rings:\n    rx: 1\n    tx: 1\n    rx: 2")},
+		{"two documents of one name", in("{}", fine) + "---\n" + in("{}", fine)},
+		{"empty list", in("{driver: []}", fine)},
+		{"broken glob", in("{name: \"eth[0\"}", fine)},
+		{"PCI id as in sysfs", in("{pci: \"0x8086:0x10c9\"}", fine)},
+		{"PCI id too short", in("{pci: \"8086:10c\"}", fine)},
+		{"PCI address without function", in("{pci: \"0000:3b:00\"}", fine)},
+		{"MAC too short", in("{permanentMac: \"52:54:00\"}", fine)},
+		{"priority too large", head + "priority: 3000000000\nmatch: {}\nsettings: " + fine},
+		{"number too large", in("{}", "{rings: {rx: 99999999999999999999}}")},
+		{"unknown setting", in("{}", "{ring: {rx: max}}")},
+		{"unknown field", in("{}", "{rings: {rxmini: max, depth: 1}}")},
+		{"word for a number", in("{}", "{rings: {rx: mx}}")},
+		{"bool for a number", in("{}", "{rings: {rx: on}}")},
+		{"number in quotes", in("{}", "{rings: {rx: \"1024\"}}")},
+		{"hexadecimal", in("{}", "{rings: {rx: 0x400}}")},
+		{"octal", in("{}", "{rings: {rx: 0400}}")},
+		{"negative", in("{}", "{rings: {rx: -1}}")},
+		{"number for a bool", in("{}", "{features: {rx-gro: 1}}")},
+		{"word for a bool", in("{}", "{rings: {tcp-data-split: atuo}}")},
+		{"number for a word", in("{}", "{rings: {mode: 1}}")},
+		{"alias and field disagree", in("{}", "\n  features:\n    tso: on\n    tx-tcp6-segmentation: off")},
+		{"anchors and aliases", in("&all {}", "*all")},
+		{"alias bomb", "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n"},
+		{"a glob without quotes", in("{name: *}", fine)},
+		{"merge key", head + "<<: {a: 1}\n"},
+		{"tag", head + "match: !!map {}\n"},
+		{"directive", "%YAML 1.2\n---\n" + head},
+		{"complex key", "? a\n: b\n"},
+		{"deeply nested", strings.Repeat("[", 1000)},
+		{"deeply nested in blocks", strings.Repeat("- ", 1000) + "x"},
+		{"bracket left open", head + "match: {driver: igb\n"},
+		{"bracket closed twice", head + "match: {}}\n"},
+		{"tab as indentation", head + "match:\n\tdriver: igb\n"},
+		{"wrong indentation", head + "match:\n    driver: igb\n  kind: pf\n"},
+		{"quote left open", head + "match: {driver: \"igb}\n"},
+		{"two values on a line", head + "match: {}: {}\n"},
+		{"a list", "- " + head},
+		{"a word", "throughput"},
+		{"text the parser would lose", in("{}", fine) + "!!!"},
+		{"a list of addresses without quotes", in("{pci: [\"1af4:1041\", 0000:02:10.0]}", fine)},
+		{"text after ---", "--- {a: b}\n"},
+		{"not UTF-8", head + "match: {driver: \xff}\n"},
+		{"escape sequence", head + "match: {driver: \x1b[2J}\n"},
+		{"after an empty document", "---\n# nothing\n---\nfoo: bar\n"},
+		{"a long line", in("{driver: ["+strings.Repeat("igb, ", 60)+"{}]}", fine)},
+		{"Windows line ends", strings.ReplaceAll(in("{drivr: igb}", fine), "\n", "\r\n")},
+		{"characters of several bytes", head + "description: \"größer → schneller\"\nmatch: {name: \"Ω\", kindd: pf}\nsettings: " + fine},
+	}
+}
+
+// Every fault of the documents above, word by word, is in testdata/faults.golden.
+func TestGoldenFaults(t *testing.T) {
+	var b strings.Builder
+	for _, c := range faultCases() {
+		policies, err := Parse("edge.yaml", []byte(c.yaml))
+		if err == nil {
+			policies, err = Bind(policies, testCatalogue())
+		}
+		if err == nil {
+			t.Errorf("%s: no fault", c.name)
+			continue
+		}
+		if policies != nil {
+			t.Errorf("%s: policies in spite of faults", c.name)
+		}
+		var f *Fault
+		if !errors.As(err, &f) || f.Source.Line == 0 {
+			t.Errorf("%s: no Fault with a line in %v", c.name, err)
+		}
+		fmt.Fprintf(&b, "# %s\n%s\n\n", c.name, err)
+	}
+	golden(t, "faults.golden", b.String())
+}
+
+func TestFaultsEnd(t *testing.T) {
+	var many strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&many, "x%d: 1\n", i)
+	}
+	_, err := Parse("many.yaml", []byte(head+"match: {}\nsettings: "+fine+"\n"+many.String()))
+	if err == nil {
+		t.Fatal("no fault")
+	}
+	if n := strings.Count(err.Error(), "unknown key"); n != enough {
+		t.Errorf("%d faults, want %d", n, enough)
+	}
+	if !strings.HasSuffix(err.Error(), "there may be more") {
+		t.Errorf("it doesn't say that it stopped: %s", err.Error())
+	}
+}
+
+func TestTooLarge(t *testing.T) {
+	_, err := Parse("big.yaml", make([]byte, MaxSize+1))
+	if err == nil || !strings.Contains(err.Error(), "more than 262144 bytes") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestNearest(t *testing.T) {
+	known := []string{"driver", "pci", "kind", "name", "permanentMac", "rx-mini", "rx"}
+	for in, want := range map[string]string{
+		"drvier": "driver", "Driver": "driver", "drivers": "driver", "permanent_mac": "permanentMac", "rxmini": "rx-mini",
+		"rx_mini": "rx-mini", "pic": "pci", "speed": "", "": "", "r": "rx", "metadata": "", strings.Repeat("driver", 20): "",
+	} {
+		if got := nearest(in, known); got != want {
+			t.Errorf("nearest(%q) = %q, want %q", in, got, want)
+		}
+	}
+}

@@ -1,0 +1,40 @@
+package policies
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/nictune/nictune/inventory"
+)
+
+func TestShipped(t *testing.T) {
+	shipped, err := Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, p := range shipped {
+		names = append(names, p.Name)
+		if p.Source.File != "profiles/"+p.Name+".yaml" {
+			t.Errorf("%s is in %s: a profile's file has its name", p.Name, p.Source.File)
+		}
+		if p.Description == "" || p.Priority != -100 {
+			t.Errorf("%s: description %q, priority %d", p.Name, p.Description, p.Priority)
+		}
+		for _, f := range []inventory.Function{inventory.Virtual, inventory.Representor} {
+			nic := inventory.NIC{Name: "veth0", Function: f, Driver: &inventory.Driver{Name: "veth"}}
+			if p.Match.Holds(&nic) {
+				t.Errorf("%s matches a %s NIC", p.Name, f)
+			}
+		}
+		if nic := (inventory.NIC{Name: "eth0", Function: inventory.Plain}); !p.Match.Holds(&nic) {
+			t.Errorf("%s does not match plain hardware", p.Name)
+		}
+	}
+	if want := []string{"forwarder", "low-latency", "throughput", "xdp-l4lb"}; !slices.Equal(names, want) {
+		t.Errorf("shipped %v, want %v", names, want)
+	}
+	if _, err := Bind(shipped, testCatalogue()); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,266 @@
+package policies
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/nictune/nictune/inventory"
+)
+
+func nics() []inventory.NIC {
+	igb := &inventory.Driver{Name: "igb"}
+	return []inventory.NIC{
+		{
+			Name: "eth0", Index: 2, AltNames: []string{"enp1s0f0", "uplink"}, Function: inventory.PF, Driver: igb,
+			PCI: &inventory.PCI{Address: "0000:01:00.0", VendorID: "8086", DeviceID: "10c9"}, PermanentMAC: "52:54:00:00:00:01",
+		},
+		{
+			Name: "eth1", Index: 3, Function: inventory.PF, Driver: igb,
+			PCI: &inventory.PCI{Address: "0000:01:00.1", VendorID: "8086", DeviceID: "10c9"}, PermanentMAC: "52:54:00:00:00:02",
+		},
+		{
+			Name: "eth2", Index: 4, Function: inventory.VF, Driver: &inventory.Driver{Name: "igbvf"},
+			PCI: &inventory.PCI{Address: "0000:02:10.0", VendorID: "8086", DeviceID: "10ca"},
+		},
+		{Name: "eth3", Index: 5, Function: inventory.Plain, Driver: &inventory.Driver{Name: "virtio_net"}, PCI: &inventory.PCI{Address: "0001:03:00.0", VendorID: "1af4", DeviceID: "1041"}},
+		{Name: "rep0", Index: 6, Function: inventory.Representor},
+		{Name: "veth0", Index: 7, Function: inventory.Virtual, Type: "veth"},
+	}
+}
+
+func TestMatch(t *testing.T) {
+	for match, want := range map[string]string{
+		"{}":                                          "eth0 eth1 eth2 eth3",
+		"{driver: igb}":                               "eth0 eth1",
+		"{driver: \"igb*\"}":                          "eth0 eth1 eth2",
+		"{driver: [igbvf, virtio_net]}":               "eth2 eth3",
+		"{driver: igb, name: eth1}":                   "eth1",
+		"{driver: e1000e}":                            "",
+		"{pci: 8086:10c9}":                            "eth0 eth1",
+		"{pci: \"8086:10C9\"}":                        "eth0 eth1",
+		"{pci: \"8086:*\"}":                           "eth0 eth1 eth2",
+		"{pci: \"*:*\"}":                              "eth0 eth1 eth2 eth3",
+		"{pci: \"[0-9]*:10c?\"}":                      "eth0 eth1 eth2",
+		"{pci: \"0000:01:00.*\"}":                     "eth0 eth1",
+		"{pci: 01:00.1}":                              "eth1",
+		"{pci: \"*:03:*\"}":                           "eth3",
+		"{pci: [\"1af4:1041\", \"0000:02:10.0\"]}":    "eth2 eth3",
+		"{kind: vf}":                                  "eth2",
+		"{kind: [representor, virtual]}":              "rep0 veth0",
+		"{kind: sf}":                                  "",
+		"{name: \"eth[01]\"}":                         "eth0 eth1",
+		"{name: uplink}":                              "eth0",
+		"{name: \"enp*\"}":                            "eth0",
+		"{name: \"*\"}":                               "eth0 eth1 eth2 eth3 rep0 veth0",
+		"{permanentMac: 52:54:00:00:00:02}":           "eth1",
+		"{permanentMac: [52-54-00-00-00-01]}":         "eth0",
+		"{permanentMac: 52:54:00:00:00:02, kind: vf}": "",
+	} {
+		policies, err := Parse("m.yaml", []byte(in(match, fine)))
+		if err != nil {
+			t.Errorf("%s: %v", match, err)
+			continue
+		}
+		var got []string
+		for _, nic := range nics() {
+			if policies[0].Match.Holds(&nic) {
+				got = append(got, nic.Name)
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s matches %v, want %s", match, got, want)
+		}
+	}
+}
+
+// doc is one document for a test of Resolve.
+func doc(name string, priority int, match, settings string) string {
+	return fmt.Sprintf("apiVersion: nictune/v1\nkind: TuningPolicy\nname: %s\npriority: %d\nmatch: %s\nsettings: %s\n", name, priority, match, settings)
+}
+
+// render is wants as text: one line for each field.
+func render(wants []Want) string {
+	var b strings.Builder
+	for _, w := range wants {
+		for _, f := range w.Fields {
+			fmt.Fprintf(&b, "%s %s.%s=%s (%s %s)\n", w.NIC.Name, w.Setting, f.Field, f.Value, f.Value.Source.Policy, f.Value.Source)
+		}
+	}
+	return b.String()
+}
+
+func TestResolve(t *testing.T) {
+	policies := parse(t, "a.yaml",
+		doc("all", 0, "{}", "{rings: {rx: 1024, tx: 512}, features: {rx-gro: on}}"),
+		doc("igb", 10, "{driver: igb}", "{rings: {rx: max}}"),
+		doc("also", 0, "{name: eth1}", "{features: {rx-gro: yes}}"),
+		doc("nothing", 99, "{driver: mlx5_core}", "{rings: {rx: 1}}"),
+	)
+	wants, report, err := Resolve(policies, nics())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `eth0 features.rx-gro=on (all a.yaml:6)
+eth0 rings.rx=max (igb a.yaml:13)
+eth0 rings.tx=512 (all a.yaml:6)
+eth1 features.rx-gro=on (all a.yaml:6)
+eth1 rings.rx=max (igb a.yaml:13)
+eth1 rings.tx=512 (all a.yaml:6)
+eth2 features.rx-gro=on (all a.yaml:6)
+eth2 rings.rx=1024 (all a.yaml:6)
+eth2 rings.tx=512 (all a.yaml:6)
+eth3 features.rx-gro=on (all a.yaml:6)
+eth3 rings.rx=1024 (all a.yaml:6)
+eth3 rings.tx=512 (all a.yaml:6)
+`
+	if got := render(wants); got != want {
+		t.Errorf("got:\n%swant:\n%s", got, want)
+	}
+	var matched []string
+	for _, m := range report.Policies {
+		var names []string
+		for _, nic := range m.NICs {
+			names = append(names, nic.Name)
+		}
+		matched = append(matched, m.Policy+":"+strings.Join(names, ","))
+	}
+	if got, want := strings.Join(matched, " "), "nothing: igb:eth0,eth1 all:eth0,eth1,eth2,eth3 also:eth1"; got != want {
+		t.Errorf("report %s, want %s", got, want)
+	}
+}
+
+func TestGoldenConflict(t *testing.T) {
+	policies := append(parse(t, "10-all.yaml", doc("all", 0, "{}", "{rings: {rx: 1024, tx: 64}}"), doc("over", 5, "{}", "{rings: {tx: max}}")),
+		parse(t, "20-igb.yaml", doc("igb", 0, "{driver: [igb, igbvf]}", "{rings: {rx: max, tx: 32}}"), doc("off", 5, "{name: eth0}", "{rings: {tx: 1}}"))...)
+	wants, report, err := Resolve(policies, nics())
+	var conflict *ConflictError
+	if !errors.As(err, &conflict) {
+		t.Fatalf("no conflict: %v", err)
+	}
+	if wants != nil || len(report.Policies) != 4 || len(report.Policies[2].NICs) != 4 {
+		t.Errorf("wants %v, report %v", wants, report)
+	}
+	golden(t, "conflict.golden", err.Error()+"\n")
+}
+
+// A conflict below a higher priority is none.
+func TestOverruledConflict(t *testing.T) {
+	policies := parse(t, "a.yaml",
+		doc("a", 0, "{}", "{rings: {rx: 1}}"),
+		doc("b", 0, "{}", "{rings: {rx: 2}}"),
+		doc("c", 1, "{}", "{rings: {rx: 3}}"),
+	)
+	wants, _, err := Resolve(policies, nics()[:1])
+	if err != nil || render(wants) != "eth0 rings.rx=3 (c a.yaml:20)\n" {
+		t.Errorf("%v\n%s", err, render(wants))
+	}
+}
+
+// However the documents are ordered, and however they are spread over files,
+// Resolve says what a plain reading of the rule says.
+func TestResolveOrder(t *testing.T) {
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		policies := randomPolicies(r)
+		devices := nics()
+		wants, report, err := Resolve(policies, devices)
+		model, conflicts := resolveSlowly(policies, devices)
+		if (err != nil) != (conflicts > 0) {
+			t.Fatalf("seed %d: error %v, but %d conflicts by the rule", seed, err, conflicts)
+		}
+		if err == nil {
+			got := map[string]string{}
+			for _, w := range wants {
+				for _, f := range w.Fields {
+					got[w.NIC.Name+" "+w.Setting+"."+f.Field] = f.Value.String()
+				}
+			}
+			if !maps.Equal(got, model) {
+				t.Fatalf("seed %d: %v, by the rule %v", seed, got, model)
+			}
+		}
+		for range 5 {
+			shuffled := slices.Clone(policies)
+			r.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+			wants2, report2, err2 := Resolve(shuffled, devices)
+			if !reflect.DeepEqual(wants, wants2) || !reflect.DeepEqual(report, report2) || fmt.Sprint(err) != fmt.Sprint(err2) {
+				t.Fatalf("seed %d: the order of policies changed the result:\n%v\n%v\n%v\n%v", seed, render(wants), err, render(wants2), err2)
+			}
+		}
+	}
+}
+
+func randomPolicies(r *rand.Rand) []Policy {
+	matches := []Match{{}, {Driver: []string{"igb*"}}, {Name: []string{"eth1"}}, {Kind: []inventory.Function{inventory.VF, inventory.Virtual}}, {Driver: []string{"none"}}}
+	var policies []Policy
+	for i := range 1 + r.IntN(5) {
+		p := Policy{Name: fmt.Sprintf("p%d", i), Priority: r.IntN(3), Match: matches[r.IntN(len(matches))]}
+		p.Source = Source{Policy: p.Name, File: fmt.Sprintf("%d.yaml", r.IntN(2)), Line: 10*i + 1, Column: 7}
+		for j, setting := range []string{"rings", "channels"} {
+			block := Block{Setting: setting, Source: p.Source}
+			for k, name := range []string{"rx", "tx"} {
+				if r.IntN(3) > 0 {
+					continue
+				}
+				at := p.Source
+				at.Line += 2*j + k + 1
+				values := []Value{NumberValue(1, at), NumberValue(2, at), BoolValue(true, at), WordValue("max", at)}
+				block.Fields = append(block.Fields, Assignment{Field: name, Source: at, Value: values[r.IntN(len(values))]})
+			}
+			p.Settings = append(p.Settings, block)
+		}
+		policies = append(policies, p)
+	}
+	return policies
+}
+
+// resolveSlowly applies the rule field by field: of the policies that match and
+// name the field, the highest priority must agree.
+func resolveSlowly(policies []Policy, devices []inventory.NIC) (map[string]string, int) {
+	model, conflicts := map[string]string{}, 0
+	for _, nic := range devices {
+		for _, setting := range []string{"rings", "channels"} {
+			for _, name := range []string{"rx", "tx"} {
+				top, said := -1, map[string]bool{}
+				for _, p := range policies {
+					for _, b := range p.Settings {
+						for _, a := range b.Fields {
+							if !p.Match.Holds(&nic) || b.Setting != setting || a.Field != name || p.Priority < top {
+								continue
+							}
+							if p.Priority > top {
+								top, said = p.Priority, map[string]bool{}
+							}
+							said[a.Value.String()] = true
+						}
+					}
+				}
+				if len(said) > 1 {
+					conflicts++
+				}
+				for v := range said {
+					model[nic.Name+" "+setting+"."+name] = v
+				}
+			}
+		}
+	}
+	return model, conflicts
+}
+
+func parse(t *testing.T, file string, docs ...string) []Policy {
+	t.Helper()
+	policies, err := Parse(file, []byte(strings.Join(docs, "---\n")))
+	if err == nil {
+		policies, err = Bind(policies, testCatalogue())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return policies
+}
