@@ -1,0 +1,98 @@
+package metrics
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/nictune/nictune/inventory"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+func example() Snapshot {
+	values := make([]uint64, len(inventory.StatisticNames()))
+	for i := range values {
+		values[i] = uint64(i + 1)
+	}
+	return Snapshot{
+		Inventory: &inventory.Inventory{NICs: []inventory.NIC{
+			{
+				Name: "eth0", Function: inventory.PF, Type: "ether", PermanentMAC: "52:54:00:00:01:00",
+				Driver: &inventory.Driver{Name: "igb", Version: "6.12", Firmware: "1.4\xff"},
+				PCI:    &inventory.PCI{Address: "0000:41:00.0", VendorID: "8086", DeviceID: "10c9"},
+				NUMA:   &inventory.NUMA{Node: ptr(0)}, IOMMU: &inventory.IOMMU{Group: 7},
+				Link: inventory.Link{
+					Admin: "up", Oper: "up", Carrier: ptr(true), SpeedMbps: ptr(1000), Duplex: "full", MTU: ptr(1500),
+					CarrierUp: ptr(uint64(2)), CarrierDown: ptr(uint64(1)),
+				},
+				Unread: []inventory.Unread{{Fact: "link.fec", Reason: inventory.Unsupported}, {Fact: "pci.vpd", Reason: inventory.Denied}},
+			},
+			{Name: "tun0", Function: inventory.Virtual, Link: inventory.Link{Oper: "unknown"}},
+		}},
+		Statistics: []inventory.Statistics{{Name: "eth0", Index: 2, Values: values}, {Name: "tun0", Index: 3, Values: values[:10]}},
+		Drift: &Drift{
+			Changes: []DriftedSetting{{"eth0", "rings", true}, {"eth0", "channels", false}},
+			Matched: map[string]int{"throughput": 1},
+		},
+		Reads: []Read{{"inventory", 0.5, true}, {"statistics", 0.25, false}},
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	want := `# HELP nictune_network_speed_bytes The link's speed in bytes per second.
+# TYPE nictune_network_speed_bytes gauge
+nictune_network_speed_bytes{device="eth0"} 1.25e+08
+# HELP nictune_network_up Whether the operational state is up.
+# TYPE nictune_network_up gauge
+nictune_network_up{device="eth0"} 1
+# HELP nictune_nic_info A network device: what it is and where it is attached. Always 1; a label that is not known is empty.
+# TYPE nictune_nic_info gauge
+nictune_nic_info{device="eth0",device_id="10c9",driver="igb",driver_version="6.12",firmware="1.4�",iommu_group="7",kind="pf",mac="",master="",numa_node="0",pci_address="0000:41:00.0",permanent_mac="52:54:00:00:01:00",port_name="",type="ether",vendor_id="8086"} 1
+nictune_nic_info{device="tun0",device_id="",driver="",driver_version="",firmware="",iommu_group="",kind="virtual",mac="",master="",numa_node="",pci_address="",permanent_mac="",port_name="",type="",vendor_id=""} 1
+# HELP nictune_nic_unread_facts Facts that could not be read, by reason.
+# TYPE nictune_nic_unread_facts gauge
+nictune_nic_unread_facts{device="eth0",reason="denied"} 1
+nictune_nic_unread_facts{device="eth0",reason="unsupported"} 1
+# HELP nictune_network_receive_bytes_total Standard counter rx_bytes of struct rtnl_link_stats64, see linux/if_link.h.
+# TYPE nictune_network_receive_bytes_total counter
+nictune_network_receive_bytes_total{device="eth0"} 3
+nictune_network_receive_bytes_total{device="tun0"} 3
+# HELP nictune_network_receive_nohandler_total Standard counter rx_nohandler of struct rtnl_link_stats64, see linux/if_link.h.
+# TYPE nictune_network_receive_nohandler_total counter
+nictune_network_receive_nohandler_total{device="eth0"} 24
+# HELP nictune_policy_setting_drifted Whether a setting differs from what the policies want.
+# TYPE nictune_policy_setting_drifted gauge
+nictune_policy_setting_drifted{device="eth0",setting="channels"} 0
+nictune_policy_setting_drifted{device="eth0",setting="rings"} 1
+# HELP nictune_scrape_collector_success Whether this part of the scrape was read without an error.
+# TYPE nictune_scrape_collector_success gauge
+nictune_scrape_collector_success{collector="inventory"} 1
+nictune_scrape_collector_success{collector="statistics"} 0
+`
+	var names []string
+	for line := range strings.Lines(want) {
+		if f := strings.Fields(line); f[1] == "TYPE" {
+			names = append(names, f[2])
+		}
+	}
+	if err := testutil.CollectAndCompare(New(example), strings.NewReader(want), names...); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMetricsAreWellFormed(t *testing.T) {
+	for name, s := range map[string]Source{"full": example, "nothing read yet": func() Snapshot { return Snapshot{} }} {
+		registry := prometheus.NewPedanticRegistry()
+		registry.MustRegister(New(s))
+		problems, err := testutil.GatherAndLint(registry)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, p := range problems {
+			t.Errorf("%s: %s: %s", name, p.Metric, p.Text)
+		}
+	}
+}
