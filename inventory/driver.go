@@ -1,5 +1,9 @@
 package inventory
 
+import (
+	"context"
+)
+
 // Driver is the driver bound to a NIC, as ethtool -i shows it.
 type Driver struct {
 	Name string `json:"name"`
@@ -9,4 +13,19 @@ type Driver struct {
 	ExpansionROM string `json:"expansionRom,omitempty"`
 	// BusInfo is the address that the driver itself reports.
 	BusInfo string `json:"busInfo,omitempty"`
+}
+
+// readDrivers reads what ethtool -i shows, which netlink has no command for.
+func readDrivers(ctx context.Context, s *survey) {
+	for _, n := range s.nics {
+		info, err := s.DriverInfo(ctx, n.Name)
+		if err != nil {
+			n.missed("driver", err)
+			continue
+		}
+		n.Driver = &Driver{
+			Name: info.Driver, Version: info.Version, Firmware: info.Firmware,
+			ExpansionROM: info.ExpansionROM, BusInfo: info.Bus,
+		}
+	}
 }

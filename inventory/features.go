@@ -1,5 +1,10 @@
 package inventory
 
+import (
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
+)
+
 // Feature is the state of one offload feature.
 type Feature struct {
 	// Active is whether it is on.
@@ -11,4 +16,48 @@ type Feature struct {
 	Hardware bool `json:"hardware"`
 	// Fixed is ethtool's "[fixed]": it can't be changed.
 	Fixed bool `json:"fixed,omitempty"`
+}
+
+// fileFeatures files an ETHTOOL_MSG_FEATURES_GET_REPLY.
+func fileFeatures(n *NIC, w *words, body []byte) error {
+	var hardware, wanted, active, never bitset
+	attributes := kernel.AttributesOf(body)
+	for attributes.Next() {
+		var set *bitset
+		switch attributes.Type {
+		case uapi.ETHTOOL_A_FEATURES_HW:
+			set = &hardware
+		case uapi.ETHTOOL_A_FEATURES_WANTED:
+			set = &wanted
+		case uapi.ETHTOOL_A_FEATURES_ACTIVE:
+			set = &active
+		case uapi.ETHTOOL_A_FEATURES_NOCHANGE:
+			set = &never
+		default:
+			continue
+		}
+		var err error
+		if *set, err = decodeBitset(attributes.Data); err != nil {
+			return err
+		}
+	}
+	if err := attributes.Err(); err != nil {
+		return err
+	}
+	// The first set's mask are the features that this kernel knows.
+	features := make(map[string]Feature, len(hardware.mask)*32)
+	for i := range eachBit(hardware.mask) {
+		name := w.word(uapi.ETH_SS_FEATURES, i)
+		if name == "" {
+			continue
+		}
+		features[name] = Feature{
+			Active:   hasBit(active.value, i),
+			Wanted:   hasBit(wanted.value, i),
+			Hardware: hasBit(hardware.value, i),
+			Fixed:    !hasBit(hardware.value, i) || hasBit(never.value, i),
+		}
+	}
+	n.Offloads.Features = features
+	return nil
 }

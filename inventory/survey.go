@@ -30,6 +30,11 @@ func Read(ctx context.Context, r kernel.Reader) (*Inventory, error) {
 func subjects() []func(context.Context, *survey) {
 	return []func(context.Context, *survey){
 		readPlaces, // which interrupts are a NIC's depends on its devlink port
+		readDrivers,
+		readEthtool,
+		readHashFields,
+		readNtuple,
+		readTunables,
 		readMulticast,
 		readNetdev,
 		readFunctions, // goes by what the others found

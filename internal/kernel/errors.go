@@ -91,7 +91,7 @@ func ReasonOf(err error) Reason {
 		case syscall.EPERM, syscall.EACCES:
 			return Denied
 		}
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errors.ErrUnsupported):
 		return Unsupported
 	case errors.Is(err, fs.ErrPermission):
 		return Denied

@@ -1,0 +1,222 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
+)
+
+// An ethtoolGroup is a group of facts that ethtool netlink tells of every
+// device in one dump.
+type ethtoolGroup struct {
+	// fact is the path that an Unread entry names.
+	fact    string
+	command uint16
+	name    string // for error texts: "RINGS_GET"
+	// verbose asks for bit sets with names, for those whose names are the
+	// driver's own.
+	verbose bool
+	// refine says that the dump answers a narrower question than a request for
+	// one device: who is absent from it, or in it several times, is asked.
+	refine bool
+	// file decodes an answer's attributes into the NIC. It changes nothing where
+	// it returns an error.
+	file func(n *NIC, w *words, body []byte) error
+	// otherwise is for kernels whose netlink lacks the command.
+	otherwise func(context.Context, *survey, *NIC, *words) error
+}
+
+// ethtoolGroups are asked in this order. Every device has features, so who is
+// absent from the last dump is gone.
+func ethtoolGroups() []ethtoolGroup {
+	return []ethtoolGroup{
+		{fact: "link.supportedModes", command: uapi.ETHTOOL_MSG_LINKMODES_GET, name: "LINKMODES_GET", file: fileLinkModes},
+		{fact: "link.port", command: uapi.ETHTOOL_MSG_LINKINFO_GET, name: "LINKINFO_GET", file: fileLinkInfo},
+		{fact: "link.detected", command: uapi.ETHTOOL_MSG_LINKSTATE_GET, name: "LINKSTATE_GET", file: fileLinkState},
+		{fact: "link.fec", command: uapi.ETHTOOL_MSG_FEC_GET, name: "FEC_GET", file: fileFEC},
+		{fact: "link.pause", command: uapi.ETHTOOL_MSG_PAUSE_GET, name: "PAUSE_GET", file: filePause},
+		{fact: "link.eee", command: uapi.ETHTOOL_MSG_EEE_GET, name: "EEE_GET", file: fileEEE},
+		{fact: "queues.channels", command: uapi.ETHTOOL_MSG_CHANNELS_GET, name: "CHANNELS_GET", file: fileChannels},
+		{fact: "queues.rings", command: uapi.ETHTOOL_MSG_RINGS_GET, name: "RINGS_GET", file: fileRings},
+		{fact: "queues.coalesce", command: uapi.ETHTOOL_MSG_COALESCE_GET, name: "COALESCE_GET", file: fileCoalesce},
+		{fact: "queues.rss", command: uapi.ETHTOOL_MSG_RSS_GET, name: "RSS_GET", file: fileRSS, otherwise: readRSSByIoctl},
+		{fact: "offloads.privateFlags", command: uapi.ETHTOOL_MSG_PRIVFLAGS_GET, name: "PRIVFLAGS_GET", verbose: true, file: filePrivateFlags},
+		{fact: "offloads.timestamping", command: uapi.ETHTOOL_MSG_TSINFO_GET, name: "TSINFO_GET", refine: true, file: fileTimestamping},
+		{fact: "offloads.features", command: uapi.ETHTOOL_MSG_FEATURES_GET, name: "FEATURES_GET", file: fileFeatures},
+	}
+}
+
+// The header of every message of ethtool netlink is its first attribute
+// (ETHTOOL_A_RINGS_HEADER, ...), but for statistics.
+const ethtoolHeader = uapi.ETHTOOL_A_RINGS_HEADER
+
+// readEthtool reads what ethtool netlink tells.
+func readEthtool(ctx context.Context, s *survey) {
+	operations, err := ethtoolOperations(ctx, s)
+	if err != nil {
+		for _, g := range ethtoolGroups() {
+			for _, n := range s.nics {
+				n.missed(g.fact, err)
+			}
+		}
+		return
+	}
+	w := readWords(ctx, s)
+
+	var absent []absence
+	counts := map[*NIC]int{}
+	for _, g := range ethtoolGroups() {
+		var skipped []absence
+		counts, skipped = g.read(ctx, s, operations[g.command], w)
+		absent = append(absent, skipped...)
+	}
+	for _, a := range absent {
+		reason := kernel.Unsupported
+		if counts[a.nic] == 0 {
+			reason = kernel.Gone
+		}
+		a.nic.Unread = append(a.nic.Unread, Unread{Fact: a.fact, Reason: reason})
+	}
+}
+
+// ethtoolOperations are the commands of the kernel's ethtool family.
+func ethtoolOperations(ctx context.Context, s *survey) (map[uint16]kernel.Operation, error) {
+	families, err := kernel.Families(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	family, ok := families[kernel.FamilyEthtool]
+	if !ok {
+		return nil, errNoEthtool
+	}
+	return family.Operations, nil
+}
+
+// absence is a device that a finished dump passed over.
+type absence struct {
+	nic  *NIC
+	fact string
+}
+
+// read asks for the group of all devices. It returns how often each device
+// answered, and the devices that the kernel passed over without a word.
+func (g ethtoolGroup) read(ctx context.Context, s *survey, can kernel.Operation, w *words) (answers map[*NIC]int, passed []absence) {
+	answers = map[*NIC]int{}
+	if !can.Dump && !can.Do {
+		for _, n := range s.nics {
+			err := unsupportedCommand(g.name)
+			if g.otherwise != nil {
+				err = g.otherwise(ctx, s, n, w)
+			}
+			if err != nil {
+				n.missed(g.fact, err)
+			}
+		}
+		return answers, nil
+	}
+	finished := false
+	if can.Dump {
+		messages, err := s.Netlink(ctx, kernel.Request{Family: kernel.FamilyEthtool, Command: g.command, Dump: true, Body: g.body(0)})
+		for _, m := range messages {
+			index, err := ethtoolIndex(m.Body)
+			if err != nil {
+				s.missed("nics."+g.fact, &kernel.Error{Op: "ethtool " + g.name, Err: err})
+				continue
+			}
+			if n := s.byIndex[index]; n != nil {
+				answers[n]++
+				g.fill(n, w, m.Body)
+			}
+		}
+		finished = err == nil || errors.Is(err, kernel.ErrInterrupted)
+		if err != nil && !finished && !worthAskingSingly(ctx, err) {
+			for _, n := range s.nics {
+				if answers[n] == 0 {
+					n.missed(g.fact, err)
+				}
+			}
+			return answers, nil
+		}
+	}
+	for _, n := range s.nics {
+		switch {
+		case finished && answers[n] == 0 && !g.refine:
+			passed = append(passed, absence{n, g.fact})
+		case !finished && answers[n] == 0, g.refine && answers[n] != 1:
+			if g.readOne(ctx, s, n, w) {
+				answers[n] = 1
+			}
+		}
+	}
+	return answers, passed
+}
+
+// worthAskingSingly says whether single devices may answer where the dump
+// failed. The kernel ends a dump at the first device whose driver fails, and
+// the devices behind that one must not suffer from it.
+func worthAskingSingly(ctx context.Context, err error) bool {
+	return ctx.Err() == nil && kernel.ReasonOf(err) != kernel.Denied && !errors.Is(err, kernel.ErrNotRecorded)
+}
+
+// readOne asks for the group of one device.
+func (g ethtoolGroup) readOne(ctx context.Context, s *survey, n *NIC, w *words) bool {
+	messages, err := s.Netlink(ctx, kernel.Request{Family: kernel.FamilyEthtool, Command: g.command, Body: g.body(n.Index)})
+	if err != nil {
+		n.missed(g.fact, err)
+		return false
+	}
+	for _, m := range messages {
+		g.fill(n, w, m.Body)
+	}
+	return true
+}
+
+// fill files one answer.
+func (g ethtoolGroup) fill(n *NIC, w *words, body []byte) {
+	if err := g.file(n, w, body); err != nil {
+		n.missed(g.fact, &kernel.Error{Op: "ethtool " + g.name, Object: n.Name, Err: err})
+	}
+}
+
+// body is a request's, for one device or (0) all.
+func (g ethtoolGroup) body(index int) kernel.Body {
+	var header kernel.Body
+	if index != 0 {
+		header = header.Uint32(uapi.ETHTOOL_A_HEADER_DEV_INDEX, uint32(index))
+	}
+	if !g.verbose {
+		header = header.Uint32(uapi.ETHTOOL_A_HEADER_FLAGS, uapi.ETHTOOL_FLAG_COMPACT_BITSETS)
+	}
+	return kernel.Body{}.Nested(ethtoolHeader, header)
+}
+
+// ethtoolIndex is the interface index in an answer's header.
+func ethtoolIndex(body []byte) (int, error) {
+	index := 0
+	attributes := kernel.AttributesOf(body)
+	for attributes.Next() {
+		if attributes.Type != ethtoolHeader {
+			continue
+		}
+		header := attributes.Nested()
+		for header.Next() {
+			if header.Type == uapi.ETHTOOL_A_HEADER_DEV_INDEX {
+				index = int(header.Uint32())
+			}
+		}
+		attributes.Join(header)
+		break
+	}
+	return index, attributes.Err()
+}
+
+// errNoEthtool: kernels before 5.6, or built without ethtool netlink.
+var errNoEthtool = fmt.Errorf("this kernel has no ethtool netlink: %w", errors.ErrUnsupported)
+
+// unsupportedCommand is for a command that the kernel's family lacks.
+func unsupportedCommand(name string) error {
+	return fmt.Errorf("this kernel has no ethtool %s: %w", name, errors.ErrUnsupported)
+}
