@@ -29,6 +29,7 @@ func Read(ctx context.Context, r kernel.Reader) (*Inventory, error) {
 // found.
 func subjects() []func(context.Context, *survey) {
 	return []func(context.Context, *survey){
+		readHost,
 		readDevlink,
 		readPlaces, // which interrupts are a NIC's depends on its devlink port
 		readDrivers,

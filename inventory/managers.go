@@ -1,0 +1,76 @@
+package inventory
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+)
+
+// Manager is a running program that sets NICs up.
+type Manager struct {
+	Name string `json:"name"`
+	PID  int    `json:"pid"`
+}
+
+// readManagers looks among the running processes for those that set NICs up. A
+// process that ends meanwhile is none.
+func (s *survey) readManagers(ctx context.Context) {
+	entries, err := s.ReadDir(ctx, "/proc")
+	if err != nil {
+		s.missed("managers", err)
+		return
+	}
+	if !slices.Contains(entries, "1") {
+		// Mounted with hidepid= for others than root.
+		s.missed("managers", fmt.Errorf("/proc hides other users' processes: %w", fs.ErrPermission))
+	}
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry)
+		if err != nil || pid <= 0 {
+			continue
+		}
+		dir := "/proc/" + entry
+		comm, err := s.ReadFile(ctx, dir+"/comm")
+		if err != nil {
+			continue
+		}
+		name, certain := managerOf(trimmed(comm))
+		if name == "" {
+			continue
+		}
+		if !certain {
+			cmdline, err := s.ReadFile(ctx, dir+"/cmdline")
+			if err != nil || !runs(cmdline, name) {
+				continue
+			}
+		}
+		s.host.Managers = append(s.host.Managers, Manager{Name: name, PID: pid})
+	}
+	slices.SortFunc(s.host.Managers, func(a, b Manager) int { return a.PID - b.PID })
+}
+
+// managerOf tells from a process's comm, which the kernel cuts to 15 bytes, which
+// manager it may be. Where that is not certain the command line decides: other
+// programs of systemd's share the first 15 letters of systemd-networkd. (TuneD is
+// a script, but run as a program, and so has its own comm.) Nobody else's command
+// line is read: it may hold secrets, and recordings are handed around.
+func managerOf(comm string) (name string, certain bool) {
+	switch comm {
+	case "NetworkManager", "irqbalance", "tuned", "connmand", "wickedd", "dhcpcd", "netifd", "teamd", "ovs-vswitchd",
+		"lldpad", "numad":
+		return comm, true
+	case "systemd-network":
+		return "systemd-networkd", false
+	}
+	return "", false
+}
+
+// runs reports whether a process's NUL-separated command line runs a program.
+func runs(cmdline []byte, program string) bool {
+	word, _, _ := bytes.Cut(cmdline, []byte{0})
+	return path.Base(string(word)) == program
+}
