@@ -1,0 +1,63 @@
+package tuning
+
+import (
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/nictune/nictune/policies"
+)
+
+// Catalogue says what the settings and their fields are, so that policies can
+// be checked before any device is asked. It is read from the types of the knobs:
+// the JSON keys are the names, the tag `doc` explains, and the tag `words` lists,
+// with commas, the words that a field takes besides what its type unmarshals.
+func Catalogue(settings []Setting) policies.Catalogue {
+	var c policies.Catalogue
+	for _, s := range settings {
+		shape, aliases := s.shape()
+		entry := policies.Setting{Name: s.name(), Doc: s.doc()}
+		switch shape.Kind() {
+		case reflect.Struct:
+			for i := range shape.NumField() {
+				f := shape.Field(i)
+				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+				field := policies.Field{Name: name, Doc: f.Tag.Get("doc"), Type: takes(f.Type)}
+				if words := f.Tag.Get("words"); words != "" {
+					field.Words = strings.Split(words, ",")
+				}
+				entry.Fields = append(entry.Fields, field)
+			}
+		case reflect.Map:
+			open := policies.Field{Type: takes(shape.Elem())}
+			entry.Open = &open
+			byName := map[string][]string{}
+			for alias, names := range aliases {
+				for _, name := range names {
+					byName[name] = append(byName[name], alias)
+				}
+			}
+			for _, name := range slices.Sorted(maps.Keys(byName)) {
+				entry.Fields = append(entry.Fields, policies.Field{
+					Name: name, Aliases: slices.Sorted(slices.Values(byName[name])), Type: open.Type,
+				})
+			}
+		}
+		c = append(c, entry)
+	}
+	return c
+}
+
+// takes is what a type unmarshals: `true`, a number, or neither.
+func takes(t reflect.Type) policies.Type {
+	switch {
+	case json.Unmarshal([]byte("true"), reflect.New(t).Interface()) == nil:
+		return policies.Bool
+	case json.Unmarshal([]byte("1"), reflect.New(t).Interface()) == nil:
+		return policies.Number
+	default:
+		return policies.Words
+	}
+}

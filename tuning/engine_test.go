@@ -1,0 +1,325 @@
+package tuning
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/nictune/nictune/internal/kernel"
+)
+
+func TestApplyWritesWhatIsWantedAndNothingTwice(t *testing.T) {
+	h, nics := newHost()
+	dir := t.TempDir()
+	e := engine(t, h, dir)
+	plan := mustPlan(t, h, everything(t, nics))
+	if h.writes != 0 {
+		t.Fatalf("planning wrote %d times", h.writes)
+	}
+	got, err := e.Apply(t.Context(), plan, nics, allowAll)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Outcome != Applied || h.writes != 6 {
+		t.Errorf("%s with %d writes, want applied with 6", got.Outcome, h.writes)
+	}
+	for path, value := range map[string]string{
+		"0000:01:00.0/52:54:00:00:00:02/first":  `{"a":5,"b":10,"c":true}`,
+		"0000:01:00.0/52:54:00:00:00:02/second": `{"a":7,"b":70,"c":false}`,
+		"0000:01:00.0/52:54:00:00:00:02/third":  `{"a":100,"b":1000,"c":true}`,
+		"0000:02:00.0/52:54:00:00:00:03/first":  `{"a":1,"b":50,"c":false}`,
+		"0000:02:00.0/52:54:00:00:00:03/second": `{"a":3,"b":30,"c":false}`,
+		"0000:02:00.0/52:54:00:00:00:03/third":  `{"a":1,"b":10,"c":true}`,
+	} {
+		if h.files["/toy/"+path] != value {
+			t.Errorf("%s is %s, want %s", path, h.files["/toy/"+path], value)
+		}
+	}
+
+	again := mustPlan(t, h, everything(t, nics))
+	if len(again.Changes) != 0 || again.Kept != 11 {
+		t.Errorf("a second plan has %d changes and keeps %d values, want 0 and 11", len(again.Changes), again.Kept)
+	}
+	if t2, err := e.Apply(t.Context(), again, nics, Request{}); t2 != nil || err != nil || h.writes != 6 {
+		t.Errorf("a second apply: %v, %v, %d writes in all", t2, err, h.writes)
+	}
+	history, err := History(dir)
+	if err != nil || len(history) != 1 || history[0].Outcome != Applied || history[0].Request != allowAll {
+		t.Errorf("history %+v, %v", history, err)
+	}
+}
+
+func TestOrder(t *testing.T) {
+	h, nics := newHost()
+	var got []string
+	for _, c := range mustPlan(t, h, everything(t, nics)).Changes {
+		got = append(got, c.NIC.Name+" "+c.Setting)
+	}
+	want := []string{"eth0 first", "eth0 second", "eth0 third", "eth1 first", "eth1 second", "eth1 third"}
+	if !slices.Equal(got, want) {
+		t.Errorf("order %v, want %v", got, want)
+	}
+}
+
+func TestPlanNamesEveryProblem(t *testing.T) {
+	h, nics := newHost()
+	delete(h.files, "/toy/"+nics[1].ID()+"/second")
+	h.files["/toy/"+nics[0].ID()+"/third"] = `{"a":1}`
+	_, err := MakePlan(t.Context(), h, toySettings(), want(t, nics,
+		"eth0 first a=101 b=max", "eth1 second a=1", "eth0 third a=2 c=on", "eth0 second a=13", "eth1 first a=huge", "eth1 fourth a=1"))
+	var problems *PlanError
+	if !errors.As(err, &problems) {
+		t.Fatalf("error %v", err)
+	}
+	for _, part := range []string{
+		"6 things can't be had; nothing was changed:",
+		"edge.yaml:1: eth0: first.a: 101: failed: the device takes 100 at most",
+		"edge.yaml:2: eth1: second: gone: read /toy/",
+		"edge.yaml:3: eth0: third.c: on: unsupported: the device has no c",
+		"edge.yaml:4: eth0: second: failed: thirteen is refused",
+		"edge.yaml:5: eth1: first.a: huge: failed: it takes a number of 32 bits",
+		"edge.yaml:6: eth1: fourth: failed: there is no setting of this name",
+	} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the error lacks %q:\n%v", part, err)
+		}
+	}
+}
+
+// An alias that stands for several fields, as tcp-segmentation-offload does,
+// means those that the device has.
+func TestOneNameForSeveralFields(t *testing.T) {
+	h, nics := newHost()
+	h.files["/toy/"+nics[0].ID()+"/first"] = `{"a":1}`
+	wants := want(t, nics, "eth0 first a=2 b=2")
+	wants[0].Fields[1].Source = wants[0].Fields[0].Source
+	plan := mustPlan(t, h, wants)
+	if len(plan.Changes) != 1 || !slices.Equal(plan.Changes[0].names(), []string{"a"}) || plan.Kept != 0 {
+		t.Errorf("plan %+v", plan)
+	}
+	h.files["/toy/"+nics[0].ID()+"/first"] = `{"c":false}`
+	if _, err := MakePlan(t.Context(), h, toySettings(), wants); kernel.ReasonOf(err) != kernel.Unsupported || !strings.Contains(err.Error(), "no b") {
+		t.Errorf("a device that has none of the fields: %v", err)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for name, test := range map[string]struct {
+		spoil func(*host, *Plan)
+		allow Impact
+		want  string
+	}{
+		"impact":          {func(*host, *Plan) {}, LinkFlap, "--allow nic-reset"},
+		"nothing allowed": {func(*host, *Plan) {}, "", "--allow nic-reset"},
+		"changed since": {func(h *host, p *Plan) {
+			h.files["/toy/"+p.Changes[1].NIC.ID+"/second"] = `{"a":2,"b":10,"c":false}`
+		}, NICReset, "eth0: second.a is 2, not 1"},
+		"another field changed since": {func(h *host, p *Plan) {
+			h.files["/toy/"+p.Changes[1].NIC.ID+"/second"] = `{"a":1,"b":10,"c":true}`
+		}, NICReset, "eth0: second.c is on, not off"},
+		"restarted":    {func(h *host, _ *Plan) { h.boot = "boot-2" }, NICReset, "restarted"},
+		"another host": {func(_ *host, p *Plan) { p.Host.MachineID = "other" }, NICReset, "another host"},
+		"another card": {func(_ *host, p *Plan) {
+			for i := range p.Changes[:3] {
+				p.Changes[i].NIC.ID = "0000:01:00.0/52:54:00:00:00:99"
+			}
+		}, NICReset, "is gone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, nics := newHost()
+			dir := t.TempDir()
+			e := engine(t, h, dir)
+			plan := mustPlan(t, h, everything(t, nics))
+			test.spoil(h, plan)
+			_, err := e.Apply(t.Context(), plan, nics, Request{Allow: test.allow})
+			if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want a refusal with %q", err, test.want)
+			}
+			if h.writes != 0 || pendingJournal(t, dir) != nil {
+				t.Errorf("%d writes, journal %s", h.writes, pendingJournal(t, dir))
+			}
+		})
+	}
+}
+
+// TestEachWriteFails fails each write of a plan with each errno, and then the
+// first write of the undo as well.
+func TestEachWriteFails(t *testing.T) {
+	cases := 0
+	for _, errno := range []syscall.Errno{syscall.EBUSY, syscall.EOPNOTSUPP, syscall.EIO, syscall.ENODEV, syscall.EINVAL} {
+		for n := 1; n <= 6; n++ {
+			for _, twice := range []bool{false, true} {
+				h, nics := newHost()
+				before := maps.Clone(h.files)
+				e := engine(t, h, t.TempDir())
+				plan := mustPlan(t, h, everything(t, nics))
+				h.fail = func(write int, _ string) error {
+					if write == n || twice && write == n+1 {
+						return errno
+					}
+					return nil
+				}
+				got, err := e.Apply(t.Context(), plan, nics, allowAll)
+				var failure *ApplyError
+				if !errors.As(err, &failure) || !errors.Is(err, errno) || len(failure.Left) != 0 {
+					t.Fatalf("%v at write %d: error %v", errno, n, err)
+				}
+				change := plan.Changes[n-1]
+				for _, part := range []string{change.NIC.Name + ": " + change.Setting + ": " + change.Fields[0].Name,
+					"edge.yaml:", "the toy is stuck", "was undone"} {
+					if !strings.Contains(err.Error(), part) {
+						t.Errorf("the error lacks %q: %v", part, err)
+					}
+				}
+				if got.Outcome != Undone || !maps.Equal(h.files, before) {
+					t.Errorf("%v at write %d: %s, %v", errno, n, got.Outcome, h.files)
+				}
+				cases++
+			}
+		}
+	}
+	t.Logf("%d of %d failures undone", cases, cases)
+}
+
+func TestValueThatDoesNotHoldIsUndone(t *testing.T) {
+	h, nics := newHost()
+	before := maps.Clone(h.files)
+	e := engine(t, h, t.TempDir())
+	h.took = func(path, value string) string { return strings.Replace(value, `"b":30`, `"b":32`, 1) }
+	_, err := e.Apply(t.Context(), mustPlan(t, h, everything(t, nics)), nics, allowAll)
+	if err == nil || !strings.Contains(err.Error(), "b reads back as 32 after 30 was written") {
+		t.Errorf("error %v", err)
+	}
+	if !maps.Equal(h.files, before) {
+		t.Errorf("host %v", h.files)
+	}
+}
+
+// A change that a later one of the same plan disturbs is found before the end.
+func TestDisturbedChangeIsFound(t *testing.T) {
+	h, nics := newHost()
+	before := maps.Clone(h.files)
+	e := engine(t, h, t.TempDir())
+	first := "/toy/" + nics[0].ID() + "/first"
+	h.took = func(path, value string) string {
+		if strings.HasSuffix(path, nics[0].ID()+"/third") && strings.Contains(value, "100") {
+			h.files[first] = `{"a":2,"b":10,"c":false}`
+		}
+		return value
+	}
+	_, err := e.Apply(t.Context(), mustPlan(t, h, everything(t, nics)), nics, allowAll)
+	if err == nil || !strings.Contains(err.Error(), "a reads back as 2 after 5") {
+		t.Errorf("error %v", err)
+	}
+	if !maps.Equal(h.files, before) {
+		t.Errorf("host %v", h.files)
+	}
+}
+
+func TestSideEffectsGoBack(t *testing.T) {
+	h, nics := newHost()
+	dir := t.TempDir()
+	e := engine(t, h, dir)
+	before := maps.Clone(h.files)
+	h.took = func(path, value string) string { // turning a to 7 turns c on
+		return strings.Replace(value, `"a":7,"b":70,"c":false`, `"a":7,"b":70,"c":true`, 1)
+	}
+	wants := want(t, nics, "eth0 second a=7 b=70")
+	got, err := e.Apply(t.Context(), mustPlan(t, h, wants), nics, allowAll)
+	if err != nil || string(got.Steps[0].Found["c"]) != "true" {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	back, err := e.Rollback(t.Context(), got.ID, nics, allowAll, false)
+	if err != nil || back.RollbackOf != got.ID || !maps.Equal(h.files, before) {
+		t.Errorf("rollback %+v, %v, host %v", back, err, h.files)
+	}
+	history, err := History(dir)
+	if err != nil || len(history) != 2 || history[0].RolledBackBy != back.ID {
+		t.Errorf("history %+v, %v", history, err)
+	}
+}
+
+func TestRollback(t *testing.T) {
+	h, nics := newHost()
+	e := engine(t, h, t.TempDir())
+	before := maps.Clone(h.files)
+	done, err := e.Apply(t.Context(), mustPlan(t, h, everything(t, nics)), nics, allowAll)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := maps.Clone(h.files)
+
+	// The NIC was renamed meanwhile.
+	nics[0].Name = "renamed0"
+	changed := "/toy/" + nics[0].ID() + "/second"
+	h.files[changed] = `{"a":99,"b":70,"c":true}`
+	_, err = e.Rollback(t.Context(), done.ID, nics, allowAll, false)
+	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "renamed0: second.a is 99, not 7") {
+		t.Errorf("error %v", err)
+	}
+	h.files[changed] = after[changed]
+	h.writes = 0
+	if _, err = e.Rollback(t.Context(), done.ID, nics, allowAll, false); err != nil {
+		t.Fatal(err)
+	}
+	if !maps.Equal(h.files, before) || h.writes != 6 {
+		t.Errorf("%d writes, host %v", h.writes, h.files)
+	}
+	if _, err := e.Rollback(t.Context(), 99, nics, allowAll, false); err == nil || !strings.Contains(err.Error(), "no finished transaction 99") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestForcedRollbackTakesBackWhatIsLeft(t *testing.T) {
+	h, nics := newHost()
+	e := engine(t, h, t.TempDir())
+	before := maps.Clone(h.files)
+	done, err := e.Apply(t.Context(), mustPlan(t, h, everything(t, nics)), nics, allowAll)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := "/toy/" + nics[0].ID() + "/second"
+	h.files[changed] = `{"a":99,"b":70,"c":true}` // c was never ours
+	if _, err = e.Rollback(t.Context(), done.ID, nics, allowAll, true); err != nil {
+		t.Fatal(err)
+	}
+	before[changed] = `{"a":1,"b":10,"c":true}`
+	if !maps.Equal(h.files, before) {
+		t.Errorf("host %v", h.files)
+	}
+}
+
+func TestOneApplyAtATime(t *testing.T) {
+	dir := t.TempDir()
+	first, err := OpenStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenStore(dir); !errors.Is(err, ErrLocked) {
+		t.Errorf("error %v, want ErrLocked", err)
+	}
+	first.Close()
+	second, err := OpenStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Close()
+}
+
+func TestJournalThatCannotBeWrittenStopsEverything(t *testing.T) {
+	h, nics := newHost()
+	dir := t.TempDir()
+	e := engine(t, h, dir)
+	plan := mustPlan(t, h, everything(t, nics))
+	if err := os.RemoveAll(filepath.Join(dir, pendingDir)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Apply(t.Context(), plan, nics, allowAll); err == nil || h.writes != 0 {
+		t.Errorf("error %v with %d writes", err, h.writes)
+	}
+}

@@ -1,0 +1,136 @@
+package tuning
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/policies"
+)
+
+// ErrRefused is wrapped by errors that say why nothing was tried: the plan no
+// longer fits the host, or does more than was allowed.
+var ErrRefused = errors.New("refused")
+
+// unsupported is what a device does not have, said by us and not by the kernel.
+type unsupported string
+
+func (e unsupported) Error() string        { return string(e) }
+func (e unsupported) Is(target error) bool { return target == errors.ErrUnsupported }
+
+// PlanError is everything that stands against a plan.
+type PlanError struct {
+	Problems []Problem
+}
+
+// Problem is one thing that is wanted and can't be had.
+type Problem struct {
+	NIC     string
+	Setting string
+	// Field is empty where the setting as a whole is at fault; Value then is, too.
+	Field, Value string
+	Source       policies.Source
+	// Reason sorts Err: unsupported, gone, denied or failed.
+	Reason kernel.Reason
+	Err    error
+}
+
+// Error lists the problems, one on a line.
+func (e *PlanError) Error() string {
+	lines := make([]string, 0, len(e.Problems)+1)
+	if len(e.Problems) > 1 {
+		lines = append(lines, fmt.Sprintf("%d things can't be had; nothing was changed:", len(e.Problems)))
+	}
+	for _, p := range e.Problems {
+		lines = append(lines, p.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// String is "edge.yaml:12: eth1: rings.rx: 9000: ...".
+func (p Problem) String() string {
+	var b strings.Builder
+	if p.Source.File != "" {
+		fmt.Fprintf(&b, "%s: ", p.Source)
+	}
+	fmt.Fprintf(&b, "%s: %s", p.NIC, p.Setting)
+	if p.Field != "" {
+		fmt.Fprintf(&b, ".%s: %s", p.Field, p.Value)
+	}
+	fmt.Fprintf(&b, ": %s: %v", p.Reason, p.Err)
+	return b.String()
+}
+
+// Unwrap gives the problems' errors.
+func (e *PlanError) Unwrap() []error {
+	errs := make([]error, 0, len(e.Problems))
+	for _, p := range e.Problems {
+		errs = append(errs, p.Err)
+	}
+	return errs
+}
+
+// fault notes a problem with one field, or with the setting as a whole.
+func (w *wanted) fault(a *policies.Assignment, err error) {
+	p := Problem{NIC: w.NIC.Name, Setting: w.Setting, Reason: kernel.ReasonOf(err), Err: err}
+	switch {
+	case a != nil:
+		p.Field, p.Value, p.Source = a.Field, a.Value.String(), a.Value.Source
+	case len(w.Fields) > 0:
+		p.Source = w.Fields[0].Source
+	}
+	w.problems.Problems = append(w.problems.Problems, p)
+}
+
+// ApplyError says which change failed, and what became of the transaction.
+type ApplyError struct {
+	// Transaction is the number under which history lists it.
+	Transaction int
+	Change      Change
+	// Err is what went wrong, in the kernel's words where it spoke.
+	Err error
+	// Left are the changes that could not be undone, with the reason. When there
+	// are none the host is as it was before.
+	Left []string
+}
+
+// Error names the NIC, the setting, each field with its value and the line that
+// wanted it, what went wrong, and the state the host is in.
+func (e *ApplyError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s: ", e.Change.NIC.Name, e.Change.Setting)
+	for i, f := range e.Change.Fields {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s %s -> %s", f.Name, show(f.Before), show(f.After))
+		if f.Source.File != "" {
+			fmt.Fprintf(&b, " (%s)", f.Source)
+		}
+	}
+	fmt.Fprintf(&b, ": %v\n", e.Err)
+	if len(e.Left) == 0 {
+		fmt.Fprintf(&b, "transaction %d was undone: what it had changed is as it was before", e.Transaction)
+		return b.String()
+	}
+	fmt.Fprintf(&b, "transaction %d could not be undone completely; the next start of apply, rollback or the agent tries again:", e.Transaction)
+	for _, l := range e.Left {
+		fmt.Fprintf(&b, "\n  %s", l)
+	}
+	return b.String()
+}
+
+// Unwrap gives what went wrong.
+func (e *ApplyError) Unwrap() error { return e.Err }
+
+// errReadBack is a value that the kernel took and then shows otherwise.
+type errReadBack struct {
+	field     string
+	want, got string
+}
+
+func (e errReadBack) Error() string {
+	return fmt.Sprintf("%s reads back as %s after %s was written without an error: the driver rounds it, or something that it depends on is in the way",
+		e.field, e.got, e.want)
+}

@@ -1,0 +1,275 @@
+package tuning
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"time"
+)
+
+// A journal is the life of one transaction as lines of text, each
+//
+//	CRC SP JSON LF
+//
+// where CRC is the CRC-32C of the JSON in eight hex digits. A record is synced
+// to the disk before what it announces is done, so only the last one can be torn
+// by a power cut; a torn record counts as not written. Damage before the last
+// record is never explained away: the journal is refused.
+
+// A record is one line of a journal.
+type record struct {
+	// Sequence counts from 0 in each journal.
+	Sequence int       `json:"seq"`
+	At       time.Time `json:"at"`
+	Kind     kind      `json:"kind"`
+	// Begin is the transaction as planned, in the first record.
+	Begin *beginning `json:"begin,omitempty"`
+	// Change is the index of the change concerned.
+	Change int `json:"change,omitempty"`
+	// Found is the setting as it was read back.
+	Found Values `json:"found,omitempty"`
+	// Text is why: of an undo, or of a change that was left alone.
+	Text string `json:"text,omitempty"`
+	// Outcome is in the last record.
+	Outcome Outcome `json:"outcome,omitempty"`
+}
+
+type kind string
+
+const (
+	// kindBegin opens the journal; nothing has been written.
+	kindBegin kind = "begin"
+	// kindWriting: the change is about to be written.
+	kindWriting kind = "writing"
+	// kindVerified: the change was read back and holds.
+	kindVerified kind = "verified"
+	// kindUndoing: from here on everything goes back.
+	kindUndoing kind = "undoing"
+	// kindRestored: the change was read back and is as before.
+	kindRestored kind = "restored"
+	// kindLeft: the change was neither as before nor as written; somebody else
+	// owns the value now.
+	kindLeft kind = "left"
+	// kindEnd closes the journal.
+	kindEnd kind = "end"
+)
+
+// Outcome is how a transaction ended.
+type Outcome string
+
+const (
+	// Pending: it has not ended. Without a running process it waits for recovery.
+	Pending Outcome = "pending"
+	// Applied: every change holds.
+	Applied Outcome = "applied"
+	// Undone: a change failed, or a crash came, and what was changed was put back.
+	Undone Outcome = "undone"
+)
+
+// beginning is what is known before the first write.
+type beginning struct {
+	ID      int     `json:"id"`
+	Request Request `json:"request"`
+	// RollbackOf is the transaction that this one takes back, 0 for none.
+	RollbackOf int  `json:"rollbackOf,omitempty"`
+	Plan       Plan `json:"plan"`
+}
+
+// Request is who asks for a transaction, and why.
+type Request struct {
+	// UID and User are those of the process, Login is who became root with sudo.
+	UID   int    `json:"uid"`
+	User  string `json:"user,omitempty"`
+	Login string `json:"login,omitempty"`
+	// Reason is free text: the command, the policies.
+	Reason string `json:"reason,omitempty"`
+	// Allow is the worst impact that is allowed.
+	Allow Impact `json:"allow,omitempty"`
+}
+
+// Transaction is what a journal tells.
+type Transaction struct {
+	ID         int       `json:"id"`
+	Started    time.Time `json:"started"`
+	Ended      time.Time `json:"ended,omitzero"`
+	Outcome    Outcome   `json:"outcome"`
+	Request    Request   `json:"request"`
+	RollbackOf int       `json:"rollbackOf,omitempty"`
+	// RolledBackBy is the transaction that took this one back, 0 for none.
+	RolledBackBy int `json:"rolledBackBy,omitempty"`
+	// UndoReason is why it was undone.
+	UndoReason string `json:"undoReason,omitempty"`
+	Plan       Plan   `json:"plan"`
+	// Steps has one entry for each change of the plan.
+	Steps []Step `json:"steps"`
+}
+
+// Step is how far one change came.
+type Step struct {
+	State State `json:"state"`
+	// Found is the setting as read back after the change.
+	Found Values `json:"found,omitempty"`
+	// Detail is why the change was left alone.
+	Detail string `json:"detail,omitempty"`
+}
+
+// State is how far a change came.
+type State string
+
+// The states of a change, in order.
+const (
+	Planned  State = "planned"  // not written
+	Writing  State = "writing"  // perhaps written
+	Verified State = "verified" // written and read back
+	Restored State = "restored" // as before again
+	Left     State = "left"     // changed by somebody else since, left alone
+)
+
+const crcLength = 8
+
+// castagnoli is CRC-32C.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// encodeRecord makes a record's line.
+func encodeRecord(r *record) ([]byte, error) {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(nil, "%08x %s\n", crc32.Checksum(b, castagnoli), b), nil
+}
+
+// decodeRecord reads a line without its end.
+func decodeRecord(line []byte) (*record, error) {
+	if len(line) <= crcLength || line[crcLength] != ' ' {
+		return nil, errors.New("no checksum")
+	}
+	sum, err := hex.DecodeString(string(line[:crcLength]))
+	if err != nil {
+		return nil, errors.New("no checksum")
+	}
+	body := line[crcLength+1:]
+	if !bytes.Equal(sum, crcBytes(body)) {
+		return nil, errors.New("the checksum does not fit")
+	}
+	var r record
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+func crcBytes(b []byte) []byte {
+	n := crc32.Checksum(b, castagnoli)
+	return []byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}
+}
+
+// decodeJournal replays a journal. valid is how many bytes of it are whole
+// records; what follows them is a torn record. A journal without a whole record
+// gives a nil transaction and no error: nothing had been done.
+func decodeJournal(b []byte) (t *Transaction, valid int, err error) {
+	number := 0
+	for rest := b; len(rest) > 0; number++ {
+		line, after, whole := bytes.Cut(rest, []byte{'\n'})
+		var r *record
+		var fault error = errors.New("cut off")
+		if whole {
+			r, fault = decodeRecord(line)
+		}
+		if fault != nil {
+			if whole && holdsRecord(after) {
+				return nil, valid, fmt.Errorf("line %d of the journal is damaged (%w) and whole records follow it", number+1, fault)
+			}
+			return t, valid, nil
+		}
+		if r.Sequence != number {
+			return nil, valid, fmt.Errorf("line %d of the journal has the number %d", number+1, r.Sequence)
+		}
+		if t, err = t.replay(r); err != nil {
+			return nil, valid, fmt.Errorf("line %d of the journal: %w", number+1, err)
+		}
+		rest = after
+		valid = len(b) - len(rest)
+	}
+	return t, valid, nil
+}
+
+// holdsRecord says whether a whole record is anywhere in b.
+func holdsRecord(b []byte) bool {
+	for line := range bytes.Lines(b) {
+		if line, whole := bytes.CutSuffix(line, []byte{'\n'}); whole {
+			if _, err := decodeRecord(line); err == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// replay is the transaction after one more record.
+func (t *Transaction) replay(r *record) (*Transaction, error) {
+	if (t == nil) != (r.Kind == kindBegin) {
+		return nil, fmt.Errorf("%q is out of place", r.Kind)
+	}
+	if t == nil {
+		if r.Begin == nil {
+			return nil, errors.New("the beginning is empty")
+		}
+		if err := r.Begin.Plan.validate(); err != nil {
+			return nil, err
+		}
+		t = &Transaction{
+			ID: r.Begin.ID, Started: r.At, Outcome: Pending, Request: r.Begin.Request,
+			RollbackOf: r.Begin.RollbackOf, Plan: r.Begin.Plan, Steps: make([]Step, len(r.Begin.Plan.Changes)),
+		}
+		for i := range t.Steps {
+			t.Steps[i].State = Planned
+		}
+		return t, nil
+	}
+	if t.Outcome != Pending {
+		return nil, errors.New("a record after the end")
+	}
+	switch r.Kind {
+	case kindUndoing:
+		t.UndoReason = r.Text
+		return t, nil
+	case kindEnd:
+		if r.Outcome != Applied && r.Outcome != Undone {
+			return nil, fmt.Errorf("unknown outcome %q", r.Outcome)
+		}
+		t.Outcome, t.Ended = r.Outcome, r.At
+		return t, nil
+	}
+	if r.Change < 0 || r.Change >= len(t.Steps) {
+		return nil, fmt.Errorf("there is no change %d", r.Change)
+	}
+	step := &t.Steps[r.Change]
+	transitions := map[kind]struct {
+		from []State
+		to   State
+	}{
+		kindWriting:  {[]State{Planned}, Writing},
+		kindVerified: {[]State{Writing}, Verified},
+		kindRestored: {[]State{Writing, Verified, Restored}, Restored},
+		kindLeft:     {[]State{Writing, Verified, Restored, Left}, Left},
+	}
+	move, known := transitions[r.Kind]
+	switch {
+	case !known:
+		return nil, fmt.Errorf("unknown kind of record %q", r.Kind)
+	case !slices.Contains(move.from, step.State):
+		return nil, fmt.Errorf("change %d can't go from %s to %s", r.Change, step.State, move.to)
+	}
+	step.State, step.Detail = move.to, r.Text
+	if r.Found != nil {
+		step.Found = r.Found
+	}
+	return t, nil
+}

@@ -1,0 +1,94 @@
+package tuning
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// ParsePlan reads a plan as JSON, the form that encoding/json gives it. A plan
+// of another version, with unknown parts or parts that contradict each other is
+// refused.
+func ParsePlan(b []byte) (*Plan, error) {
+	var p Plan
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&p); err != nil {
+		return nil, fmt.Errorf("not a plan: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("not a plan: something follows it")
+	}
+	if err := p.compact(); err != nil {
+		return nil, err
+	}
+	if err := p.validate(); err != nil {
+		return nil, err
+	}
+	return &p, nil
+}
+
+// compact undoes what indentation did to the values.
+func (p *Plan) compact() error {
+	compact := func(v *json.RawMessage) error {
+		var b bytes.Buffer
+		if err := json.Compact(&b, *v); err != nil {
+			return err
+		}
+		*v = b.Bytes()
+		return nil
+	}
+	for i := range p.Changes {
+		c := &p.Changes[i]
+		for _, state := range []Values{c.Before, c.After} {
+			for name, v := range state {
+				if err := compact(&v); err != nil {
+					return err
+				}
+				state[name] = v
+			}
+		}
+		for j := range c.Fields {
+			f := &c.Fields[j]
+			if f.Before == nil || f.After == nil {
+				return fmt.Errorf("not a plan: %s.%s of %s has no value", c.Setting, f.Name, c.NIC.Name)
+			}
+			if err := errors.Join(compact(&f.Before), compact(&f.After)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// validate finds what no plan of ours has.
+func (p *Plan) validate() error {
+	if p.APIVersion != APIVersion || p.Kind != PlanKind {
+		return fmt.Errorf("not a plan that this nictune knows: it is %q %q, not %q %q", p.APIVersion, p.Kind, APIVersion, PlanKind)
+	}
+	seen := map[[2]string]bool{}
+	for _, c := range p.Changes {
+		at := fmt.Sprintf("the plan's change of %s of %s", c.Setting, c.NIC.Name)
+		key := [2]string{c.NIC.ID, c.Setting}
+		switch _, err := ParseImpact(string(c.Impact)); {
+		case c.NIC.ID == "" || c.NIC.Name == "" || c.Setting == "":
+			return fmt.Errorf("%s does not say which", at)
+		case seen[key]:
+			return fmt.Errorf("%s is there twice", at)
+		case err != nil:
+			return fmt.Errorf("%s: %w", at, err)
+		case len(c.Fields) == 0 || !slices.Equal(c.names(), differing(c.Before, c.After)):
+			return fmt.Errorf("%s: the fields are not those in which before and after differ", at)
+		}
+		seen[key] = true
+		for _, f := range c.Fields {
+			if !bytes.Equal(f.Before, c.Before[f.Name]) || !bytes.Equal(f.After, c.After[f.Name]) {
+				return fmt.Errorf("%s: field %s contradicts before and after", at, f.Name)
+			}
+		}
+	}
+	return nil
+}

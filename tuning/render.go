@@ -1,0 +1,88 @@
+package tuning
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+)
+
+// WriteText writes the plan for people: what would change from what to what, who
+// wants it, and how hard it hits.
+func (p *Plan) WriteText(w io.Writer) error {
+	var b strings.Builder
+	tw := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
+	nics, last := 0, Target{}
+	for _, c := range p.Changes {
+		if nics == 0 || c.NIC != last {
+			if nics > 0 {
+				fmt.Fprintln(tw)
+			}
+			nics++
+			last = c.NIC
+			fmt.Fprintln(tw, c.NIC)
+		}
+		fmt.Fprintf(tw, "  ~ %s (%s)\n", c.Setting, c.Impact)
+		for _, f := range c.Fields {
+			fmt.Fprintf(tw, "      %s\t%s\t->\t%s\t%s\n", f.Name, show(f.Before), show(f.After), origin(f))
+		}
+	}
+	tw.Flush()
+	if len(p.Changes) == 0 {
+		fmt.Fprintf(&b, "No changes: all %s already as wanted.\n", count(p.Kept, "value is", "values are"))
+	} else {
+		fmt.Fprintf(&b, "\nPlan: %s on %s; %s already as wanted.\n", count(len(p.Changes), "change", "changes"),
+			count(nics, "NIC", "NICs"), count(p.Kept, "value is", "values are"))
+		if worst := p.Impact(); worst != Seamless {
+			fmt.Fprintf(&b, "It needs --allow %s.\n", worst)
+		}
+	}
+	// The table pads the last column, too.
+	lines := strings.Split(b.String(), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimRight(lines[i], " ")
+	}
+	_, err := io.WriteString(w, strings.Join(lines, "\n"))
+	return err
+}
+
+// String is "eth1 (0000:01:00.0/52:54:00:11:22:33)", or the name where that is
+// all there is.
+func (t Target) String() string {
+	if t.ID == t.Name {
+		return t.Name
+	}
+	return fmt.Sprintf("%s (%s)", t.Name, t.ID)
+}
+
+func origin(f Field) string {
+	if f.Source.File == "" {
+		return ""
+	}
+	return f.Source.String()
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// show is a value in ethtool's words: on and off for booleans, words unquoted.
+func show(v json.RawMessage) string {
+	var word string
+	switch {
+	case v == nil:
+		return "n/a"
+	case string(v) == "true":
+		return "on"
+	case string(v) == "false":
+		return "off"
+	case json.Unmarshal(v, &word) == nil:
+		return word
+	default:
+		return string(v)
+	}
+}
