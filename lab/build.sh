@@ -9,7 +9,8 @@ lab=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${LAB_CACHE:-$lab/.cache}
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd)
-. "$lab/build/lib.sh"
+. "$lab/build/packages.sh"
+. "$lab/build/unpack.sh"
 
 [ "$(uname -sm)" = "Linux x86_64" ] || die "the lab's VM needs an x86-64 Linux host, this is $(uname -sm)"
 
@@ -28,7 +29,7 @@ provide() {
 # the step's folder in the variable NAME.
 step() {
 	local name=$1 input hash began; shift
-	hash=$(for input in build/lib.sh "build/$name.sh" "$@"; do
+	hash=$(for input in build/unpack.sh "build/$name.sh" "$@"; do
 		case $input in /*) echo "${input##*/}" ;; *) sha256sum <"$lab/$input" ;; esac
 	done | sha256sum | cut -c1-12)
 	out=$cache/$name-$hash
@@ -42,16 +43,19 @@ step() {
 			say "$name built in $(awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }') s"
 		fi
 	fi
+	touch "$out" 2>/dev/null || true # in use: see lock
 	printf -v "$name" %s "$out"
 }
 lock() {
 	[ -z "${locked:-}" ] || return 0
+	command -v apt-get >/dev/null || die "no apt-get: the lab is built of Debian packages and needs a Debian or Ubuntu host"
+	command -v go >/dev/null || die "no go in PATH: install Go as the README says"
+	provide dpkg-deb:dpkg tar:tar unshare:util-linux flock:util-linux
 	exec 9>"$cache/lock"
 	flock -n 9 || { say "another build holds $cache/lock, waiting"; flock -w 1800 9 || die "gave up waiting for $cache/lock"; }
 	locked=1
 	rm -rf "$cache"/*.part # what a build that was stopped left behind
-	provide apt-get:apt dpkg-deb:dpkg tar:tar unshare:util-linux flock:util-linux gpgv:gpgv
-	command -v go >/dev/null || die "no go in PATH: install Go as the README says"
+	find "$cache" -mindepth 1 -maxdepth 1 -name '*-????????????' -mtime +14 -exec rm -rf {} +
 }
 
 step qemu
