@@ -15,8 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inside is set in the environment of the test process within the namespace.
-const inside = "NICTUNE_TEST_NAMESPACE"
+// inside is set in the environment of the test process within the namespace: to
+// bare when it starts, and to mounted once its sysfs is there.
+const (
+	inside  = "NICTUNE_TEST_NAMESPACE"
+	bare    = "new"
+	mounted = "mounted"
+)
 
 // Main is a package's TestMain:
 //
@@ -28,18 +33,25 @@ const inside = "NICTUNE_TEST_NAMESPACE"
 // the lab's VM, which is made for it, tests run where they are.
 func Main(m *testing.M) {
 	switch {
-	case os.Getenv(inside) != "":
+	case os.Getenv(inside) == bare:
 		if err := mountSysfs(); err != nil {
 			fmt.Fprintln(os.Stderr, "nstest:", err)
 			os.Exit(1)
 		}
+		// A fuzzing test starts itself again as its workers, which find the mount.
+		if err := os.Setenv(inside, mounted); err != nil {
+			fmt.Fprintln(os.Stderr, "nstest:", err)
+			os.Exit(1)
+		}
+		os.Exit(m.Run())
+	case os.Getenv(inside) == mounted:
 		os.Exit(m.Run())
 	case os.Getuid() != 0 || os.Getenv("NICTUNE_LAB") != "":
 		os.Exit(m.Run())
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.Env = append(os.Environ(), inside+"="+bare)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
