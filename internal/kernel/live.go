@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/safchain/ethtool"
 	"golang.org/x/sys/unix"
 
 	"github.com/nictune/nictune/internal/kernel/uapi"
@@ -26,6 +28,9 @@ const (
 type Live struct {
 	// slots has one token for each call under way.
 	slots chan struct{}
+
+	ioctls  *ioctlSocket
+	library *ethtool.Ethtool
 
 	mu       sync.Mutex
 	idle     map[int][]*conversation // by netlink protocol
@@ -47,6 +52,13 @@ func Open() (*Live, error) {
 		}
 		l.giveBack(protocol, c)
 	}
+	var err error
+	if l.ioctls, err = openIoctl(); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	if l.library, err = ethtool.NewEthtool(); err != nil {
+		return nil, errors.Join(&Error{Op: "open a socket for SIOCETHTOOL", Err: err}, l.Close())
+	}
 	return l, nil
 }
 
@@ -54,6 +66,9 @@ func Open() (*Live, error) {
 func (l *Live) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
 	l.closed = true
 	var errs []error
 	for _, conversations := range l.idle {
@@ -62,6 +77,12 @@ func (l *Live) Close() error {
 		}
 	}
 	l.idle = nil
+	if l.ioctls != nil {
+		errs = append(errs, l.ioctls.close())
+	}
+	if l.library != nil {
+		l.library.Close()
+	}
 	return errors.Join(errs...)
 }
 
@@ -84,6 +105,32 @@ func (l *Live) ReadLink(ctx context.Context, path string) (string, error) {
 func (l *Live) WriteFile(ctx context.Context, path string, data []byte) error {
 	_, err := guard(ctx, l, opWrite, path, func() (struct{}, error) { return struct{}{}, writeFile(path, data) })
 	return err
+}
+
+// Ethtool implements Reader.
+func (l *Live) Ethtool(ctx context.Context, device string, arg []byte) ([]byte, error) {
+	if err := checkIoctlReads(device, arg); err != nil {
+		return nil, err
+	}
+	return l.EthtoolSet(ctx, device, arg)
+}
+
+// EthtoolSet implements Writer.
+func (l *Live) EthtoolSet(ctx context.Context, device string, arg []byte) ([]byte, error) {
+	arg = bytes.Clone(arg) // the caller's is no longer ours once ctx ends
+	return guard(ctx, l, ioctlOp(ioctlCommand(arg)), device, func() ([]byte, error) { return l.ioctls.issue(device, arg) })
+}
+
+// DriverInfo implements Reader.
+func (l *Live) DriverInfo(ctx context.Context, device string) (DriverInfo, error) {
+	return guard(ctx, l, ioctlOp(uapi.ETHTOOL_GDRVINFO), device, func() (DriverInfo, error) { return driverInfo(l.library, device) })
+}
+
+// Counters implements Reader.
+func (l *Live) Counters(ctx context.Context, device string) ([]Counter, error) {
+	return guard(ctx, l, ioctlOp(uapi.ETHTOOL_GSTATS), device, func() ([]Counter, error) {
+		return counters(device, func(arg []byte) ([]byte, error) { return l.ioctls.issue(device, arg) })
+	})
 }
 
 // Netlink implements Reader.

@@ -405,7 +405,7 @@ func (p *recordingParser) exchanges(q question, data []byte) error {
 }
 
 // wholeError reads a section that is an error.
-func (p *recordingParser) wholeError(q question, data []byte) (error, error) { //nolint:revive // what was recorded comes first, what is wrong with the recording last
+func (p *recordingParser) wholeError(q question, data []byte) (answer, malformed error) {
 	var e *errorLines
 	for line := range p.structured(data) {
 		if e == nil {
