@@ -45,6 +45,7 @@ var ownedImports = []owned{
 	{"plugin", nil, "a root agent that loads nothing is easy to trust"},
 	{"github.com/safchain/ethtool", []string{"internal/kernel"}, "only the seam talks to the kernel"},
 	{"github.com/jaypipes/ghw", []string{"internal/kernel"}, "only the seam reads /sys and /proc"},
+	{"github.com/jaypipes/pcidb", []string{"internal/kernel"}, "only the seam reads the host's files"},
 	{"github.com/k8snetworkplumbingwg/sriovnet", []string{"internal/kernel"}, "only the seam reads and writes /sys"},
 	{"github.com/mdlayher/netlink", []string{"internal/kernel"}, "only the seam opens sockets"},
 	{"github.com/mdlayher/genetlink", []string{"internal/kernel"}, "only the seam opens sockets"},

@@ -23,6 +23,8 @@ const (
 	callsAtOnce = 64
 )
 
+var _ Writer = (*Live)(nil)
+
 // Live is the running kernel, in the network namespace that the calling thread
 // of Open was in. It is safe for concurrent use.
 type Live struct {
@@ -31,6 +33,7 @@ type Live struct {
 
 	ioctls  *ioctlSocket
 	library *ethtool.Ethtool
+	names   pciNames
 
 	mu       sync.Mutex
 	idle     map[int][]*conversation // by netlink protocol
@@ -131,6 +134,11 @@ func (l *Live) Counters(ctx context.Context, device string) ([]Counter, error) {
 	return guard(ctx, l, ioctlOp(uapi.ETHTOOL_GSTATS), device, func() ([]Counter, error) {
 		return counters(device, func(arg []byte) ([]byte, error) { return l.ioctls.issue(device, arg) })
 	})
+}
+
+// PCINames implements Reader.
+func (l *Live) PCINames(ctx context.Context, modalias string) (PCINames, error) {
+	return guard(ctx, l, opPCINames, modalias, func() (PCINames, error) { return l.names.lookUp(modalias) })
 }
 
 // Netlink implements Reader.
