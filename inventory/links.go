@@ -26,7 +26,15 @@ func readLinks(ctx context.Context, s *survey) error {
 	s.addLinks(links, messages)
 	switch {
 	case errors.Is(err, kernel.ErrInterrupted):
-		s.addMissedLinks(ctx, links)
+		listed := make(map[string]bool, len(links))
+		for _, l := range links {
+			listed[l.nic.Name] = true
+		}
+		missed, err := passedOver(ctx, s, uapi.RTEXT_FILTER_SKIP_STATS, listed)
+		if err != nil {
+			s.missed("nics", err)
+		}
+		s.addLinks(links, missed)
 	case err != nil:
 		if links, err = s.sysfsLinks(ctx, err); err != nil {
 			return err
@@ -38,7 +46,9 @@ func readLinks(ctx context.Context, s *survey) error {
 		}
 		s.completeFromSysfs(ctx, l)
 		s.nics = append(s.nics, &l.nic)
-		s.byIndex[l.nic.Index] = &l.nic
+		if l.nic.Index > 0 { // 0 is how others say that they name no device
+			s.byIndex[l.nic.Index] = &l.nic
+		}
 		s.byName[l.nic.Name] = &l.nic
 	}
 	slices.SortFunc(s.nics, func(a, b *NIC) int {
@@ -83,36 +93,30 @@ func (s *survey) addLinks(links map[int]*link, messages []kernel.Message) {
 	}
 }
 
-// addMissedLinks asks one by one for the devices that a dump, interrupted on
-// every attempt, may have passed over: a device that was there all the time is
-// in /sys/class/net, too.
-func (s *survey) addMissedLinks(ctx context.Context, links map[int]*link) {
-	names, err := s.ReadDir(ctx, sysClassNet)
+// passedOver asks one by one for the devices that a dump, interrupted on every
+// attempt, did not list: a device that was there all the time is in
+// /sys/class/net, too.
+func passedOver(ctx context.Context, r kernel.Reader, mask uint32, listed map[string]bool) ([]kernel.Message, error) {
+	names, err := r.ReadDir(ctx, sysClassNet)
 	if err != nil {
-		s.missed("nics", fmt.Errorf("%w; whether all were listed could not be checked: %w", kernel.ErrInterrupted, err))
-		return
+		return nil, fmt.Errorf("%w; whether all were listed could not be checked: %w", kernel.ErrInterrupted, err)
 	}
-	known := make(map[string]bool, len(links))
-	for _, l := range links {
-		known[l.nic.Name] = true
-	}
+	var found []kernel.Message
+	var errs []error
 	for _, name := range names {
-		if known[name] {
+		if listed[name] {
 			continue
 		}
-		messages, err := s.Netlink(ctx, kernel.Request{
+		messages, err := r.Netlink(ctx, kernel.Request{
 			Family: kernel.FamilyRoute, Command: uapi.RTM_GETLINK,
-			Body: kernel.Body(make([]byte, linkHeader)).
-				Uint32(uapi.IFLA_EXT_MASK, uapi.RTEXT_FILTER_SKIP_STATS).
-				String(uapi.IFLA_IFNAME, name),
+			Body: kernel.Body(make([]byte, linkHeader)).Uint32(uapi.IFLA_EXT_MASK, mask).String(uapi.IFLA_IFNAME, name),
 		})
-		switch {
-		case err == nil:
-			s.addLinks(links, messages)
-		case kernel.ReasonOf(err) != kernel.Gone: // /sys/class/net also has files
-			s.missed("nics", fmt.Errorf("%s: %w", name, err))
+		if err != nil && kernel.ReasonOf(err) != kernel.Gone { // deleted meanwhile, or one of the files there
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 		}
+		found = append(found, messages...)
 	}
+	return found, errors.Join(errs...)
 }
 
 // link is a device as one RTM_NEWLINK message has it: the facts about itself,

@@ -37,6 +37,8 @@ var statisticNames = [...]string{
 // ReadStatistics reads the standard counters of all network devices of the
 // caller's network namespace but the loopback, in the order of their indexes.
 //
+// It returns what it could read, with an error that names what it could not.
+//
 // It is one RTM_GETLINK dump: RTM_GETSTATS is cheaper for the kernel but does
 // not know names, and a name read at another moment may belong to another
 // device.
@@ -45,7 +47,30 @@ func ReadStatistics(ctx context.Context, r kernel.Reader) ([]Statistics, error) 
 	if err != nil && !errors.Is(err, kernel.ErrInterrupted) {
 		return nil, fmt.Errorf("read statistics: %w", err)
 	}
-	all := make([]Statistics, 0, len(messages))
+	interrupted := err != nil
+	all, errs := addStatistics(nil, messages)
+	if interrupted {
+		listed := make(map[string]bool, len(all))
+		for _, one := range all {
+			listed[one.Name] = true
+		}
+		missed, err := passedOver(ctx, r, 0, listed)
+		errs = append(errs, err)
+		var more []error
+		all, more = addStatistics(all, missed)
+		errs = append(errs, more...)
+		// Of several answers about a device the last counts.
+		slices.Reverse(all)
+	}
+	slices.SortStableFunc(all, func(a, b Statistics) int { return a.Index - b.Index })
+	all = slices.CompactFunc(all, func(a, b Statistics) bool { return a.Index == b.Index })
+	return all, errors.Join(errs...)
+}
+
+// addStatistics appends the statistics of devices but the loopback. One that
+// can't be decoded costs the others nothing.
+func addStatistics(all []Statistics, messages []kernel.Message) ([]Statistics, []error) {
+	all = slices.Grow(all, len(messages))
 	// The values of all devices lie in one piece of memory.
 	values := make([]uint64, 0, len(messages)*len(statisticNames))
 	var errs []error
@@ -53,28 +78,16 @@ func ReadStatistics(ctx context.Context, r kernel.Reader) ([]Statistics, error) 
 		if m.Command != uapi.RTM_NEWLINK {
 			continue
 		}
-		one, loopback, decoded, err := decodeStatistics(m.Body, values)
-		if err != nil {
+		one, loopback, after, err := decodeStatistics(m.Body, values)
+		switch {
+		case err != nil:
 			errs = append(errs, err)
-			continue
+		case !loopback:
+			values = after
+			all = append(all, one)
 		}
-		if loopback {
-			continue
-		}
-		values = decoded
-		all = append(all, one)
 	}
-	// Of an interrupted dump the last answer about a device counts. A device
-	// that it passed over has no sample this time.
-	slices.SortStableFunc(all, func(a, b Statistics) int { return a.Index - b.Index })
-	last := all[:0]
-	for i := range all {
-		if i+1 < len(all) && all[i+1].Index == all[i].Index {
-			continue
-		}
-		last = append(last, all[i])
-	}
-	return last, errors.Join(errs...)
+	return all, errs
 }
 
 // decodeStatistics decodes an RTM_NEWLINK message, appending the values to
