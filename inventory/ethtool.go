@@ -64,7 +64,7 @@ func readEthtool(ctx context.Context, s *survey) {
 		}
 		return
 	}
-	w := readWords(ctx, s)
+	w := readWords(ctx, s, wordSets()...)
 
 	var absent []absence
 	counts := map[*NIC]int{}

@@ -24,16 +24,17 @@ func wordSets() []uint32 {
 	}
 }
 
-// readWords asks for the kernel's string sets. Without them, bits are named by
-// their numbers.
-func readWords(ctx context.Context, s *survey) *words {
+// readWords asks for some of the kernel's string sets. Without them, bits are
+// named by their numbers.
+func readWords(ctx context.Context, s *survey, ids ...uint32) *words {
 	var sets kernel.Body
-	for _, id := range wordSets() {
+	for _, id := range ids {
 		sets = sets.Nested(uapi.ETHTOOL_A_STRINGSETS_STRINGSET, kernel.Body{}.Uint32(uapi.ETHTOOL_A_STRINGSET_ID, id))
 	}
 	messages, err := s.Netlink(ctx, kernel.Request{
 		Family: kernel.FamilyEthtool, Command: uapi.ETHTOOL_MSG_STRSET_GET,
-		Body: kernel.Body{}.Nested(uapi.ETHTOOL_A_STRSET_STRINGSETS, sets),
+		// The header is due, though it names no device.
+		Body: kernel.Body{}.Nested(uapi.ETHTOOL_A_STRSET_HEADER, nil).Nested(uapi.ETHTOOL_A_STRSET_STRINGSETS, sets),
 	})
 	w := &words{sets: map[uint32][]string{}}
 	for _, m := range messages {

@@ -1,0 +1,77 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
+)
+
+// The facts that can be changed, read again for one NIC: of the kernel, or of
+// the survey where a recorded host was only asked in bulk.
+
+// ReadRings reads the rings of one NIC, by its index.
+func ReadRings(ctx context.Context, r kernel.Reader, nic NIC) (*Rings, error) {
+	err := readAgain(ctx, &survey{Reader: r}, &nic, uapi.ETHTOOL_MSG_RINGS_GET, nil)
+	return nic.Queues.Rings, err
+}
+
+// ReadChannels reads the channels of one NIC, by its index.
+func ReadChannels(ctx context.Context, r kernel.Reader, nic NIC) (*Channels, error) {
+	err := readAgain(ctx, &survey{Reader: r}, &nic, uapi.ETHTOOL_MSG_CHANNELS_GET, nil)
+	return nic.Queues.Channels, err
+}
+
+// ReadFeatures reads the features of one NIC, by its index.
+func ReadFeatures(ctx context.Context, r kernel.Reader, nic NIC) (map[string]Feature, error) {
+	s := &survey{Reader: r}
+	w := readWords(ctx, s, uapi.ETH_SS_FEATURES)
+	err := readAgain(ctx, s, &nic, uapi.ETHTOOL_MSG_FEATURES_GET, w)
+	return nic.Offloads.Features, err
+}
+
+// readAgain replaces one group of the NIC's facts. An error is about that group.
+func readAgain(ctx context.Context, s *survey, n *NIC, command uint16, w *words) error {
+	for _, g := range ethtoolGroups() {
+		if g.command != command {
+			continue
+		}
+		messages, err := s.Netlink(ctx, kernel.Request{Family: kernel.FamilyEthtool, Command: command, Body: g.body(n.Index)})
+		switch {
+		case errors.Is(err, kernel.ErrNotRecorded):
+			return n.whyUnread(g.fact)
+		case err != nil:
+			return err
+		case len(s.unread) > 0:
+			return fmt.Errorf("%s: %s", s.unread[0].Fact, s.unread[0].Detail)
+		case len(messages) != 1:
+			return &kernel.Error{Op: "ethtool " + g.name, Object: n.Name, Err: fmt.Errorf("%w: %d answers", kernel.ErrMalformed, len(messages))}
+		}
+		if err := g.file(n, w, messages[0].Body); err != nil {
+			return &kernel.Error{Op: "ethtool " + g.name, Object: n.Name, Err: err}
+		}
+		return nil
+	}
+	return errNoEthtool
+}
+
+// whyUnread is the error that left a fact out of the survey, nil if none did.
+func (n *NIC) whyUnread(fact string) error {
+	for _, u := range n.Unread {
+		if u.Fact != fact {
+			continue
+		}
+		switch u.Reason {
+		case kernel.Unsupported:
+			return fmt.Errorf("%w on the recorded host: %s", errors.ErrUnsupported, u.Detail)
+		case kernel.Denied:
+			return fmt.Errorf("%w on the recorded host: %s", fs.ErrPermission, u.Detail)
+		default:
+			return fmt.Errorf("%s on the recorded host: %s", u.Reason, u.Detail)
+		}
+	}
+	return nil
+}
