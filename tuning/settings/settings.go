@@ -1,0 +1,64 @@
+// Package settings has the knobs that nictune turns, one in each file: what a
+// knob reads, what it refuses, and how it asks the kernel for another value.
+//
+// A knob decides nothing and remembers nothing; when it is turned, and back, is
+// for package tuning to say. Names of knobs and fields are ethtool's.
+package settings
+
+import (
+	"context"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/tuning"
+)
+
+// All returns every setting in the order in which they are applied:
+//
+//   - channels first, because a driver builds the other queue settings anew for
+//     the queues that it then has;
+//   - rings for these queues;
+//   - features last: rules and contexts, which some of them enable, name queues
+//     that have to exist.
+//
+// Undoing goes the other way.
+func All() []tuning.Setting {
+	return []tuning.Setting{Channels(), Rings(), Features()}
+}
+
+// The header of every request of these knobs is its first attribute.
+const header = uapi.ETHTOOL_A_RINGS_HEADER
+
+// about begins a request about one NIC, by its index: its name may change while
+// we speak.
+func about(nic inventory.NIC) kernel.Body {
+	return kernel.Body{}.Nested(header, kernel.Body{}.
+		Uint32(uapi.ETHTOOL_A_HEADER_DEV_INDEX, uint32(nic.Index)).
+		Uint32(uapi.ETHTOOL_A_HEADER_FLAGS, uapi.ETHTOOL_FLAG_OMIT_REPLY))
+}
+
+func set(ctx context.Context, w kernel.Writer, command uint16, body kernel.Body) error {
+	return w.NetlinkSet(ctx, kernel.Request{Family: kernel.FamilyEthtool, Command: command, Body: body})
+}
+
+// changed appends a number if it is to change. A device that does not know an
+// attribute refuses the whole request, so nothing else is sent.
+func changed(body kernel.Body, attribute uint16, from, to *uint32) kernel.Body {
+	if from == nil || to == nil || *from == *to {
+		return body
+	}
+	return body.Uint32(attribute, *to)
+}
+
+// switched appends one of two numbers if the flag is to change.
+func switched(body kernel.Body, attribute uint16, from, to *bool, off, on uint8) kernel.Body {
+	switch {
+	case from == nil || to == nil || *from == *to:
+		return body
+	case *to:
+		return body.Uint8(attribute, on)
+	default:
+		return body.Uint8(attribute, off)
+	}
+}
