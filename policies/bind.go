@@ -33,6 +33,9 @@ func (b *binder) policy(p Policy) Policy {
 	blocks := p.Settings
 	p.Settings = make([]Block, 0, len(blocks))
 	for _, block := range blocks {
+		if b.full() {
+			break
+		}
 		setting := b.catalogue.setting(block.Setting)
 		if setting == nil {
 			b.add(p.text, block.Source, utf8.RuneCountInString(block.Setting), "unknown setting %s%s",
@@ -48,7 +51,11 @@ func (b *binder) policy(p Policy) Policy {
 // fields renames aliases, expands those of several fields, and checks values.
 func (b *binder) fields(text string, s *Setting, written []Assignment) []Assignment {
 	var bound []Assignment
+	at := map[string]int{} // in bound, by name
 	for _, a := range written {
+		if b.full() {
+			break
+		}
 		fields := s.fields(a.Field)
 		if len(fields) == 0 {
 			b.add(text, a.Source, utf8.RuneCountInString(a.Field), "unknown field %s of %s%s",
@@ -60,9 +67,10 @@ func (b *binder) fields(text string, s *Setting, written []Assignment) []Assignm
 			continue
 		}
 		for _, f := range fields {
-			same := slices.IndexFunc(bound, func(other Assignment) bool { return other.Field == f.Name })
+			same, twice := at[f.Name]
 			switch {
-			case same < 0:
+			case !twice:
+				at[f.Name] = len(bound)
 				bound = append(bound, Assignment{Field: f.Name, Source: a.Source, Value: a.Value})
 			case !bound[same].Value.Equal(a.Value):
 				b.add(text, a.Source, utf8.RuneCountInString(a.Field), "%s.%s is %s here and %s on line %d: keep one of them",

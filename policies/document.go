@@ -39,8 +39,8 @@ type entry struct {
 	value ast.Node
 }
 
-// document reads one document into d.policies; what is wrong becomes faults.
-func (d *decoder) document(body ast.Node) {
+// read reads one document into d.policies; what is wrong becomes faults.
+func (d *decoder) read(body ast.Node, document string) {
 	d.policy = ""
 	found := map[string]entry{}
 	before := len(d.faults)
@@ -60,11 +60,11 @@ func (d *decoder) document(body ast.Node) {
 		return
 	}
 	for _, e := range entries {
-		if !slices.Contains(documentKeys, e.key) {
+		if !slices.Contains(documentKeys, e.key) && !d.full() {
 			d.fault(e.token, "unknown key %s%s", quoted(e.key), suggest(e.key, documentKeys))
 		}
 	}
-	p := Policy{text: d.text}
+	p := Policy{text: d.text, document: document}
 	if e, ok := d.required(found, entries[0], "name", "a name tells policies apart in plans and reports"); ok {
 		if name, at, ok := d.scalar(e.value, "name"); ok {
 			if !policyName.MatchString(name) {
@@ -148,6 +148,9 @@ func (d *decoder) match(e entry) Match {
 		return m
 	}
 	for _, e := range d.mapping(e.value, "match") {
+		if d.full() {
+			break
+		}
 		switch e.key {
 		case "driver":
 			m.Driver = d.list(e, d.glob)
@@ -309,6 +312,9 @@ func (d *decoder) list(e entry, check func(string, *token.Token) (string, bool))
 	}
 	var list []string
 	for _, n := range nodes {
+		if d.full() {
+			break
+		}
 		if text, at, ok := d.scalar(n, e.key); ok {
 			if text, ok = check(text, at); ok {
 				list = append(list, text)

@@ -52,6 +52,12 @@ func window(line []rune, column int) (text []rune, at int) {
 	return text, column - start
 }
 
+// shown is a source line without its indentation.
+func shown(text string, at Source) string {
+	runes, _ := window([]rune(line(text, at.Line)), at.Column-1)
+	return strings.TrimSpace(string(runes))
+}
+
 // indent is as wide as the text on any terminal: it keeps tabs.
 func indent(text []rune) string {
 	return strings.Map(func(r rune) rune {
@@ -68,15 +74,19 @@ type faults []error
 // enough bounds what one run reports: what follows is rarely news.
 const enough = 20
 
+// full says that more faults would not be reported, so that looking for them,
+// and for what was meant, is work for nothing.
+func (fs *faults) full() bool { return len(*fs) >= enough }
+
 func (fs *faults) add(text string, at Source, width int, format string, args ...any) {
-	if len(*fs) < enough {
+	if !fs.full() {
 		*fs = append(*fs, &Fault{Source: at, Problem: fmt.Sprintf(format, args...), line: line(text, at.Line), width: width})
 	}
 }
 
 // err joins the faults, in the order in which they were found.
 func (fs faults) err() error {
-	if len(fs) == enough {
+	if fs.full() {
 		fs = append(fs, errors.New("too many faults: there may be more"))
 	}
 	return errors.Join(fs...)

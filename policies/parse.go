@@ -22,6 +22,11 @@ const MaxSize = 256 << 10
 // recursion can bear.
 const maxDepth = 16
 
+// maxTokens is what one document may consist of: some thousand fields. The
+// library takes time by the square of it (34 s for the 260,000 of "a:" on every
+// line of a file of MaxSize, 0.1 s for these).
+const maxTokens = 10_000
+
 // Parse reads the policies of one file: YAML, any number of documents. The name
 // is used in messages only.
 //
@@ -33,9 +38,12 @@ func Parse(file string, data []byte) ([]Policy, error) {
 	d := &decoder{file: file, text: strings.TrimPrefix(string(data), "\ufeff")}
 	if d.readable() {
 		for _, doc := range d.documents() {
+			if d.full() {
+				break
+			}
 			d.base = doc.before
 			if body := d.body(doc.text); body != nil {
-				d.document(body)
+				d.read(body, doc.text)
 			}
 		}
 		uniqueNames(&d.faults, d.policies)
@@ -183,6 +191,10 @@ func parseTokens(tokens token.Tokens) (file *ast.File, err error) {
 // plain refuses what a policy may not use, and whatever would make the parser
 // recurse deeply, while it is still a flat list of tokens.
 func (d *decoder) plain(tokens token.Tokens) bool {
+	if len(tokens) > maxTokens {
+		d.fault(tokens[maxTokens], "the document is too long: make several of it")
+		return false
+	}
 	var columns []int // of the open block collections
 	var flow []int    // keys since the last comma, for each open bracket
 	for _, t := range tokens {

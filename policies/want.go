@@ -123,6 +123,14 @@ func (e *ConflictError) settle(nic *inventory.NIC, wanted map[field][]claim) []W
 // for the same field of the same NIC.
 type ConflictError struct {
 	Conflicts []Conflict
+
+	index map[contradiction]int // in Conflicts
+}
+
+// contradiction is two lines, whatever NICs they are for.
+type contradiction struct {
+	field
+	values [2]Value
 }
 
 // Conflict is two lines that contradict each other, and the NICs that both are
@@ -133,22 +141,24 @@ type Conflict struct {
 	Values         [2]Value
 	NICs           []string
 
-	lines [2]string
+	texts [2]string // to show lines of
 }
 
 func (e *ConflictError) add(nic *inventory.NIC, at field, a, b claim) {
-	for i := range e.Conflicts {
-		c := &e.Conflicts[i]
-		if c.Setting == at.setting && c.Field == at.name && c.Values[0] == a.Value && c.Values[1] == b.Value {
-			c.NICs = append(c.NICs, nic.Name)
-			return
-		}
+	same := contradiction{at, [2]Value{a.Value, b.Value}}
+	if i, ok := e.index[same]; ok {
+		e.Conflicts[i].NICs = append(e.Conflicts[i].NICs, nic.Name)
+		return
 	}
+	if e.index == nil {
+		e.index = map[contradiction]int{}
+	}
+	e.index[same] = len(e.Conflicts)
 	e.Conflicts = append(e.Conflicts, Conflict{
 		Setting: at.setting, Field: at.name, Priority: a.policy.Priority,
-		Values: [2]Value{a.Value, b.Value},
+		Values: same.values,
 		NICs:   []string{nic.Name},
-		lines:  [2]string{line(a.policy.text, a.Value.Source.Line), line(b.policy.text, b.Value.Source.Line)},
+		texts:  [2]string{a.policy.text, b.policy.text},
 	})
 }
 
@@ -159,10 +169,14 @@ func (e *ConflictError) Error() string {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
+		if i == enough {
+			fmt.Fprintf(&b, "and %d conflicts more", len(e.Conflicts)-i)
+			break
+		}
 		fmt.Fprintf(&b, "conflict: two policies of priority %d want different values for %s.%s of %s; give one of them a higher priority, or a narrower match",
 			c.Priority, c.Setting, c.Field, some(c.NICs))
 		for j, v := range c.Values {
-			fmt.Fprintf(&b, "\n  %s: policy %s wants %s\n    %s", v.Source, v.Source.Policy, v, strings.TrimSpace(c.lines[j]))
+			fmt.Fprintf(&b, "\n  %s: policy %s wants %s\n    %s", v.Source, v.Source.Policy, v, shown(c.texts[j], v.Source))
 		}
 	}
 	return b.String()
