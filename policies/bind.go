@@ -144,8 +144,11 @@ func (f *Field) refuse(v Value) string {
 	if !isWord {
 		return fmt.Sprintf("%s, not %s", f.takes(), v)
 	}
-	hint := ""
-	switch near := nearest(word, f.Words); {
+	known, hint := f.Words, ""
+	if f.Type == Bool {
+		known = append([]string{"on", "off"}, f.Words...)
+	}
+	switch near := nearest(word, known); {
 	case f.Type == Number && decimal.MatchString(word):
 		hint = "; write the number without quotes"
 	case f.Type == Number && strings.ContainsAny(word[:1], "-+0123456789"):

@@ -135,7 +135,7 @@ func (d *decoder) priority(n ast.Node) int {
 		return 0
 	}
 	priority, err := strconv.ParseInt(text, 10, 32)
-	if err != nil {
+	if err != nil || at.Indicator == token.QuotedScalarIndicator {
 		d.fault(at, "priority takes a whole number between -2147483648 and 2147483647, not %s", quoted(text))
 	}
 	return int(priority)
@@ -256,7 +256,7 @@ func (d *decoder) value(n ast.Node, what string) (Value, bool) {
 		return Value{}, false
 	}
 	source := d.source(at)
-	switch strings.ToLower(text) {
+	switch text {
 	case "on", "true", "yes":
 		return BoolValue(true, source), true
 	case "off", "false", "no":

@@ -101,6 +101,8 @@ func faultCases() []struct{ name, yaml string } {
 		{"PCI id too short", in("{pci: \"8086:10c\"}", fine)},
 		{"PCI address without function", in("{pci: \"0000:3b:00\"}", fine)},
 		{"MAC too short", in("{permanentMac: \"52:54:00\"}", fine)},
+		{"priority in quotes", head + "priority: \"5\"\nmatch: {}\nsettings: " + fine},
+		{"bool in another case", in("{}", "{features: {rx-gro: On}}")},
 		{"priority too large", head + "priority: 3000000000\nmatch: {}\nsettings: " + fine},
 		{"number too large", in("{}", "{rings: {rx: 99999999999999999999}}")},
 		{"unknown setting", in("{}", "{ring: {rx: max}}")},

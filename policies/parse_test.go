@@ -34,7 +34,7 @@ settings:
   features:
     rx-gro: "on"
     rx-lro: off
-    rx-checksum: Yes
+    rx-checksum: yes
     tx-gso: false
 `
 

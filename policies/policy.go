@@ -104,7 +104,7 @@ const (
 func (v Value) Number() (n uint64, ok bool) { return v.number, v.form == formNumber }
 
 // Bool returns the value if it is one of the words for on and off: on, true,
-// yes, off, false, no.
+// yes, off, false, no, in lower case as ethtool has them.
 func (v Value) Bool() (on, ok bool) { return v.on, v.form == formBool }
 
 // Word returns the value if it is neither a number nor a bool: "max".

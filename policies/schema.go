@@ -3,13 +3,15 @@ package policies
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/nictune/nictune/inventory"
 )
 
 // Schema is the JSON Schema (draft 7, which editors know best) of a document
 // whose settings are those of the catalogue. What it refuses, Parse and Bind
-// refuse too, in better words.
+// refuse too, in better words; only text that YAML takes for a number (a NIC
+// named 1) has to be in quotes for an editor's sake.
 func Schema(catalogue Catalogue) ([]byte, error) {
 	settings := object{}
 	for _, s := range catalogue {
@@ -21,7 +23,7 @@ func Schema(catalogue Catalogue) ([]byte, error) {
 	}
 	root := object{
 		"$schema":              "http://json-schema.org/draft-07/schema#",
-		"$id":                  "https://github.com/nictune/nictune/docs/schema/policy.schema.json",
+		"$id":                  "https://nictune.github.io/schema/policy.schema.json",
 		"title":                "nictune policy",
 		"type":                 "object",
 		"additionalProperties": false,
@@ -68,16 +70,23 @@ func (s *Setting) schema() object {
 	for _, f := range s.Fields {
 		fields[f.Name] = f.schema()
 		for _, alias := range f.Aliases {
-			o := f.schema()
-			o["description"] = fmt.Sprintf("Another name of %s. %s", f.Name, f.Doc)
-			fields[alias] = o
+			fields[alias] = described(f.schema(), strings.TrimSpace("Sets "+strings.Join(s.meaning(alias), ", ")+". "+f.Doc))
 		}
 	}
-	o := object{"type": "object", "description": s.Doc, "minProperties": 1, "properties": fields, "additionalProperties": false}
+	o := object{"type": "object", "minProperties": 1, "properties": fields, "additionalProperties": false}
 	if s.Open != nil {
 		o["additionalProperties"] = s.Open.schema()
 	}
-	return o
+	return described(o, s.Doc)
+}
+
+// meaning are the fields that a name stands for.
+func (s *Setting) meaning(name string) []string {
+	var names []string
+	for _, f := range s.fields(name) {
+		names = append(names, f.Name)
+	}
+	return names
 }
 
 func (f *Field) schema() object {
@@ -95,11 +104,17 @@ func (f *Field) schema() object {
 	}
 	if len(forms) == 1 {
 		if o, ok := forms[0].(object); ok {
-			o["description"] = f.Doc
-			return o
+			return described(o, f.Doc)
 		}
 	}
-	return object{"description": f.Doc, "anyOf": forms}
+	return described(object{"anyOf": forms}, f.Doc)
+}
+
+func described(o object, doc string) object {
+	if doc != "" {
+		o["description"] = doc
+	}
+	return o
 }
 
 func oneOrMore(item object, doc string) object {

@@ -1,0 +1,104 @@
+package policies
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+func TestGoldenSchema(t *testing.T) {
+	text, err := Schema(testCatalogue())
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "schema.golden", string(text))
+}
+
+// The schema and the parser agree about every document of these tests: the
+// schema refuses nothing that the parser takes, and what it can see it refuses.
+func TestSchemaAgrees(t *testing.T) {
+	text, err := Schema(testCatalogue())
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := compile(t, text)
+
+	taken := []string{
+		in("{}", fine),
+		in("{driver: igb, pci: [\"8086:*\"], kind: [pf, vf], name: \"e*\", permanentMac: 52:54:00:12:34:56}", "{rings: {rx: 1, tx: max}}"),
+		head + "description: x\npriority: -3\nmatch: {}\nsettings: {features: {lro: off, tso: on, rx-gro: true, x: \"yes\"}, rings: {tcp-data-split: auto, mode: fast}}\n",
+	}
+	shipped, err := Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range shipped {
+		taken = append(taken, p.Document())
+	}
+	for _, text := range taken {
+		policies, err := Parse("t.yaml", []byte(text))
+		if err == nil {
+			_, err = Bind(policies, testCatalogue())
+		}
+		if err != nil {
+			t.Errorf("not taken: %v", err)
+		}
+		if err := validate(t, schema, text); err != nil {
+			t.Errorf("the schema refuses what the parser takes: %v\n%s", err, text)
+		}
+	}
+
+	// These faults lie in the reading of the text, beyond any schema.
+	unseen := []string{
+		"broken glob", "PCI id as in sysfs", "PCI id too short", "PCI address without function", "MAC too short",
+		"alias and field disagree", "hexadecimal", "octal", "number too large", "anchors and aliases", "merge key", "tag",
+		"two documents of one name", "duplicate key", "complex key", "a list of addresses without quotes", "text the parser would lose",
+	}
+	for _, c := range faultCases() {
+		var any any
+		if yaml.Unmarshal([]byte(c.yaml), &any) != nil || slices.Contains(unseen, c.name) {
+			continue
+		}
+		if validate(t, schema, c.yaml) == nil {
+			t.Errorf("%s: the schema takes it:\n%s", c.name, c.yaml)
+		}
+	}
+}
+
+func compile(t *testing.T, text []byte) *jsonschema.Schema {
+	t.Helper()
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("policy.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile("policy.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+// validate reads YAML the way an editor does, as 1.2: on is a word.
+func validate(t *testing.T, schema *jsonschema.Schema, text string) error {
+	t.Helper()
+	var value any
+	if err := yaml.Unmarshal([]byte(text), &value); err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if value, err = jsonschema.UnmarshalJSON(bytes.NewReader(data)); err != nil {
+		t.Fatal(err)
+	}
+	return schema.Validate(value)
+}
