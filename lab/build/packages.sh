@@ -32,28 +32,32 @@ keyring() {
 in_package() {
 	local d; d=$(mktemp -d)
 	[ -n "$(apt-cache madison "$1" 2>/dev/null)" ] || [ "$(id -u)" != 0 ] || apt-get -qq update >&2
-	(cd "$d" && apt-get -qq -o APT::Sandbox::User="$(id -un)" download "$1" >&2 && dpkg-deb --fsys-tarfile ./*.deb | tar -xOf - "$2") || true
+	(cd "$d" && apt-get -qq -o APT::Sandbox::User=root download "$1" >&2 && dpkg-deb --fsys-tarfile ./*.deb | tar -xOf - "$2") || true
 	rm -rf "$d"
 }
 
 # debian SUITE COMMAND... runs an apt command in a state of the lab's own, which knows this
-# suite only and believes that nothing is installed. /etc/apt is read for proxies and the like.
-# Signatures are checked; their expiry is not, as a mirror that is some weeks behind will do.
+# suite only and believes that nothing is installed. Of the machine's own settings only those of
+# http count (proxies): its hooks would act on the machine. Signatures are checked; their expiry
+# is not, as a mirror that is some weeks behind will do.
 debian() {
 	local suite=$1 state=$cache/apt/$1; shift
-	if [ ! -e "$state/ready" ]; then
+	# A list that is a day old may name packages that the mirror no longer has.
+	if [ -z "$(find "$state/ready" -mtime -1 2>/dev/null)" ]; then
 		say "reading the package list of $suite"
 		mkdir -p "$state/lists/partial" "$state/parts/partial" "$cache/debs/partial"
 		: >"$state/status"
 		echo "deb [arch=amd64 signed-by=$(keyring)] $(mirror) $suite main" >"$state/sources.list"
 		cat >"$state/apt.conf" <<-X
 			APT::Architecture "amd64"; APT::Architectures { "amd64"; };
-			APT::Install-Recommends "false"; APT::Sandbox::User "$(id -un)";
+			APT::Install-Recommends "false"; APT::Sandbox::User "root";
 			Acquire::Languages "none"; Acquire::Check-Valid-Until "false"; Acquire::Retries "3"; Acquire::http::Timeout "60";
 			Dir::State "$state"; Dir::State::lists "$state/lists"; Dir::State::status "$state/status";
 			Dir::Cache "$state"; Dir::Cache::archives "$cache/debs";
 			Dir::Etc::sourcelist "$state/sources.list"; Dir::Etc::sourceparts "$state/parts";
 			Dir::Etc::preferencesparts "$state/parts"; Dir::Etc::preferences "$state/none";
+			Dir::Etc::parts "$state/parts"; Dir::Etc::main "$state/none";
+			$(apt-config dump | grep -E '^Acquire::https?::')
 		X
 		APT_CONFIG=$state/apt.conf apt-get -qq update >&2
 		touch "$state/ready"

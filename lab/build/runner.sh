@@ -1,2 +1,2 @@
 # The program that boots the VMs.
-(cd "$lab/.." && CGO_ENABLED=0 go build -trimpath -o "$out/labrun" ./lab/labrun)
+(cd "$lab/.." && CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$out/labrun" ./lab/labrun)

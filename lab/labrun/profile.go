@@ -68,8 +68,9 @@ func profiles() map[string]profile {
 	all["hub"] = p
 
 	// Two NUMA nodes, each with its own PCIe host bridge. Node 0: an igb in a slot of 8 GT/s x8,
-	// wider than the device. Node 1: a switch with an igb and an e1000e below it (one IOMMU
-	// group), and a virtio-net of 100 Gb/s.
+	// wider than the device. Node 1: a switch with an igb and an e1000e below it, whose ports have
+	// no ACS, so that a port and everything below it (the igb's VFs too) are one IOMMU group; and
+	// a virtio-net of 100 Gb/s.
 	p = profile{about: "2 NUMA nodes, a PCIe switch, a slot wider than its device", smp: "8,sockets=2,cores=4", memory: 1536}
 	p.args = slices.Concat(
 		[]string{

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -83,18 +84,34 @@ func TestVirtioHasQueuePairs(t *testing.T) {
 	}
 }
 
-func TestVFs(t *testing.T) {
+func TestVFsHaveTheirOwnIOMMUGroups(t *testing.T) {
 	Require(t, "nics")
 	pf := NIC(t, "igb")
+	vfs := makeVFs(t, pf)
+	if p, a, b := iommuGroup(t, pf), iommuGroup(t, vfs[0]), iommuGroup(t, vfs[1]); a == b || p == a || p == b {
+		t.Errorf("IOMMU groups: PF %s, VFs %s and %s", p, a, b)
+	}
+}
+
+func TestVFsBehindTheSwitchShareTheirPFsIOMMUGroup(t *testing.T) {
+	Require(t, "numa")
+	igb := NICs(t, "igb", 2)
+	pf := igb[slices.IndexFunc(igb, func(name string) bool { return read(t, name, "device/numa_node") == "1" })]
+	vfs := makeVFs(t, pf)
+	if p, a, b := iommuGroup(t, pf), iommuGroup(t, vfs[0]), iommuGroup(t, vfs[1]); p != a || p != b {
+		t.Errorf("IOMMU groups: PF %s, VFs %s and %s", p, a, b)
+	}
+}
+
+// makeVFs makes two VFs, which are gone at the end of the test.
+func makeVFs(t *testing.T, pf string) []string {
+	t.Helper()
 	file := filepath.Join("/sys/class/net", pf, "device/sriov_numvfs")
 	if err := os.WriteFile(file, []byte("2"), 0); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.WriteFile(file, []byte("0"), 0) })
-	vfs := NICs(t, "igbvf", 2)
-	if a, b := iommuGroup(t, vfs[0]), iommuGroup(t, vfs[1]); a == b {
-		t.Errorf("both VFs are in IOMMU group %s", a)
-	}
+	return NICs(t, "igbvf", 2)
 }
 
 func TestCable(t *testing.T) {
