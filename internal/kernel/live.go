@@ -91,22 +91,22 @@ func (l *Live) Close() error {
 
 // ReadFile implements Reader.
 func (l *Live) ReadFile(ctx context.Context, path string) ([]byte, error) {
-	return guard(ctx, l, opRead, path, func() ([]byte, error) { return readFile(path) })
+	return guard(ctx, l.slots, opRead, path, func() ([]byte, error) { return readFile(path) })
 }
 
 // ReadDir implements Reader.
 func (l *Live) ReadDir(ctx context.Context, path string) ([]string, error) {
-	return guard(ctx, l, opReadDir, path, func() ([]string, error) { return readDir(path) })
+	return guard(ctx, l.slots, opReadDir, path, func() ([]string, error) { return readDir(path) })
 }
 
 // ReadLink implements Reader.
 func (l *Live) ReadLink(ctx context.Context, path string) (string, error) {
-	return guard(ctx, l, opReadLink, path, func() (string, error) { return readLink(path) })
+	return guard(ctx, l.slots, opReadLink, path, func() (string, error) { return readLink(path) })
 }
 
 // WriteFile implements Writer.
 func (l *Live) WriteFile(ctx context.Context, path string, data []byte) error {
-	_, err := guard(ctx, l, opWrite, path, func() (struct{}, error) { return struct{}{}, writeFile(path, data) })
+	_, err := guard(ctx, l.slots, opWrite, path, func() (struct{}, error) { return struct{}{}, writeFile(path, data) })
 	return err
 }
 
@@ -121,24 +121,24 @@ func (l *Live) Ethtool(ctx context.Context, device string, arg []byte) ([]byte, 
 // EthtoolSet implements Writer.
 func (l *Live) EthtoolSet(ctx context.Context, device string, arg []byte) ([]byte, error) {
 	arg = bytes.Clone(arg) // the caller's is no longer ours once ctx ends
-	return guard(ctx, l, ioctlOp(ioctlCommand(arg)), device, func() ([]byte, error) { return l.ioctls.issue(device, arg) })
+	return guard(ctx, l.slots, ioctlOp(ioctlCommand(arg)), device, func() ([]byte, error) { return l.ioctls.issue(device, arg) })
 }
 
 // DriverInfo implements Reader.
 func (l *Live) DriverInfo(ctx context.Context, device string) (DriverInfo, error) {
-	return guard(ctx, l, ioctlOp(uapi.ETHTOOL_GDRVINFO), device, func() (DriverInfo, error) { return driverInfo(l.library, device) })
+	return guard(ctx, l.slots, ioctlOp(uapi.ETHTOOL_GDRVINFO), device, func() (DriverInfo, error) { return driverInfo(l.library, device) })
 }
 
 // Counters implements Reader.
 func (l *Live) Counters(ctx context.Context, device string) ([]Counter, error) {
-	return guard(ctx, l, ioctlOp(uapi.ETHTOOL_GSTATS), device, func() ([]Counter, error) {
+	return guard(ctx, l.slots, ioctlOp(uapi.ETHTOOL_GSTATS), device, func() ([]Counter, error) {
 		return counters(device, func(arg []byte) ([]byte, error) { return l.ioctls.issue(device, arg) })
 	})
 }
 
 // PCINames implements Reader.
 func (l *Live) PCINames(ctx context.Context, modalias string) (PCINames, error) {
-	return guard(ctx, l, opPCINames, modalias, func() (PCINames, error) { return l.names.lookUp(modalias) })
+	return guard(ctx, l.slots, opPCINames, modalias, func() (PCINames, error) { return l.names.lookUp(modalias) })
 }
 
 // Netlink implements Reader.
@@ -226,7 +226,7 @@ func (l *Live) ask(ctx context.Context, protocol int, req Request, f frame) ([]M
 	if err != nil {
 		return nil, err
 	}
-	messages, err := guard(ctx, l, req.String(), "", func() ([]Message, error) {
+	messages, err := guard(ctx, l.slots, req.String(), "", func() ([]Message, error) {
 		for {
 			messages, err := c.request(f)
 			var truncated errTruncated
@@ -282,14 +282,14 @@ func (l *Live) giveBack(protocol int, c *conversation) {
 // driver can hold a thread inside the kernel for as long as its firmware hangs,
 // and no signal gets it out. f then finishes, if ever, with nobody listening,
 // and keeps its slot until then.
-func guard[T any](ctx context.Context, l *Live, op, object string, f func() (T, error)) (T, error) {
+func guard[T any](ctx context.Context, slots chan struct{}, op, object string, f func() (T, error)) (T, error) {
 	var zero T
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	select {
-	case l.slots <- struct{}{}:
+	case slots <- struct{}{}:
 	case <-ctx.Done():
-		return zero, &Error{Op: op, Object: object, Err: fmt.Errorf("%d earlier calls still hang in the kernel: %w", callsAtOnce, ctx.Err())}
+		return zero, &Error{Op: op, Object: object, Err: fmt.Errorf("%d earlier calls still hang in the kernel: %w", cap(slots), ctx.Err())}
 	}
 	type answer struct {
 		value T
@@ -297,7 +297,7 @@ func guard[T any](ctx context.Context, l *Live, op, object string, f func() (T, 
 	}
 	answers := make(chan answer, 1)
 	go func() {
-		defer func() { <-l.slots }()
+		defer func() { <-slots }()
 		value, err := f()
 		answers <- answer{value, err}
 	}()

@@ -189,17 +189,17 @@ func TestACallThatHangsIsGivenUp(t *testing.T) {
 	defer close(release)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	_, err := guard(ctx, l, "read", "/sys/stuck", func() (int, error) { <-release; return 0, nil })
+	_, err := guard(ctx, l.slots, "read", "/sys/stuck", func() (int, error) { <-release; return 0, nil })
 	if !errors.Is(err, context.DeadlineExceeded) || ReasonOf(err) != Failed {
 		t.Errorf("got %v (%s)", err, ReasonOf(err))
 	}
-	if v, err := guard(t.Context(), l, "read", "", func() (int, error) { return 7, nil }); v != 7 || err != nil {
+	if v, err := guard(t.Context(), l.slots, "read", "", func() (int, error) { return 7, nil }); v != 7 || err != nil {
 		t.Errorf("the next call: %d, %v", v, err)
 	}
 	// Calls that hang never pile up without bound.
 	for range callsAtOnce {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		_, _ = guard(ctx, l, "read", "", func() (int, error) { <-release; return 0, nil })
+		_, _ = guard(ctx, l.slots, "read", "", func() (int, error) { <-release; return 0, nil })
 		cancel()
 	}
 	if len(l.slots) != callsAtOnce {
