@@ -18,7 +18,7 @@ func Read(ctx context.Context, r kernel.Reader) (*Inventory, error) {
 	for _, subject := range subjects() {
 		subject(ctx, s)
 	}
-	inv := &Inventory{APIVersion: APIVersion, Kind: Kind, CollectedAt: time.Now().UTC(), Host: s.host, Unread: s.unread}
+	inv := &Inventory{APIVersion: APIVersion, Kind: Kind, CollectedAt: time.Now().UTC().Truncate(time.Second), Host: s.host, Unread: s.unread}
 	for _, n := range s.nics {
 		inv.NICs = append(inv.NICs, *n)
 	}

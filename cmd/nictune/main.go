@@ -97,6 +97,9 @@ func newRoot(app *app) *cobra.Command {
 	flags.DurationVar(&app.timeout, "timeout", 30*time.Second, "give up after this long")
 	root.MarkFlagsMutuallyExclusive("host", "root")
 	root.AddCommand(
+		newInventoryCommand(app),
+		newRecordCommand(app),
+		newAgentCommand(app),
 		newVersionCommand(app),
 	)
 	return root

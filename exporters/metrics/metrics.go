@@ -7,6 +7,7 @@
 package metrics
 
 import (
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -29,19 +30,20 @@ type Snapshot struct {
 
 // Drift is how far a host is from its policies.
 type Drift struct {
-	// Changes counts, by NIC name and setting, the settings that differ.
-	Changes []DriftedSetting
+	Settings []DriftedSetting
 	// Matched counts the NICs that each policy is for, by the policy's name.
 	Matched map[string]int
 	// InError says that the policies could not be compared with the host.
 	InError bool
 }
 
-// DriftedSetting is one setting of one NIC and whether it is what the policies
-// want.
+// DriftedSetting is one setting of one NIC that policies want something of.
 type DriftedSetting struct {
 	Device, Setting string
-	Drifted         bool
+	// Drifted is whether it differs from that. It says nothing where Reason is
+	// set: what is wanted can't be had, or could not be compared.
+	Drifted bool
+	Reason  inventory.Reason
 }
 
 // Read is how one part of the snapshot was read.
@@ -62,7 +64,8 @@ type Collector struct {
 	info, up, admin, carrier, speed, mtu *prometheus.Desc
 	linkInfo, carrierUp, carrierDown     *prometheus.Desc
 	downEvents, unread                   *prometheus.Desc
-	drifted, matched, driftError         *prometheus.Desc
+	drifted, impossible                  *prometheus.Desc
+	matched, driftError                  *prometheus.Desc
 	success, duration                    *prometheus.Desc
 	statistics                           []*prometheus.Desc // by inventory.StatisticNames
 }
@@ -91,6 +94,7 @@ func New(source Source) *Collector {
 		downEvents:  desc("network_link_down_events_total", "How often the device itself lost its link.", "device"),
 		unread:      desc("nic_unread_facts", "Facts that could not be read, by reason.", "device", "reason"),
 		drifted:     desc("policy_setting_drifted", "Whether a setting differs from what the policies want.", "device", "setting"),
+		impossible:  desc("policy_setting_impossible", "A setting that policies want and that the NIC can't have, by reason. Always 1.", "device", "setting", "reason"),
 		matched:     desc("policy_matched_nics", "How many NICs a policy is for.", "policy"),
 		driftError:  desc("policy_error", "Whether the policies could not be compared with the host."),
 		success:     desc("scrape_collector_success", "Whether this part of the scrape was read without an error.", "collector"),
@@ -101,6 +105,16 @@ func New(source Source) *Collector {
 		c.statistics = append(c.statistics, desc(metric, help, "device"))
 	}
 	return c
+}
+
+// BuildInfo is the metric that tells which nictune runs.
+func BuildInfo(version, revision string) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace:   namespace,
+		Name:        "build_info",
+		Help:        "The version of nictune. Always 1.",
+		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": runtime.Version()},
+	}, func() float64 { return 1 })
 }
 
 // statistic names the metric for one of the kernel's standard counters:
@@ -121,7 +135,7 @@ func statistic(name string) (metric, help string) {
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range append([]*prometheus.Desc{
 		c.info, c.linkInfo, c.up, c.admin, c.carrier, c.speed, c.mtu, c.carrierUp, c.carrierDown, c.downEvents,
-		c.unread, c.drifted, c.matched, c.driftError, c.success, c.duration,
+		c.unread, c.drifted, c.impossible, c.matched, c.driftError, c.success, c.duration,
 	}, c.statistics...) {
 		ch <- d
 	}
@@ -210,7 +224,11 @@ func (c *Collector) nic(ch chan<- prometheus.Metric, n *inventory.NIC) {
 
 func (c *Collector) drift(ch chan<- prometheus.Metric, d *Drift) {
 	gauge(ch, c.driftError, truth(d.InError))
-	for _, s := range d.Changes {
+	for _, s := range d.Settings {
+		if s.Reason != "" {
+			gauge(ch, c.impossible, 1, s.Device, s.Setting, string(s.Reason))
+			continue
+		}
 		gauge(ch, c.drifted, truth(s.Drifted), s.Device, s.Setting)
 	}
 	for policy, nics := range d.Matched {

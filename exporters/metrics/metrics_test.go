@@ -34,7 +34,11 @@ func example() Snapshot {
 		}},
 		Statistics: []inventory.Statistics{{Name: "eth0", Index: 2, Values: values}, {Name: "tun0", Index: 3, Values: values[:10]}},
 		Drift: &Drift{
-			Changes: []DriftedSetting{{"eth0", "rings", true}, {"eth0", "channels", false}},
+			Settings: []DriftedSetting{
+				{Device: "eth0", Setting: "rings", Drifted: true},
+				{Device: "eth0", Setting: "channels"},
+				{Device: "tun0", Setting: "rings", Reason: inventory.Unsupported},
+			},
 			Matched: map[string]int{"throughput": 1},
 		},
 		Reads: []Read{{"inventory", 0.5, true}, {"statistics", 0.25, false}},
@@ -67,6 +71,9 @@ nictune_network_receive_nohandler_total{device="eth0"} 24
 # TYPE nictune_policy_setting_drifted gauge
 nictune_policy_setting_drifted{device="eth0",setting="channels"} 0
 nictune_policy_setting_drifted{device="eth0",setting="rings"} 1
+# HELP nictune_policy_setting_impossible A setting that policies want and that the NIC can't have, by reason. Always 1.
+# TYPE nictune_policy_setting_impossible gauge
+nictune_policy_setting_impossible{device="tun0",reason="unsupported",setting="rings"} 1
 # HELP nictune_scrape_collector_success Whether this part of the scrape was read without an error.
 # TYPE nictune_scrape_collector_success gauge
 nictune_scrape_collector_success{collector="inventory"} 1

@@ -21,6 +21,7 @@ var rooms = []room{
 	{"xdpcheck", []string{"inventory", "internal/kernel"}},
 	{"audit", []string{"inventory", "inventory/module", "policies", "tuning", "sriov", "xdpcheck"}},
 	{"exporters", []string{"inventory", "policies", "tuning", "audit"}},
+	{"agent", []string{"inventory", "internal/kernel", "policies", "tuning", "exporters"}},
 	{"fleet", []string{"inventory", "policies", "tuning", "audit"}},
 	{"cmd", []string{"*"}},
 

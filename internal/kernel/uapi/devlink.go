@@ -2,9 +2,7 @@ package uapi
 
 // From linux/devlink.h.
 const (
-	DEVLINK_GENL_NAME                            = 94139897147400
 	DEVLINK_GENL_VERSION                         = 1
-	DEVLINK_GENL_MCGRP_CONFIG_NAME               = 94139897147459
 	DEVLINK_CMD_UNSPEC                           = 0
 	DEVLINK_CMD_GET                              = 1
 	DEVLINK_CMD_SET                              = 2

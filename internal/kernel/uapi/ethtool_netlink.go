@@ -578,7 +578,6 @@ const (
 	ETHTOOL_MSG_RSS_DELETE_NTF                          = 53
 	ETHTOOL_MSG_MSE_GET_REPLY                           = 54
 	ETHTOOL_MSG_KERNEL_MAX                              = 54
-	ETHTOOL_MCGRP_MONITOR_NAME                          = 94069761187541
 	ETHTOOL_FLAG_ALL                                    = 7
 	ETHTOOL_A_CABLE_RESULT_CODE_UNSPEC                  = 0
 	ETHTOOL_A_CABLE_RESULT_CODE_OK                      = 1

@@ -131,6 +131,4 @@ const (
 	NETDEV_CMD_BIND_TX                               = 15
 	NETDEV_CMD_QUEUE_CREATE                          = 16
 	NETDEV_CMD_MAX                                   = 16
-	NETDEV_MCGRP_MGMT                                = 94496047858181
-	NETDEV_MCGRP_PAGE_POOL                           = 94496047858210
 )

@@ -1,0 +1,214 @@
+// Package agent keeps what is known of a host current, for as long as it runs.
+//
+// Facts change seldom and are costly to read; counters change always and are
+// cheap. So the facts are read once, then again when the kernel tells of a
+// change, and now and then in case it told of something nobody heard; the
+// counters are read for each scrape. The agent only reads: it asks for no
+// privilege and changes nothing.
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/nictune/nictune/exporters/metrics"
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
+)
+
+// Options are an agent's surroundings.
+type Options struct {
+	// Changes waits until the kernel tells of a change, or of one that was
+	// missed. Nil: nobody tells, as with a recorded host.
+	Changes func(context.Context) error
+	// Compare compares a host with its policies. Nil: there are none.
+	Compare func(context.Context, *inventory.Inventory) (*metrics.Drift, error)
+	// Interval is how long facts are trusted without news. Zero: for ever.
+	Interval time.Duration
+	// Pause is the least time between two readings of the facts, however often
+	// something changes.
+	Pause time.Duration
+	// Timeout bounds one reading of the facts, and of the counters.
+	Timeout time.Duration
+	// Failed is told what went wrong; the agent goes on with what it has.
+	Failed func(error)
+}
+
+// Agent is safe for concurrent use.
+type Agent struct {
+	reader  kernel.Reader
+	options Options
+
+	mu    sync.Mutex
+	facts facts
+
+	statistics shared[statistics]
+}
+
+// facts are what the last reading of the host brought.
+type facts struct {
+	inventory *inventory.Inventory // the last that succeeded
+	drift     *metrics.Drift
+	reads     []metrics.Read
+}
+
+type statistics struct {
+	values []inventory.Statistics
+	read   metrics.Read
+}
+
+// New makes an agent that knows nothing yet: Run fills it.
+func New(reader kernel.Reader, options Options) *Agent {
+	return &Agent{reader: reader, options: options}
+}
+
+// Ready reports whether the facts have been read.
+func (a *Agent) Ready() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.facts.inventory != nil
+}
+
+// Run keeps the facts current until ctx ends, and returns ctx's error.
+func (a *Agent) Run(ctx context.Context) error {
+	news := make(chan struct{}, 1)
+	if a.options.Changes != nil {
+		go a.listen(ctx, news)
+	}
+	for {
+		a.refresh(ctx)
+		if err := a.wait(ctx, news); err != nil {
+			return err
+		}
+	}
+}
+
+// listen puts a token into news whenever something changed. One is enough: the
+// facts are read whole.
+func (a *Agent) listen(ctx context.Context, news chan<- struct{}) {
+	for {
+		err := a.options.Changes(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil && !errors.Is(err, kernel.ErrOverrun):
+			a.options.Failed(err)
+			return // the interval still brings changes in, later
+		}
+		// After an overrun the facts are read anew as after any change: that is
+		// the resync.
+		select {
+		case news <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// wait returns when the facts should be read again.
+func (a *Agent) wait(ctx context.Context, news <-chan struct{}) error {
+	var stale <-chan time.Time
+	if a.options.Interval > 0 {
+		timer := time.NewTimer(a.options.Interval)
+		defer timer.Stop()
+		stale = timer.C
+	}
+	pause := time.NewTimer(a.options.Pause)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-news:
+	case <-stale:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// refresh reads the facts. A reading that fails keeps the earlier one.
+func (a *Agent) refresh(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, a.options.Timeout)
+	defer cancel()
+	start := time.Now()
+	inv, err := inventory.Read(ctx, a.reader)
+	if err != nil && ctx.Err() == nil {
+		a.options.Failed(err)
+	}
+	reads := []metrics.Read{read("inventory", start, err)}
+	var drift *metrics.Drift
+	if err == nil && a.options.Compare != nil {
+		start = time.Now()
+		if drift, err = a.options.Compare(ctx, inv); err != nil {
+			a.options.Failed(err)
+			drift = &metrics.Drift{InError: true}
+		}
+		reads = append(reads, read("drift", start, err))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.facts.reads = reads
+	if inv != nil {
+		a.facts.inventory, a.facts.drift = inv, drift
+	}
+}
+
+// Snapshot is a [metrics.Source]. Scrapes that come at the same time share one
+// reading of the counters.
+func (a *Agent) Snapshot() metrics.Snapshot {
+	s := a.statistics.do(func() statistics {
+		ctx, cancel := context.WithTimeout(context.Background(), a.options.Timeout)
+		defer cancel()
+		start := time.Now()
+		values, err := inventory.ReadStatistics(ctx, a.reader)
+		if err != nil {
+			a.options.Failed(err)
+		}
+		return statistics{values, read("statistics", start, err)}
+	})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return metrics.Snapshot{
+		Inventory:  a.facts.inventory,
+		Drift:      a.facts.drift,
+		Statistics: s.values,
+		Reads:      append([]metrics.Read{s.read}, a.facts.reads...),
+	}
+}
+
+func read(collector string, start time.Time, err error) metrics.Read {
+	return metrics.Read{Collector: collector, Seconds: time.Since(start).Seconds(), Success: err == nil}
+}
+
+// shared lets callers that come while a call is under way have its answer.
+type shared[T any] struct {
+	mu      sync.Mutex
+	current *call[T]
+}
+
+type call[T any] struct {
+	done  chan struct{}
+	value T
+}
+
+func (s *shared[T]) do(f func() T) T {
+	s.mu.Lock()
+	if c := s.current; c != nil {
+		s.mu.Unlock()
+		<-c.done
+		return c.value
+	}
+	c := &call[T]{done: make(chan struct{})}
+	s.current = c
+	s.mu.Unlock()
+	c.value = f()
+	s.mu.Lock()
+	s.current = nil
+	s.mu.Unlock()
+	close(c.done)
+	return c.value
+}

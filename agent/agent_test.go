@@ -1,0 +1,164 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nictune/nictune/exporters/metrics"
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/lab/nstest"
+)
+
+func TestMain(m *testing.M) { nstest.Main(m) }
+
+func has(s metrics.Snapshot, device string) bool {
+	if s.Inventory == nil {
+		return false
+	}
+	for _, n := range s.Inventory.NICs {
+		if n.Name == device {
+			return true
+		}
+	}
+	return false
+}
+
+// eventually fails the test unless f holds before long.
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for range 200 {
+		if f() {
+			return
+		}
+		time.Sleep(25 * time.Millisecond)
+	}
+	t.Fatalf("%s: not after 5 s", what)
+}
+
+func start(t *testing.T, reader kernel.Reader, options Options) *Agent {
+	t.Helper()
+	options.Timeout = cmp.Or(options.Timeout, 10*time.Second)
+	if options.Failed == nil {
+		options.Failed = func(err error) { t.Error(err) }
+	}
+	a := New(reader, options)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- a.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return a
+}
+
+func TestTheAgentSeesDevicesComeAndGo(t *testing.T) {
+	nstest.Require(t)
+	live, err := kernel.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	changes, err := Watch(t.Context(), live)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := start(t, live, Options{Changes: changes})
+	eventually(t, "ready", a.Ready)
+	if has(a.Snapshot(), "come0") {
+		t.Fatal("the device is there before it is made")
+	}
+	nstest.Link(t, "come0", "type ifb")
+	eventually(t, "the new device", func() bool { return has(a.Snapshot(), "come0") })
+	nstest.IP(t, "link del come0")
+	eventually(t, "its end", func() bool { return !has(a.Snapshot(), "come0") })
+}
+
+// silent is a host whose netlink never answers; it counts the questions.
+type silent struct {
+	kernel.Reader
+	asked atomic.Int32
+}
+
+func newSilent(t *testing.T) *silent {
+	t.Helper()
+	empty, err := kernel.ParseRecording([]byte("nictune recording 1\n-- end --\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &silent{Reader: empty}
+}
+
+func (s *silent) Netlink(ctx context.Context, _ kernel.Request) ([]kernel.Message, error) {
+	s.asked.Add(1)
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestScrapesAtTheSameTimeShareOneReading(t *testing.T) {
+	host := newSilent(t)
+	a := New(host, Options{Timeout: 200 * time.Millisecond, Failed: func(error) {}})
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			if s := a.Snapshot(); len(s.Reads) != 1 || s.Reads[0].Success {
+				t.Errorf("reads: %+v, want one that failed", s.Reads)
+			}
+		})
+	}
+	wg.Wait()
+	if n := host.asked.Load(); n > 3 {
+		t.Errorf("the host was asked %d times for 50 scrapes", n)
+	}
+}
+
+func TestAnOverrunIsAChangeAndAnErrorEndsListening(t *testing.T) {
+	host := newSilent(t)
+	told := make(chan error)
+	broken := errors.New("broken")
+	var failed atomic.Int32
+	start(t, host, Options{
+		Timeout: time.Millisecond,
+		Changes: func(ctx context.Context) error {
+			select {
+			case err := <-told:
+				return err
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		},
+		Failed: func(err error) {
+			if errors.Is(err, broken) {
+				failed.Add(1)
+			}
+		},
+	})
+	told <- kernel.ErrOverrun
+	told <- broken
+	eventually(t, "the error", func() bool { return failed.Load() == 1 })
+}
+
+func TestDriftThatCannotBeComparedIsShownAsSuch(t *testing.T) {
+	nstest.Require(t)
+	live, err := kernel.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	a := start(t, live, Options{
+		Compare: func(context.Context, *inventory.Inventory) (*metrics.Drift, error) { return nil, errors.New("no") },
+		Failed:  func(error) {},
+	})
+	eventually(t, "ready", a.Ready)
+	if s := a.Snapshot(); s.Drift == nil || !s.Drift.InError {
+		t.Errorf("drift: %+v, want it in error", s.Drift)
+	}
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/nictune/nictune/internal/kernel"
+)
+
+// host is the host that the flags name.
+type host struct {
+	kernel.Reader
+	// live is set when it is the running one.
+	live *kernel.Live
+	// recorded is when a recording was made.
+	recorded time.Time
+}
+
+// Close lets go of the running host.
+func (h host) Close() {
+	if h.live != nil {
+		_ = h.live.Close() // only sockets
+	}
+}
+
+// open gives the host to read: a recording (--host), a plain tree (--root), or
+// the one that this runs on.
+func (a *app) open() (host, error) {
+	switch {
+	case a.host != "":
+		b, err := os.ReadFile(a.host)
+		if err != nil {
+			return host{}, fmt.Errorf("--host: %w", err)
+		}
+		replay, err := kernel.ParseRecording(b)
+		if err != nil {
+			return host{}, fmt.Errorf("--host %s: %w", a.host, err)
+		}
+		return host{Reader: replay, recorded: replay.Header().Recorded}, nil
+	}
+	live, err := kernel.Open()
+	if err != nil {
+		return host{}, err
+	}
+	return host{Reader: live, live: live}, nil
+}

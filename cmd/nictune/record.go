@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
+)
+
+func newRecordCommand(app *app) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "record",
+		Short: "Record this host, to be read elsewhere with --host",
+		Long: `Write all that the read commands ask this host, and its answers, to one text
+file. Every read command replays it with --host FILE: for a bug report, a test,
+or an audit on another machine.
+
+The recording holds MAC addresses, serial numbers, host and device names. Read it
+before handing it on: it is text. Nothing of this host is changed.`,
+		Example: `  nictune record -o web1.txtar
+  nictune --host web1.txtar inventory -o tree`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), app.timeout)
+			defer cancel()
+			reader, err := app.open()
+			if err != nil {
+				return err
+			}
+			defer reader.Close()
+			v, _ := buildVersion()
+			recorder := kernel.NewRecorder(reader, kernel.RecordingHeader{Nictune: v, Recorded: time.Now().UTC()})
+			if err := ask(ctx, recorder); err != nil {
+				return err
+			}
+			if output == "" {
+				_, err := recorder.WriteTo(app.stdout)
+				return err
+			}
+			return writeWhole(output, func(f *os.File) error {
+				_, err := recorder.WriteTo(f)
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "", "write to `FILE` instead of standard output")
+	return cmd
+}
+
+// ask puts to a host every question that the read commands have.
+func ask(ctx context.Context, r kernel.Reader) error {
+	inv, err := inventory.Read(ctx, r)
+	if err != nil {
+		return err
+	}
+	if _, err := inventory.ReadStatistics(ctx, r); err != nil {
+		return err
+	}
+	for _, n := range inv.NICs {
+		// A driver without counters of its own says so; that is recorded, too.
+		_, _ = r.Counters(ctx, n.Name)
+	}
+	return nil
+}
+
+// writeWhole writes a file that is there whole or not at all.
+func writeWhole(name string, write func(*os.File) error) error {
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	err = write(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", name, err), os.Remove(f.Name()))
+	}
+	return nil
+}
