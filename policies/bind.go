@@ -142,7 +142,7 @@ func (f *Field) refuse(v Value) string {
 		return ""
 	}
 	if !isWord {
-		return fmt.Sprintf("%s, not %s", f.takes(), v)
+		return fmt.Sprintf("%s, not %s", f.Takes(), v)
 	}
 	known, hint := f.Words, ""
 	if f.Type == Bool {
@@ -156,11 +156,11 @@ func (f *Field) refuse(v Value) string {
 	case near != "":
 		hint = fmt.Sprintf("; did you mean %q?", near)
 	}
-	return fmt.Sprintf("%s, not %s%s", f.takes(), quoted(word), hint)
+	return fmt.Sprintf("%s, not %s%s", f.Takes(), quoted(word), hint)
 }
 
-// takes names what a field takes: "a number or max".
-func (f *Field) takes() string {
+// Takes names what a field takes, for people: "a number or max".
+func (f *Field) Takes() string {
 	var takes []string
 	switch f.Type {
 	case Number:

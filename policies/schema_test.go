@@ -59,8 +59,8 @@ func TestSchemaAgrees(t *testing.T) {
 		"two documents of one name", "duplicate key", "complex key", "a list of addresses without quotes", "text the parser would lose",
 	}
 	for _, c := range faultCases() {
-		var any any
-		if yaml.Unmarshal([]byte(c.yaml), &any) != nil || slices.Contains(unseen, c.name) {
+		var value any
+		if yaml.Unmarshal([]byte(c.yaml), &value) != nil || slices.Contains(unseen, c.name) {
 			continue
 		}
 		if validate(t, schema, c.yaml) == nil {

@@ -1,0 +1,218 @@
+package policies_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/policies"
+	"github.com/nictune/nictune/tuning"
+	"github.com/nictune/nictune/tuning/settings"
+)
+
+const (
+	page   = "../docs/policies.md"
+	schema = "../docs/schema/policy.schema.json"
+)
+
+// The generated parts of docs/policies.md, and the schema, say what the program
+// does.
+func TestGoldenDocs(t *testing.T) {
+	catalogue := tuning.Catalogue(settings.All())
+	text, err := policies.Schema(catalogue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	current(t, schema, string(text))
+
+	data, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := string(data)
+	doc = between(t, doc, "settings", settingsTable(catalogue))
+	doc = between(t, doc, "shipped", shippedTable(t))
+	doc = between(t, doc, "conflict", conflict(t, catalogue))
+	doc = between(t, doc, "faults", faults(t, catalogue))
+	current(t, page, doc)
+}
+
+// The example at the top of the page, and everything shipped, can be used.
+func TestDocumentsBind(t *testing.T) {
+	data, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), "<!-- example -->\n```yaml\n")
+	example, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("no example")
+	}
+	documents, err := policies.Parse(page, []byte(example))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shipped, err := policies.Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := policies.Bind(append(documents, shipped...), tuning.Catalogue(settings.All())); err != nil {
+		t.Error(err)
+	}
+}
+
+// current compares a generated file, or writes it with -update, the flag of the
+// package's other tests.
+func current(t *testing.T, path, want string) {
+	t.Helper()
+	if flag.Lookup("update").Value.String() == "true" {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != want {
+		t.Errorf("%s is stale: run go generate ./policies (%v)", path, err)
+	}
+}
+
+// between replaces what stands between a marker and the next end.
+func between(t *testing.T, doc, marker, text string) string {
+	t.Helper()
+	begin := "<!-- " + marker + " -->\n"
+	before, rest, ok := strings.Cut(doc, begin)
+	_, after, ended := strings.Cut(rest, "<!-- end -->")
+	if !ok || !ended {
+		t.Fatalf("%s: no %q", page, begin)
+	}
+	return before + begin + text + "<!-- end -->" + after
+}
+
+func settingsTable(catalogue policies.Catalogue) string {
+	var b strings.Builder
+	for i, s := range catalogue {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		fmt.Fprintf(&b, "### `%s`\n\n%s\n\n", s.Name, s.Doc)
+		if s.Open != nil {
+			fmt.Fprintf(&b, "Any name takes %s.%s ethtool's own names stand for the kernel's:\n\n| name | sets |\n|---|---|\n", s.Open.Takes(), prefixed(" ", s.Open.Doc))
+			for _, alias := range aliases(s) {
+				fmt.Fprintf(&b, "| %s | %s |\n", alias[0], alias[1])
+			}
+			continue
+		}
+		b.WriteString("| field | takes | what it is |\n|---|---|---|\n")
+		for _, f := range s.Fields {
+			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", f.Name, f.Takes(), f.Doc)
+		}
+	}
+	return b.String()
+}
+
+func prefixed(prefix, s string) string {
+	if s == "" {
+		return ""
+	}
+	return prefix + s
+}
+
+// aliases are the names that stand for the same fields, and these fields.
+func aliases(s policies.Setting) (rows [][2]string) {
+	sets := map[string][]string{}
+	var order []string
+	for _, f := range s.Fields {
+		for _, a := range f.Aliases {
+			if sets[a] == nil {
+				order = append(order, a)
+			}
+			sets[a] = append(sets[a], "`"+f.Name+"`")
+		}
+	}
+	rowOf := map[string]int{}
+	for _, a := range order {
+		fields := strings.Join(sets[a], ", ")
+		if row, ok := rowOf[fields]; ok {
+			rows[row][0] += ", `" + a + "`"
+			continue
+		}
+		rowOf[fields] = len(rows)
+		rows = append(rows, [2]string{"`" + a + "`", fields})
+	}
+	return rows
+}
+
+func shippedTable(t *testing.T) string {
+	t.Helper()
+	shipped, err := policies.Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	b.WriteString("| policy | what it does |\n|---|---|\n")
+	for _, p := range shipped {
+		fmt.Fprintf(&b, "| [%s](../policies/%s) | %s |\n", p.Name, p.Source.File, p.Description)
+	}
+	return b.String()
+}
+
+func conflict(t *testing.T, catalogue policies.Catalogue) string {
+	t.Helper()
+	const document = `apiVersion: nictune/v1
+kind: TuningPolicy
+name: %s
+match: {%s}
+settings:
+  rings: {rx: %s}
+`
+	var all []policies.Policy
+	for _, d := range [][4]string{{"10-all.yaml", "all", "", "1024"}, {"20-edge.yaml", "edge", "driver: igb", "max"}} {
+		p, err := policies.Parse(d[0], fmt.Appendf(nil, document, d[1], d[2], d[3]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p...)
+	}
+	all, err := policies.Bind(all, catalogue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	igb := &inventory.Driver{Name: "igb"}
+	_, _, err = policies.Resolve(all, []inventory.NIC{{Name: "eth0", Function: inventory.PF, Driver: igb}, {Name: "eth1", Function: inventory.PF, Driver: igb}})
+	if err == nil {
+		t.Fatal("no conflict")
+	}
+	return "```\n" + err.Error() + "\n```\n"
+}
+
+func faults(t *testing.T, catalogue policies.Catalogue) string {
+	t.Helper()
+	all, err := policies.Parse("edge.yaml", []byte(`apiVersion: nictune/v1
+kind: TuningPolicy
+name: edge
+match: {drvier: igb}
+settings:
+  rings: {rx: max}
+`))
+	if all != nil || err == nil {
+		t.Fatal("no fault")
+	}
+	text := "```\n" + err.Error() + "\n```\n\nWhat can be read is then held against the settings above:\n\n"
+	all, err = policies.Parse("20-rings.yaml", []byte(`apiVersion: nictune/v1
+kind: TuningPolicy
+name: rings
+match: {driver: igb}
+settings:
+  rings: {rx: on, rxmini: max}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = policies.Bind(all, catalogue); err == nil {
+		t.Fatal("no fault")
+	}
+	return text + "```\n" + err.Error() + "\n```\n"
+}
