@@ -4,6 +4,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // profiles are the shipped policies, one to a file, each with its reasons and
@@ -36,4 +37,21 @@ func Shipped() ([]Policy, error) {
 		return nil, err
 	}
 	return policies, nil
+}
+
+// ShippedDocument returns the text of the shipped policy with a name, comments
+// and all. The error names the policies that there are.
+func ShippedDocument(name string) ([]byte, error) {
+	shipped, err := Shipped()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, p := range shipped {
+		if p.Name == name {
+			return profiles.ReadFile(p.Source.File)
+		}
+		names = append(names, p.Name)
+	}
+	return nil, fmt.Errorf("nictune ships no policy %q, but %s", name, strings.Join(names, ", "))
 }

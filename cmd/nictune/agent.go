@@ -14,6 +14,7 @@ import (
 
 	"github.com/nictune/nictune/agent"
 	"github.com/nictune/nictune/exporters/metrics"
+	"github.com/nictune/nictune/tuning/settings"
 )
 
 // agentFlags are the flags of nictune agent, named as node_exporter's.
@@ -64,7 +65,12 @@ func (a *app) serve(ctx context.Context, f agentFlags) error {
 		return err
 	}
 	defer reader.Close()
+	wanted, err := loadPolicies(f.policies)
+	if err != nil {
+		return err
+	}
 	options := agent.Options{
+		Compare:  agent.Comparer(reader, settings.All(), wanted),
 		Interval: f.interval,
 		Pause:    f.pause,
 		Timeout:  a.timeout,

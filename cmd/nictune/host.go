@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -15,12 +16,13 @@ type host struct {
 	live *kernel.Live
 	// recorded is when a recording was made.
 	recorded time.Time
+	closer   io.Closer
 }
 
-// Close lets go of the running host.
+// Close lets go of the host. Nothing was written that could be lost.
 func (h host) Close() {
-	if h.live != nil {
-		_ = h.live.Close() // only sockets
+	if h.closer != nil {
+		_ = h.closer.Close()
 	}
 }
 
@@ -38,10 +40,16 @@ func (a *app) open() (host, error) {
 			return host{}, fmt.Errorf("--host %s: %w", a.host, err)
 		}
 		return host{Reader: replay, recorded: replay.Header().Recorded}, nil
+	case a.root != "":
+		tree, err := kernel.OpenTree(a.root)
+		if err != nil {
+			return host{}, fmt.Errorf("--root: %w", err)
+		}
+		return host{Reader: tree, closer: tree}, nil
 	}
 	live, err := kernel.Open()
 	if err != nil {
 		return host{}, err
 	}
-	return host{Reader: live, live: live}, nil
+	return host{Reader: live, live: live, closer: live}, nil
 }

@@ -100,6 +100,7 @@ func newRoot(app *app) *cobra.Command {
 		newInventoryCommand(app),
 		newRecordCommand(app),
 		newAgentCommand(app),
+		newPolicyCommand(app),
 		newVersionCommand(app),
 	)
 	return root

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nictune/nictune/policies"
+	"github.com/nictune/nictune/tuning"
+	"github.com/nictune/nictune/tuning/settings"
+)
+
+func newPolicyCommand(app *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "policy",
+		Short: "Check policies, and show those that nictune ships",
+		Args:  cobra.NoArgs,
+	}
+	cmd.AddCommand(newPolicyValidateCommand(app), newPolicyListCommand(app), newPolicyShowCommand(app), newPolicySchemaCommand(app))
+	return cmd
+}
+
+// loadPolicies loads the policies in files and directories, or the shipped ones
+// where none are named, and holds them against the settings that there are.
+func loadPolicies(paths []string) ([]policies.Policy, error) {
+	wanted, err := policies.Shipped()
+	if len(paths) > 0 {
+		wanted, err = policies.Load(paths...)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return policies.Bind(wanted, tuning.Catalogue(settings.All()))
+}
+
+func newPolicyValidateCommand(app *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "validate FILE...",
+		Short: "Check policies without asking any device",
+		Long: `Read policy files, or all of a directory, and hold them against the settings that
+nictune has. Every fault is named with its line. Whether a NIC can do what is
+wanted only nictune plan knows.`,
+		Example: "  nictune policy validate /etc/nictune/policies",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, paths []string) error {
+			wanted, err := loadPolicies(paths)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(app.stdout, "%d policies are valid.\n", len(wanted))
+			return err
+		},
+	}
+}
+
+func newPolicyListCommand(app *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the policies that nictune ships",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			shipped, err := policies.Shipped()
+			if err != nil {
+				return err
+			}
+			tw := tabwriter.NewWriter(app.stdout, 0, 0, 3, ' ', 0)
+			fmt.Fprintln(tw, "NAME\tDESCRIPTION")
+			for _, p := range shipped {
+				fmt.Fprintf(tw, "%s\t%s\n", p.Name, p.Description)
+			}
+			return tw.Flush()
+		},
+	}
+}
+
+func newPolicyShowCommand(app *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "show NAME",
+		Short:   "Print a policy that nictune ships, with its reasons",
+		Example: "  nictune policy show throughput > throughput.yaml",
+		Args:    cobra.ExactArgs(1),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			shipped, err := policies.Shipped()
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveError
+			}
+			names := make([]string, len(shipped))
+			for i, p := range shipped {
+				names[i] = p.Name
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			document, err := policies.ShippedDocument(args[0])
+			if err != nil {
+				return err
+			}
+			_, err = app.stdout.Write(document)
+			return err
+		},
+	}
+}
+
+func newPolicySchemaCommand(app *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON Schema of policies, for editors",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			schema, err := policies.Schema(tuning.Catalogue(settings.All()))
+			if err != nil {
+				return err
+			}
+			_, err = app.stdout.Write(schema)
+			return err
+		},
+	}
+}
