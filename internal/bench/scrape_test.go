@@ -1,0 +1,49 @@
+package bench
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nictune/nictune/inventory"
+)
+
+// BenchmarkScrape measures what a scrape reads anew each time, the standard
+// counters of 1,000 devices, beside the bare dump that they come from.
+func BenchmarkScrape(b *testing.B) {
+	names := devices(b, deviceCount)
+	live := open(b)
+	counted := &calls{Reader: live}
+	if _, err := inventory.ReadStatistics(b.Context(), counted); err != nil {
+		b.Fatal(err)
+	}
+	var bare time.Duration
+
+	b.Run("floor", func(b *testing.B) {
+		f := newFloor(b, live, counted.requests)
+		start := cpu(b)
+		for b.Loop() {
+			f.run(b)
+		}
+		bare = (cpu(b) - start) / time.Duration(b.N)
+		reportCPU(b, bare)
+	})
+
+	b.Run("statistics", func(b *testing.B) {
+		b.ReportAllocs()
+		start := cpu(b)
+		for b.Loop() {
+			all, err := inventory.ReadStatistics(b.Context(), live)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if len(all) != len(names) {
+				b.Fatalf("counters of %d devices, want %d", len(all), len(names))
+			}
+		}
+		used := (cpu(b) - start) / time.Duration(b.N)
+		reportCPU(b, used)
+		if bare > 0 {
+			b.ReportMetric(float64(used)/float64(bare), "x-the-floor")
+		}
+	})
+}
