@@ -1,16 +1,18 @@
 package kernel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// The notation of bytes in a recording. nictune writes hex; the rest is for
-// people who write a netlink message or an ioctl's struct by hand:
+// The notation of bytes in a recording. nictune writes netlink messages as
+// attributes and everything else as hex; people may mix all of it:
 //
 //	0a0b 0c          hex digits, spaced as one likes
 //	u16:5 u32:0x10   numbers of 8, 16, 32 or 64 bits in the host's byte order
@@ -28,6 +30,107 @@ const (
 	// notationZeros bounds the one thing that is much longer than its notation.
 	notationZeros = 16 << 20
 )
+
+const (
+	notationLine = 96 // characters, about
+	hexLine      = 32 // bytes
+)
+
+// hexLines writes bytes as lines of hex digits.
+func hexLines(b []byte) []string {
+	var lines []string
+	for chunk := range slices.Chunk(b, hexLine) {
+		lines = append(lines, hex.EncodeToString(chunk))
+	}
+	return lines
+}
+
+// messageLines writes a netlink message: a header in hex, then attributes. What
+// isn't attributes to the last byte is all hex.
+func messageLines(b []byte, header int) []string {
+	if len(b) < header || len(b) == 0 {
+		return hexLines(b)
+	}
+	lines, ok := attributeLines(b[header:], 1)
+	if header > 0 {
+		lines = append(hexLines(b[:header]), lines...)
+	}
+	// Padding that isn't zero, say, is lost; then hex is what stays true.
+	if again, err := parseBytes(strings.Join(lines, "\n"), new(int)); !ok || err != nil || !bytes.Equal(again, b) {
+		return hexLines(b)
+	}
+	return lines
+}
+
+// attributeLines writes a run of attributes, several on a line where they are
+// short.
+func attributeLines(b []byte, depth int) ([]string, bool) {
+	var lines []string
+	packed := false // whether the last line may take more
+	for a := AttributesOf(b); len(a.rest) > 0; {
+		here := a.rest
+		if !a.Next() {
+			return nil, false
+		}
+		word, isNested := attributeWord(binary.NativeEndian.Uint16(here[2:]))
+		inner, ok := []string(nil), false
+		if isNested && depth < notationDepth {
+			inner, ok = attributeLines(a.Data, depth+1)
+		}
+		if !ok {
+			inner = payloadLines(a.Data)
+		}
+		switch {
+		case len(inner) > 1 || len(inner) == 1 && len(inner[0]) > notationLine:
+			lines = append(lines, word+"{")
+			for _, l := range inner {
+				lines = append(lines, "\t"+l)
+			}
+			lines = append(lines, "}")
+			packed = false
+		default:
+			item := word + "{" + strings.Join(inner, "") + "}"
+			if n := len(lines); packed && len(lines[n-1])+1+len(item) <= notationLine {
+				lines[n-1] += " " + item
+			} else {
+				lines = append(lines, item)
+			}
+			packed = true
+		}
+	}
+	return lines, true
+}
+
+// attributeWord is an attribute's type as it is written.
+func attributeWord(typ uint16) (word string, isNested bool) {
+	if isNested = typ&attributeNested != 0; isNested {
+		return strconv.Itoa(int(typ&^attributeNested)) + "n", true
+	}
+	return strconv.Itoa(int(typ)), false
+}
+
+// payloadLines writes an attribute's payload as what it looks like.
+func payloadLines(b []byte) []string {
+	if len(b) == 0 {
+		return nil
+	}
+	text := string(b[:len(b)-1])
+	const short = 2 // more likely a number
+	if b[len(b)-1] == 0 && len(text) > 0 && (len(text) > short || len(b) == 3) && strconv.Quote(text) == `"`+text+`"` {
+		return []string{`"` + text + `"`}
+	}
+	switch len(b) {
+	case 1:
+		return []string{fmt.Sprintf("u8:%d", b[0])}
+	case 2:
+		return []string{fmt.Sprintf("u16:%d", binary.NativeEndian.Uint16(b))}
+	case 4:
+		return []string{fmt.Sprintf("u32:%d", binary.NativeEndian.Uint32(b))}
+	case 8:
+		return []string{fmt.Sprintf("u64:%d", binary.NativeEndian.Uint64(b))}
+	}
+	return hexLines(b)
+}
 
 // parseBytes reads the notation. zeros counts those of a whole recording.
 func parseBytes(s string, zeros *int) ([]byte, error) {

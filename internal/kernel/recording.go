@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -151,6 +150,27 @@ func compareQuestions(a, b question) int {
 	)
 }
 
+// netlinkHeader is the length of the header that a family's messages have
+// before their attributes.
+func netlinkHeader(family string, command uint16) int {
+	if family != FamilyRoute {
+		return 0 // the genlmsghdr is not in a Message
+	}
+	switch routeObjects[(command-uapi.RTM_BASE)/4] {
+	case "LINK":
+		return unix.SizeofIfInfomsg
+	case "ADDR":
+		return unix.SizeofIfAddrmsg
+	case "NEIGH":
+		return unix.SizeofNdMsg
+	case "MDB":
+		return 8 // struct br_port_msg
+	case "STATS":
+		return 12 // struct if_stats_msg
+	}
+	return 0
+}
+
 // answer is what a Reader said: err, and the field that the question is after.
 type answer struct {
 	bytes    []byte // file, ethtool
@@ -210,12 +230,17 @@ func formatAnswer(q question, a answer) (name string, data []byte) {
 	}
 	switch q.kind {
 	case askEthtool, askNetlink:
-		writeBytes(&b, "ask", []byte(q.body))
+		format := hexLines // a C struct
+		if q.kind == askNetlink {
+			header := netlinkHeader(q.subject, q.command)
+			format = func(body []byte) []string { return messageLines(body, header) }
+		}
+		writeLines(&b, "ask", format([]byte(q.body)))
 		if q.kind == askEthtool && a.err == nil {
-			writeBytes(&b, "answer", a.bytes)
+			writeLines(&b, "answer", format(a.bytes))
 		}
 		for _, m := range a.messages {
-			writeBytes(&b, fmt.Sprintf("answer %d", m.Command), m.Body)
+			writeLines(&b, fmt.Sprintf("answer %d", m.Command), format(m.Body))
 		}
 		if a.err != nil {
 			b.WriteString("error ")
@@ -231,7 +256,9 @@ func formatAnswer(q question, a answer) (name string, data []byte) {
 	case askFile:
 		switch {
 		case !isText(a.bytes):
-			writeHex(&b, a.bytes)
+			for _, l := range hexLines(a.bytes) {
+				fmt.Fprintln(&b, l)
+			}
 			return modified(asHex), b.Bytes()
 		case len(a.bytes) > 0 && a.bytes[len(a.bytes)-1] != '\n':
 			return modified(asNoEOL), append(slices.Clone(a.bytes), '\n')
@@ -283,27 +310,19 @@ func writeField(b *bytes.Buffer, name, value string) {
 	}
 }
 
-// writeBytes writes a word and bytes, on the same line where they are few.
-func writeBytes(b *bytes.Buffer, word string, data []byte) {
+// writeLines writes a word and what belongs to it: on the same line where it is
+// one short line, on indented lines otherwise.
+func writeLines(b *bytes.Buffer, word string, lines []string) {
 	b.WriteString(word)
-	if len(data) <= hexLine {
-		if len(data) > 0 {
-			fmt.Fprintf(b, " %x", data)
-		}
-		b.WriteByte('\n')
-		return
+	if len(lines) == 1 && len(lines[0]) <= notationLine {
+		b.WriteByte(' ')
+		b.WriteString(lines[0])
+		lines = nil
 	}
 	b.WriteByte('\n')
-	writeHex(b, data)
-}
-
-const hexLine = 32 // bytes
-
-// writeHex writes indented lines: they belong to the word above them.
-func writeHex(b *bytes.Buffer, data []byte) {
-	for chunk := range slices.Chunk(data, hexLine) {
+	for _, l := range lines {
 		b.WriteByte('\t')
-		b.WriteString(hex.EncodeToString(chunk))
+		b.WriteString(l)
 		b.WriteByte('\n')
 	}
 }

@@ -184,6 +184,49 @@ func TestNotation(t *testing.T) {
 	}
 }
 
+// TestMessageLines shows how a message is written, and that it is the same when read again.
+func TestMessageLines(t *testing.T) {
+	body := Body{}.Nested(1, Body{}.Uint32(1, 2).String(2, "eth0")).Uint32(2, 4096).Uint8(3, 1).Bytes(4, binary.NativeEndian.AppendUint64(nil, 1<<40)).Flag(5).Bytes(6, []byte{0x52, 0x54, 0, 1, 2, 3})
+	for _, test := range []struct {
+		name   string
+		body   []byte
+		header int
+		want   string
+	}{
+		{"attributes", body, 0, `1n{1{u32:2} 2{"eth0"}} 2{u32:4096} 3{u8:1} 4{u64:1099511627776} 5{} 6{525400010203}`},
+		{"header", append(make([]byte, 8), Body{}.String(3, "lo")...), 8, "0000000000000000\n" + `3{"lo"}`},
+		{"long", Body{}.Nested(9, Body{}.Bytes(1, make([]byte, 40)).Uint16(2, 7)), 0,
+			"9n{\n\t1{\n\t\t" + strings.Repeat("00", 32) + "\n\t\t" + strings.Repeat("00", 8) + "\n\t}\n\t2{u16:7}\n}"},
+		{"flagged but no attributes", Body{}.Bytes(1|attributeNested, []byte{1, 2, 3, 4, 5}), 0, "1n{0102030405}"},
+		{"no attributes", []byte{1, 2, 3}, 0, "010203"},
+		{"shorter than its header", []byte{1, 2, 3}, 16, "010203"},
+		{"padding that is not zero", []byte{5, 0, 1, 0, 9, 7, 7, 7}, 0, "0500010009070707"},
+		{"nothing", nil, 0, ""},
+	} {
+		got := messageLines(test.body, test.header)
+		if byteOrder() == "little-endian" && strings.Join(got, "\n") != test.want {
+			t.Errorf("%s:\n%s\nwant\n%s", test.name, strings.Join(got, "\n"), test.want)
+		}
+		if again, err := parseBytes(strings.Join(got, "\n"), new(int)); err != nil || !bytes.Equal(again, test.body) {
+			t.Errorf("%s: %x, %v, was %x", test.name, again, err, test.body)
+		}
+	}
+}
+
+// FuzzMessageLines: whatever is written reads as the same bytes.
+func FuzzMessageLines(f *testing.F) {
+	f.Add([]byte(Body{}.Nested(1, Body{}.Uint32(1, 2).String(2, "eth0")).Uint16(3, 4)), uint8(0))
+	f.Add(append(make([]byte, 16), Body{}.String(3, "lo").Uint32(4, 5)...), uint8(16))
+	f.Add([]byte{5, 0, 1, 0x80, 9, 7, 7, 7}, uint8(0))
+	f.Fuzz(func(t *testing.T, body []byte, header uint8) {
+		lines := messageLines(body, int(header))
+		again, err := parseBytes(strings.Join(lines, "\n"), new(int))
+		if err != nil || !bytes.Equal(again, body) {
+			t.Errorf("%x, %v, was %x:\n%s", again, err, body, strings.Join(lines, "\n"))
+		}
+	})
+}
+
 // odd are texts that a careless format loses.
 var odd = []string{
 	"", " ", "a", "a b", " lead", "trail ", "#hash", "-- end --", "-- x", "--", `"quoted"`, `back\slash`, "tab\t", "line\nfeed", "cr\r",
