@@ -31,6 +31,10 @@ help: ## List these commands
 build: ## Build bin/nictune: static, with version and commit in it
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/nictune ./cmd/nictune
 
+.PHONY: man
+man: build ## Write the manual pages to bin/man
+	bin/nictune man bin/man
+
 .PHONY: run
 run: build ## Show this host's inventory, then serve its metrics on loopback (reads only)
 	bin/nictune inventory

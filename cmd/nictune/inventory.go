@@ -22,14 +22,15 @@ func newInventoryCommand(app *app) *cobra.Command {
 		Long: `Show the host's network devices: what they are, where they are attached, their
 links, queues, offloads and multicast memberships.
 
-DEVICE is a name, an alternative name or a PCI address, also as a pattern
-('eth*', '0000:3b:*'). Without one, all devices but the loopback are shown.
+DEVICE is a name, an alternative name or a PCI address, also as a shell pattern.
+Without one, all devices but the loopback are shown.
 
 Nothing is changed and no privilege is needed. What could not be read, and why,
 is listed on standard error, and under "unread" in the JSON and YAML forms;
 root can read more.`,
 		Example: `  nictune inventory                     # one line for each device
   nictune inventory -o wide eth0
+  nictune inventory 'enp*' '0000:3b:*'
   nictune inventory -o tree --kind pf,vf
   nictune inventory -o json | jq '.nics[].link.speedMbps'`,
 		RunE: func(cmd *cobra.Command, devices []string) error {

@@ -101,6 +101,7 @@ func newRoot(app *app) *cobra.Command {
 		newRecordCommand(app),
 		newAgentCommand(app),
 		newPolicyCommand(app),
+		newManCommand(),
 		newVersionCommand(app),
 	)
 	return root
