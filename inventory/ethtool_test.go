@@ -401,6 +401,35 @@ func FuzzEthtoolReply(f *testing.F) {
 	})
 }
 
+func TestNegotiatedPause(t *testing.T) {
+	const none, symmetric, transmit, receive = "No", "Symmetric", "Transmit-only", "Symmetric Receive-only"
+	// IEEE 802.3, table 28B-3.
+	for _, c := range []struct {
+		ours, peer string
+		rx, tx     bool
+	}{
+		{none, receive, false, false},
+		{transmit, symmetric, false, false},
+		{transmit, receive, false, true},
+		{symmetric, none, false, false},
+		{symmetric, symmetric, true, true},
+		{receive, symmetric, true, true},
+		{receive, transmit, true, false},
+		{transmit, transmit, false, false},
+	} {
+		n := &NIC{Link: Link{Abilities: &LinkAbilities{Advertised: LinkAbility{Pause: c.ours}, Peer: &LinkAbility{Pause: c.peer}}}}
+		if err := filePause(n, nil, reply(2).Uint8(uapi.ETHTOOL_A_PAUSE_AUTONEG, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if got := n.Link.Pause.Negotiated; got == nil || got.RX != c.rx || got.TX != c.tx {
+			t.Errorf("%s with %s: %+v, want rx %v, tx %v", c.ours, c.peer, got, c.rx, c.tx)
+		}
+		if err := filePause(n, nil, reply(2)); err != nil || n.Link.Pause.Negotiated != nil {
+			t.Errorf("negotiated without negotiation: %+v, %v", n.Link.Pause.Negotiated, err)
+		}
+	}
+}
+
 func TestBitset(t *testing.T) {
 	huge := kernel.Body{}.Nested(uapi.ETHTOOL_A_BITSET_BITS,
 		kernel.Body{}.Nested(uapi.ETHTOOL_A_BITSET_BITS_BIT, kernel.Body{}.Uint32(uapi.ETHTOOL_A_BITSET_BIT_INDEX, 1<<31)))

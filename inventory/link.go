@@ -178,13 +178,13 @@ func linkModes(w *words, set []uint32) ([]string, LinkAbility) {
 	}
 	switch {
 	case pause && asymmetric:
-		a.Pause = "Symmetric Receive-only"
+		a.Pause = pauseSymReceive
 	case pause:
-		a.Pause = "Symmetric"
+		a.Pause = pauseSymmetric
 	case asymmetric:
-		a.Pause = "Transmit-only"
+		a.Pause = pauseTransmit
 	default:
-		a.Pause = "No"
+		a.Pause = pauseNone
 	}
 	return modes, a
 }
