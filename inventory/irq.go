@@ -5,7 +5,6 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // IRQ is one interrupt vector of a NIC.
@@ -20,8 +19,8 @@ type IRQ struct {
 	EffectiveAffinity string `json:"effectiveAffinity,omitempty"`
 }
 
-// readIRQs reads which interrupt vectors belong to a device, and where they may
-// and do go. Their names come later, for all devices at once.
+// readIRQs reads which interrupt vectors belong to a device. Their names and
+// affinities come later, for all devices at once.
 //
 // For a PCI function these are its MSI or MSI-X vectors, or else its interrupt
 // line; for a subfunction those that its auxiliary device lists (Linux 6.11 and
@@ -61,7 +60,6 @@ func (p *places) readIRQs(ctx context.Context, d *device) {
 			p.addIRQs(d, "intx", []int{n})
 		}
 	}
-	p.readAffinity(ctx, d)
 }
 
 // vectors are the interrupt numbers that a directory lists, in order.
@@ -90,34 +88,11 @@ func (p *places) addIRQs(d *device, kind string, numbers []int) {
 	}
 }
 
-// readAffinity reads the affinities of a device's vectors. The first file that
-// can't be read speaks for all others like it.
-func (p *places) readAffinity(ctx context.Context, d *device) {
-	for _, file := range []struct {
-		name, fact string
-		field      func(*IRQ) *string
-	}{
-		{"smp_affinity_list", "irqs.affinity", func(i *IRQ) *string { return &i.Affinity }},
-		{"effective_affinity_list", "irqs.effectiveAffinity", func(i *IRQ) *string { return &i.EffectiveAffinity }},
-	} {
-		missed := false
-		for i := range d.irqs {
-			data, err := p.ReadFile(ctx, "/proc/irq/"+strconv.Itoa(d.irqs[i].Number)+"/"+file.name)
-			if err != nil {
-				if !missed {
-					d.missedIRQs(file.fact, err)
-				}
-				missed = true
-				continue
-			}
-			*file.field(&d.irqs[i]) = strings.TrimSpace(string(data))
-		}
-	}
-}
-
-// nameIRQs names the vectors of all devices from one read of /proc/interrupts,
-// which has a line for each interrupt and a column for each CPU.
-func (p *places) nameIRQs(ctx context.Context) {
+// describeIRQs reads the names and affinities of the vectors of all devices. A
+// vector without a name has no affinity either: the kernel has no directory in
+// /proc/irq for one that nobody has asked for, such as those of a NIC that is
+// down.
+func (p *places) describeIRQs(ctx context.Context) {
 	wanted := map[int]string{}
 	for _, d := range p.devices {
 		for _, irq := range d.irqs {
@@ -128,19 +103,40 @@ func (p *places) nameIRQs(ctx context.Context) {
 		return
 	}
 	table, err := p.ReadFile(ctx, "/proc/interrupts")
-	if err != nil {
-		for _, d := range p.devices {
-			if len(d.irqs) > 0 {
-				d.missedIRQs("irqs.name", err)
-			}
-		}
-		return
-	}
 	parseInterrupts(table, wanted)
 	for _, d := range p.devices {
+		if len(d.irqs) == 0 {
+			continue
+		}
+		if err != nil {
+			d.missedIRQs("irqs.name", err)
+		}
 		for i := range d.irqs {
 			d.irqs[i].Name = wanted[d.irqs[i].Number]
 		}
+		requested := func(irq *IRQ) bool { return irq.Name != "" || err != nil }
+		p.readAffinity(ctx, d, "smp_affinity_list", "irqs.affinity", requested, func(i *IRQ) *string { return &i.Affinity })
+		p.readAffinity(ctx, d, "effective_affinity_list", "irqs.effectiveAffinity", requested, func(i *IRQ) *string { return &i.EffectiveAffinity })
+	}
+}
+
+// readAffinity reads one file of each requested vector of a device. The first
+// that can't be read speaks for the others.
+func (p *places) readAffinity(
+	ctx context.Context, d *device, file, fact string, requested func(*IRQ) bool, field func(*IRQ) *string,
+) {
+	missed := false
+	for i := range d.irqs {
+		irq := &d.irqs[i]
+		if !requested(irq) {
+			continue
+		}
+		data, err := p.ReadFile(ctx, "/proc/irq/"+strconv.Itoa(irq.Number)+"/"+file)
+		if err != nil && !missed {
+			d.missedIRQs(fact, err)
+			missed = true
+		}
+		*field(irq) = trimmed(data)
 	}
 }
 

@@ -101,6 +101,10 @@ func (p *places) readNames(ctx context.Context, f *PCI, modalias string) {
 		return
 	}
 	f.Vendor, f.Device, f.Subsystem = names.Vendor, names.Device, names.Subsystem
+	// As lspci: a subsystem that repeats the device's own ids is the device.
+	if f.Subsystem == "" && f.SubsystemVendorID == f.VendorID && f.SubsystemDeviceID == f.DeviceID {
+		f.Subsystem = f.Device
+	}
 }
 
 // readFunction reads a NIC's PCI function: beyond its identity the path above

@@ -32,7 +32,7 @@ func readPlaces(ctx context.Context, s *survey) {
 		}
 		found[n] = at
 	}
-	p.nameIRQs(ctx)
+	p.describeIRQs(ctx)
 	for n, at := range found {
 		n.PCI, n.NUMA, n.IOMMU = at.place.pci, at.place.numa, at.place.iommu
 		n.Unread = append(n.Unread, at.place.unread...)

@@ -134,7 +134,7 @@ func switchedHost() *mapHost {
 		"sriov_totalvfs", "7\n", "sriov_numvfs", "2\n",
 		"virtfn0", "-> ../0000:83:10.0", "virtfn1", "-> ../0000:83:10.4",
 		"iommu_group", "-> ../../../../../../kernel/iommu_groups/5",
-		"msi_irqs/40", "msix\n", "msi_irqs/100", "msix\n",
+		"msi_irqs/40", "msix\n", "msi_irqs/100", "msix\n", "msi_irqs/101", "msix\n",
 		"vpd", string(encodeVPD("A card", vpdField{"PN", "K91258-006"}, vpdField{"SN", "0042"})),
 	)
 	h.link(pf, "8.0 GT/s PCIe", "8", "8.0 GT/s PCIe", "8")
@@ -198,6 +198,7 @@ func TestPlacesOfSwitchedHost(t *testing.T) {
 	same(t, "MSI-X", pf.IRQs, []IRQ{
 		{Number: 40, Name: "eth0", Kind: "msix", Affinity: "0-3", EffectiveAffinity: "2"},
 		{Number: 100, Name: "eth0-TxRx-0", Kind: "msix", Affinity: "3", EffectiveAffinity: "3"},
+		{Number: 101, Kind: "msix"}, // nobody has asked for it
 	})
 	same(t, "INTx", second.IRQs, []IRQ{
 		{Number: 12, Name: "ehci_hcd:usb1, eth1", Kind: "intx", Affinity: "0-3", EffectiveAffinity: "0"},
@@ -235,7 +236,7 @@ func TestPlacesThroughOtherBuses(t *testing.T) {
 		"/sys/class/net/old0":                                    "-> ../../devices/pci0000:00/0000:00:03.0/virtio2/net/old0",
 		"/proc/irq/29/smp_affinity_list":                         "0\n", "/proc/irq/29/effective_affinity_list": "0\n",
 		"/proc/irq/77/smp_affinity_list": "1\n", "/proc/irq/77/effective_affinity_list": "1\n",
-		"/proc/interrupts": " 29:  0  0 PCI-MSIX-0000:00:03.0   1-edge      virtio2-input.0\n",
+		"/proc/interrupts": " 29:  0  0 PCI-MSIX-0000:00:03.0   1-edge      virtio2-input.0\n 77:  0  0 mlx5_comp4  1-edge  mlx5_comp0@sf\n",
 	})
 	h.pciDevice("pci0000:00/0000:00:03.0", "pci:v00001AF4d00001041sv00001AF4sd00001100bc02sc00i00", "msi_irqs/29", "msix\n")
 	h.pciDevice("pci0000:00/0000:00:14.0", "pci:v00008086d0000A36Dsv00000000sd00000000bc0Csc03i30", "msi_irqs/50", "msi\n")
@@ -260,7 +261,7 @@ func TestPlacesThroughOtherBuses(t *testing.T) {
 	same(t, "virtio", virtio.IRQs, []IRQ{{Number: 29, Name: "virtio2-input.0", Kind: "msix", Affinity: "0", EffectiveAffinity: "0"}})
 	same(t, "the controller's IRQs", usb.IRQs, []IRQ(nil))
 	same(t, "a representor's IRQs", rep.IRQs, []IRQ(nil))
-	same(t, "a subfunction's IRQs", sf.IRQs, []IRQ{{Number: 77, Affinity: "1", EffectiveAffinity: "1"}})
+	same(t, "a subfunction's IRQs", sf.IRQs, []IRQ{{Number: 77, Name: "mlx5_comp0@sf", Affinity: "1", EffectiveAffinity: "1"}})
 	same(t, "netdevsim", []any{sim.PCI, sim.NUMA, sim.IOMMU, sim.IRQs, sim.Unread}, []any{(*PCI)(nil), (*NUMA)(nil), (*IOMMU)(nil), []IRQ(nil), []Unread(nil)})
 	if len(gone.Unread) != 1 || gone.Unread[0].Fact != "pci" {
 		t.Errorf("unplugged: %+v", gone.Unread)
@@ -285,7 +286,7 @@ func TestPlacesDenied(t *testing.T) {
 	}
 	same(t, "denied facts", facts, []string{"pci.vpd", "numa.node", "irqs.affinity"})
 	same(t, "NUMA", n.NUMA, &NUMA{LocalCPUs: "2-3"})
-	if len(n.IRQs) != 2 || n.IRQs[1].EffectiveAffinity != "3" || n.IRQs[1].Name != "eth0-TxRx-0" {
+	if len(n.IRQs) != 3 || n.IRQs[1].EffectiveAffinity != "3" || n.IRQs[1].Name != "eth0-TxRx-0" {
 		t.Errorf("IRQs: %+v", n.IRQs)
 	}
 }
@@ -312,6 +313,18 @@ func TestPlacesMalformed(t *testing.T) {
 	same(t, "facts", facts, []string{"pci.vendorId", "pci.link", "pci.physicalFunction", "numa.node", "iommu.group"})
 	if well.Unread != nil || well.PCI.VendorID != "8086" {
 		t.Errorf("the other: %+v, %+v", well.PCI, well.Unread)
+	}
+}
+
+// vmxnet3's subsystem is itself, which pci.ids doesn't repeat.
+func TestSubsystemThatIsTheDeviceItself(t *testing.T) {
+	h := newMapHost(map[string]string{})
+	h.pciDevice("pci0000:00/0000:00:01.0", "pci:v00008086d000010C9sv00008086sd000010C9bc02sc00i00")
+	h.pciDevice("pci0000:00/0000:00:02.0", "pci:v00008086d000010C9sv00008086sd000010CAbc02sc00i00")
+	itself, other := pciNIC(1, "eth0", "0000:00:01.0"), pciNIC(2, "eth1", "0000:00:02.0")
+	readPlaces(t.Context(), h.survey(itself, other))
+	if itself.PCI.Subsystem != "82576 Gigabit Network Connection" || other.PCI.Subsystem != "" {
+		t.Errorf("%q, %q", itself.PCI.Subsystem, other.PCI.Subsystem)
 	}
 }
 
