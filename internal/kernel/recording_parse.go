@@ -28,6 +28,11 @@ func parseRecording(data []byte) (RecordingHeader, map[question]answer, error) {
 	if err := p.header(archive.Comment, &header); err != nil {
 		return header, nil, fmt.Errorf("recording line %d: %w", p.line, err)
 	}
+	// An archive that was cut short says so, not what is odd about its last line.
+	isEnd := func(f txtar.File) bool { return f.Name == sectionEnd }
+	if !slices.ContainsFunc(archive.Files, isEnd) {
+		return header, nil, fmt.Errorf("recording line %d: it ends without \"-- end --\" and so was cut short", 1+bytes.Count(data, []byte("\n")))
+	}
 	ended := false
 	start := 1 + bytes.Count(archive.Comment, []byte("\n"))
 	for _, f := range archive.Files {
@@ -37,15 +42,12 @@ func parseRecording(data []byte) (RecordingHeader, map[question]answer, error) {
 		if ended {
 			err = errors.New("a section after the end")
 		} else {
-			ended = f.Name == sectionEnd
+			ended = isEnd(f)
 			err = p.section(f.Name, f.Data)
 		}
 		if err != nil {
 			return header, nil, fmt.Errorf("recording line %d, section %s: %w", p.line, shorten(f.Name), err)
 		}
-	}
-	if !ended {
-		return header, nil, fmt.Errorf("recording line %d: it ends without \"-- end --\" and so was cut short", start)
 	}
 	return header, p.answers, nil
 }

@@ -107,7 +107,8 @@ func TestRecordingRefused(t *testing.T) {
 		{"something else", "apiVersion: v1\n", "line 1: \"apiVersion: v1\" is not how a recording"},
 		{"a newer format", "nictune recording 2\n-- end --\n", "line 1: format \"2\": this nictune reads format 1"},
 		{"cut short", head + "-- file /a --\n1\n", `line 4: it ends without "-- end --"`},
-		{"cut within the end", head + "-- file /a --\n1\n-- en", `line 5: it ends without "-- end --"`},
+		{"cut within an attribute", head + "-- netlink ethtool 1 --\nask 1{", `line 3: it ends without "-- end --"`},
+		{"cut within the end", head + "-- file /a --\n1\n-- en", `line 4: it ends without "-- end --"`},
 		{"reordered", head + "-- end --\n-- file /a --\n1\n", `line 3, section "file /a": a section after the end`},
 		{"text after the end", head + "-- end --\nmore\n", `line 3, section "end": text after the end`},
 		{"unknown field", head + "colour: red\n-- end --\n", `line 2: unknown field "colour" of the header`},
@@ -157,6 +158,16 @@ func TestRecordingRefused(t *testing.T) {
 				t.Errorf("%v\nwant %s", err, test.want)
 			}
 		})
+	}
+}
+
+// TestRecordingCutAnywhere cuts a recording after each of its bytes: none of the parts is taken for a whole one.
+func TestRecordingCutAnywhere(t *testing.T) {
+	whole := bytes.TrimSuffix(documented(t), []byte("\n"))
+	for n := range len(whole) {
+		if _, err := ParseRecording(whole[:n]); err == nil {
+			t.Fatalf("taken though cut:\n%s", whole[:n])
+		}
 	}
 }
 
