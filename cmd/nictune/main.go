@@ -89,7 +89,8 @@ func newRoot(app *app) *cobra.Command {
 		Short:         "See, judge, tune and export the NICs of a Linux host",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args:          cobra.ArbitraryArgs, // group refuses them
+		RunE:          group,
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&app.host, "host", "", "read the recorded host in `FILE` (see nictune record) instead of this one")
@@ -105,4 +106,18 @@ func newRoot(app *app) *cobra.Command {
 		newVersionCommand(app),
 	)
 	return root
+}
+
+// group is a command that only holds others. A word that names none of them is
+// an error: cobra alone would show the help and exit with 0.
+func group(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	err := fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+	cmd.SuggestionsMinimumDistance = 2 // cobra's own default, which it sets too late
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		err = fmt.Errorf("%w; did you mean %q?", err, near[0])
+	}
+	return err
 }

@@ -15,7 +15,7 @@ func newPolicyCommand(app *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy",
 		Short: "Check policies, and show those that nictune ships",
-		Args:  cobra.NoArgs,
+		RunE:  group,
 	}
 	cmd.AddCommand(newPolicyValidateCommand(app), newPolicyListCommand(app), newPolicyShowCommand(app), newPolicySchemaCommand(app))
 	return cmd

@@ -84,8 +84,10 @@ func printable(s string) string {
 	}, s)
 }
 
+// driver is the driver's name. A software device is known by its type: what it
+// gives as its driver is a sentence at times.
 func driver(n *inventory.NIC) string {
-	if n.Driver != nil {
+	if n.Driver != nil && n.Function != inventory.Virtual {
 		return n.Driver.Name
 	}
 	return n.Type
