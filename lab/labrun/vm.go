@@ -107,19 +107,6 @@ func (v *vm) boot(ctx context.Context, command string, out io.Writer) (code int,
 		return code, err
 	}
 	defer output.Close()
-	if p.queues > 0 {
-		l, err := listen(filepath.Join(dir, "vhost"))
-		if err != nil {
-			return code, err
-		}
-		defer l.Close()
-		go func() {
-			if err := serveVhost(l, p.queues); err != nil {
-				fmt.Fprintln(os.Stderr, "lab:", err)
-			}
-		}()
-	}
-
 	var complaints bytes.Buffer
 	qemu, err := v.command(dir, p)
 	if err != nil {
@@ -130,6 +117,7 @@ func (v *vm) boot(ctx context.Context, command string, out io.Writer) (code int,
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	qemu.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	isolate(qemu.SysProcAttr, p)
 	if err := qemu.Start(); err != nil {
 		return code, fmt.Errorf("QEMU: %w", err)
 	}
@@ -308,6 +296,7 @@ func (v *vm) command(dir string, p profile) (*exec.Cmd, error) {
 	args := []string{
 		"--library-path", libs, filepath.Join(root, "usr/bin/qemu-system-x86_64"),
 		"-L", filepath.Join(root, "usr/share/qemu"), "-L", filepath.Join(root, "usr/share/seabios"),
+		"-M", "q35,kernel-irqchip=split,graphics=off,vmport=off",
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
 		// One thread and an old CPU boot most reliably and fastest under emulation.
 		"-accel", "tcg,thread=single,tb-size=512", "-cpu", "Nehalem",
@@ -325,15 +314,7 @@ func (v *vm) command(dir string, p profile) (*exec.Cmd, error) {
 		"-chardev", "socket,id=mon,server=on,wait=off,path=" + filepath.Join(dir, "qmp"), "-mon", "chardev=mon,mode=control",
 		"-chardev", "socket,id=qmp,reconnect-ms=200,path=" + filepath.Join(dir, "qmp"), "-device", "virtserialport,chardev=qmp,name=lab.qmp",
 	}
-	machine := "q35,kernel-irqchip=split,graphics=off,vmport=off"
-	if p.queues > 0 { // a vhost-user backend is handed the guest's memory
-		machine += ",memory-backend=ram"
-		args = append(args, "-object", fmt.Sprintf("memory-backend-memfd,id=ram,share=on,size=%dM", p.memory))
-	}
-	args = append(args, "-M", machine)
-	for _, a := range p.args {
-		args = append(args, strings.ReplaceAll(a, vhostSocket, filepath.Join(dir, "vhost")))
-	}
+	args = append(args, p.args...)
 	for i, m := range v.mounts {
 		args = append(args,
 			"-fsdev", fmt.Sprintf("local,id=fs%d,path=%s,security_model=none,multidevs=remap", i, strings.ReplaceAll(m.host, ",", ",,")),
@@ -347,6 +328,21 @@ func (v *vm) command(dir string, p profile) (*exec.Cmd, error) {
 	c := exec.Command(filepath.Join(root, "usr/lib64/ld-linux-x86-64.so.2"), slices.Concat(args, v.qemu)...)
 	c.Env = append(os.Environ(), "QEMU_MODULE_DIR="+filepath.Join(libs, "qemu"))
 	return c, nil
+}
+
+// isolate gives QEMU a network namespace of its own, where there is nothing: a tap that it makes
+// leads nowhere, and no packet of a guest can ever reach the host. Without root this takes a user
+// namespace, so it is done only for a profile that has a tap.
+func isolate(a *syscall.SysProcAttr, p profile) {
+	switch {
+	case os.Geteuid() == 0:
+		a.Cloneflags = syscall.CLONE_NEWNET
+	case p.tap:
+		a.Cloneflags = syscall.CLONE_NEWNET | syscall.CLONE_NEWUSER
+		a.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Geteuid(), HostID: os.Geteuid(), Size: 1}}
+		a.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getegid(), HostID: os.Getegid(), Size: 1}}
+		a.AmbientCaps = []uintptr{12} // CAP_NET_ADMIN, in that namespace
+	}
 }
 
 func listen(path string) (*net.UnixListener, error) {

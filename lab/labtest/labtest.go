@@ -89,7 +89,8 @@ func Run(t testing.TB, name string, args ...string) []byte {
 // Try runs a command that may fail. The error has the command and what it said.
 func Try(t testing.TB, name string, args ...string) ([]byte, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	// Not the test's own context, which has ended when a cleanup runs.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 	defer cancel()
 	c := exec.CommandContext(ctx, name, args...)
 	var out, complaint bytes.Buffer
