@@ -63,6 +63,7 @@ func zoo(t *testing.T) (beyond string) {
 	try(t, "ip link add vrf0 type vrf table 1234")
 	try(t, "ip link add vx0 type vxlan id 3 dev v3 dstport 4789")
 	try(t, "ip link add dm0 type dummy")
+	try(t, "ip link add team0 type team")
 	for _, name := range []string{"br0", "v0", "v1", "v2", "v3", "mv0", "lo", "tun0"} {
 		run(t, "ip link set "+name+" up")
 	}
