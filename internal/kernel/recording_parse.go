@@ -13,8 +13,8 @@ import (
 	"golang.org/x/tools/txtar"
 )
 
-// maxRecording bounds an archive. A host with a thousand devices makes some
-// twenty megabytes.
+// maxRecording bounds an archive. A host with a thousand veth devices makes six
+// megabytes.
 const maxRecording = 256 << 20
 
 // parseRecording reads an archive. Its errors name the line and the section.
