@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Manager is a running program that sets NICs up.
@@ -24,9 +25,15 @@ func (s *survey) readManagers(ctx context.Context) {
 		s.missed("managers", err)
 		return
 	}
-	if !slices.Contains(entries, "1") {
+	isProcess := func(name string) bool { return strings.Trim(name, "0123456789") == "" }
+	switch {
+	case slices.Contains(entries, "1"):
+	case slices.ContainsFunc(entries, isProcess):
 		// Mounted with hidepid= for others than root.
 		s.missed("managers", fmt.Errorf("/proc hides other users' processes: %w", fs.ErrPermission))
+	default:
+		// A copy of another host's /proc.
+		s.missed("managers", fmt.Errorf("/proc lists no processes: %w", fs.ErrNotExist))
 	}
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry)
