@@ -582,3 +582,33 @@ func TestSimulatedSameAsEthtool(t *testing.T) {
 		t.Errorf("rules: %+v", n.Queues.Ntuple)
 	}
 }
+
+// A driver that fails ends the kernel's dump. Only its own device must lack what
+// it did not tell, and with the driver's error.
+func TestSickDeviceSpoilsNoOther(t *testing.T) {
+	labtest.Require(t, "nics")
+	ports := labtest.Netdevsim(t, 11, 3)
+	const eio = "5"
+	labtest.Run(t, "sh", "-c", "mount -t debugfs none /sys/kernel/debug 2>/dev/null; echo "+eio+" >/sys/kernel/debug/netdevsim/netdevsim11/ports/1/ethtool/get_err")
+	inventory := labSurvey(t)
+	for i, port := range ports {
+		n := nicNamed(t, inventory, port)
+		want := ""
+		if i == 1 {
+			want = "failed ethtool FEC_GET: input/output error"
+		}
+		if got := unreadOf(n, "link.fec"); got != want {
+			t.Errorf("%s: unread %q, want %q", port, got, want)
+		}
+		if (n.Link.FEC != nil) != (want == "") {
+			t.Errorf("%s: FEC %+v", port, n.Link.FEC)
+		}
+		if n.Queues.Rings == nil {
+			t.Errorf("%s: no rings: %v", port, n.Unread)
+		}
+	}
+	// Real hardware without FEC, asked one by one.
+	if got := unreadOf(nicNamed(t, inventory, labtest.NIC(t, "igb")), "link.fec"); !strings.HasPrefix(got, "unsupported") {
+		t.Errorf("igb: %q", got)
+	}
+}
