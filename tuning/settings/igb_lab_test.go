@@ -1,0 +1,264 @@
+//go:build lab
+
+package settings
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/lab/labtest"
+	"github.com/nictune/nictune/tuning"
+)
+
+const igbPolicy = `apiVersion: nictune/v1
+kind: TuningPolicy
+name: igb
+match: {driver: [igb]}
+settings:
+  rings: {rx: max, tx: 2048}
+  features:
+    tso: off
+    rx-all: on
+  channels: {combined: 2}
+`
+
+// igb are the names of two igb, of which the first is up: a reset of that one
+// takes a second and drops its link. Both are put back when the test ends.
+func igb(t testing.TB) []string {
+	t.Helper()
+	labtest.Require(t, "nics", "hub")
+	names := labtest.NICs(t, "igb", 2)
+	labtest.Run(t, "ip", "link", "set", names[0], "up")
+	labtest.Eventually(t, "carrier of "+names[0], func() bool {
+		b, err := os.ReadFile("/sys/class/net/" + names[0] + "/carrier")
+		return err == nil && string(b) == "1\n"
+	})
+	return names
+}
+
+// ethtoolSees compares with what ethtool prints.
+func ethtoolSees(t *testing.T, name string, applied bool) {
+	t.Helper()
+	rings, channels, features := "RX: 256 RX Mini: n/a RX Jumbo: n/a TX: 256", "Combined: 4",
+		[]string{"tx-tcp-segmentation: on", "tx-tcp6-segmentation: on", "rx-all: off"}
+	if applied {
+		rings, channels, features = "RX: 4096 RX Mini: n/a RX Jumbo: n/a TX: 2048", "Combined: 2",
+			[]string{"tx-tcp-segmentation: off", "tx-tcp6-segmentation: off", "rx-all: on"}
+	}
+	current := func(option string) string {
+		_, s, _ := strings.Cut(string(labtest.Ethtool(t, option, name)), "Current hardware settings:")
+		return strings.Join(strings.Fields(s), " ")
+	}
+	if got := current("-g"); !strings.HasPrefix(got, rings) {
+		t.Errorf("%s: rings %s, want %s", name, got, rings)
+	}
+	if got := current("-l"); !strings.HasSuffix(got, channels) {
+		t.Errorf("%s: channels %s, want %s", name, got, channels)
+	}
+	shown := string(labtest.Ethtool(t, "-k", name))
+	for _, f := range features {
+		if !strings.Contains(shown, f+"\n") {
+			t.Errorf("%s lacks %q:\n%s", name, f, shown)
+		}
+	}
+}
+
+func TestIGB(t *testing.T) {
+	names := igb(t)
+	w := live(t)
+	before := state(t, w, names...)
+	e := engine(t, w, t.TempDir())
+	p := plan(t, w, igbPolicy)
+	if len(p.Changes) != 6 || p.Impact() != tuning.NICReset {
+		t.Fatalf("plan %+v", p)
+	}
+	if _, err := e.Apply(t.Context(), p, nics(t, w), tuning.Request{}); !errors.Is(err, tuning.ErrRefused) || w.writes != 0 {
+		t.Errorf("without --allow: %v, %d writes", err, w.writes)
+	}
+	done, err := e.Apply(t.Context(), p, nics(t, w), allow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.writes != 6 {
+		t.Errorf("%d writes, want 6", w.writes)
+	}
+	ethtoolSees(t, names[0], true)
+	ethtoolSees(t, names[1], true)
+
+	again := plan(t, w, igbPolicy)
+	if _, err := e.Apply(t.Context(), again, nics(t, w), allow); err != nil || len(again.Changes) != 0 || w.writes != 6 {
+		t.Errorf("a second apply: %v, %d changes, %d writes in all", err, len(again.Changes), w.writes)
+	}
+
+	if _, err := e.Rollback(t.Context(), done.ID, nics(t, w), allow, false); err != nil {
+		t.Error(err)
+	}
+	ethtoolSees(t, names[0], false)
+	if after := state(t, w, names...); after != before {
+		t.Errorf("after the rollback:\n%s\nbefore:\n%s", after, before)
+	}
+}
+
+// What only the driver knows to refuse is undone, with the driver's words.
+func TestIGBRefuses(t *testing.T) {
+	names := igb(t)
+	for name, test := range map[string]struct {
+		from, to string
+		want     []string
+	}{
+		"with a sentence": {"tx: 2048", "tx-push: on", []string{
+			"rings: ", "tx-push off -> on (test.yaml:6)", "ethtool RINGS_SET: operation not supported (kernel: setting tx push not supported)"}},
+		"with an errno": {"combined: 2", "combined: 2, other: 0", []string{
+			"channels: combined 4 -> 2 (test.yaml:10), other 1 -> 0 (test.yaml:10): ethtool CHANNELS_SET: invalid argument"}},
+		"by rounding": {"rx: max", "rx: 1001", []string{
+			"rings: rx 256 -> 1001 (test.yaml:6)", "rx reads back as 1008 after 1001 was written"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := live(t)
+			before := state(t, w, names...)
+			_, err := engine(t, w, t.TempDir()).Apply(t.Context(), plan(t, w, strings.Replace(igbPolicy, test.from, test.to, 1)), nics(t, w), allow)
+			var failure *tuning.ApplyError
+			if !errors.As(err, &failure) || len(failure.Left) > 0 {
+				t.Fatalf("error %v", err)
+			}
+			for _, part := range append(test.want, "transaction 1 was undone") {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("the error lacks %q: %v", part, err)
+				}
+			}
+			if after := state(t, w, names...); after != before {
+				t.Errorf("after the undo:\n%s\nbefore:\n%s", after, before)
+			}
+		})
+	}
+}
+
+// TestIGBEachWriteFails keeps each of the six writes from the driver.
+func TestIGBEachWriteFails(t *testing.T) {
+	names := igb(t)
+	w := live(t)
+	before := state(t, w, names...)
+	e := engine(t, w, t.TempDir())
+	cases := 0
+	errnos := []syscall.Errno{syscall.EBUSY, syscall.EOPNOTSUPP, syscall.EIO, syscall.ENODEV}
+	for n := 1; n <= 6; n++ {
+		errno := errnos[n%len(errnos)]
+		w.writes = 0
+		w.fail = func(i int) error {
+			if i == n {
+				return errno
+			}
+			return nil
+		}
+		if _, err := e.Apply(t.Context(), plan(t, w, igbPolicy), nics(t, w), allow); !errors.Is(err, errno) {
+			t.Errorf("write %d: %v", n, err)
+		}
+		if after := state(t, w, names...); after != before {
+			t.Fatalf("%v at write %d:\n%s\nbefore:\n%s", errno, n, after, before)
+		}
+		cases++
+	}
+	t.Logf("%d of %d failures undone", cases, cases)
+}
+
+// The environment of the process that TestIGBKilled kills.
+const (
+	killAt  = "NICTUNE_TEST_KILL_AT"
+	killDir = "NICTUNE_TEST_KILL_DIR"
+)
+
+// killingWriter kills its own process before (odd) or after (even) a write.
+type killingWriter struct {
+	kernel.Writer
+	calls, at int
+}
+
+func (w *killingWriter) NetlinkSet(ctx context.Context, req kernel.Request) error {
+	w.calls++
+	if w.calls*2-1 == w.at {
+		die()
+	}
+	err := w.Writer.NetlinkSet(ctx, req)
+	if w.calls*2 == w.at {
+		die()
+	}
+	return err
+}
+
+func die() {
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	select {}
+}
+
+// TestApplyToBeKilled is the process that TestIGBKilled kills.
+func TestApplyToBeKilled(t *testing.T) {
+	labtest.Require(t)
+	at, err := strconv.Atoi(os.Getenv(killAt))
+	if err != nil {
+		return // not started by TestIGBKilled
+	}
+	w := &killingWriter{Writer: live(t).Writer, at: at}
+	if _, err := engine(t, w, os.Getenv(killDir)).Apply(t.Context(), plan(t, w, igbPolicy), nics(t, w), allow); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestIGBKilled kills -9 an apply before and after each of its writes, has the
+// NICs renamed behind its back, and starts again.
+func TestIGBKilled(t *testing.T) {
+	names := igb(t)
+	w := live(t)
+	before := state(t, w, names...)
+	cases, after := 0, ""
+	for at := 1; at <= 13; at++ { // 13: nobody is killed
+		dir := t.TempDir()
+		child := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestApplyToBeKilled$")
+		child.Env = append(os.Environ(), fmt.Sprintf("%s=%d", killAt, at), killDir+"="+dir)
+		out, err := child.CombinedOutput()
+		killed := child.ProcessState != nil && child.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
+		if killed != (at <= 12) {
+			t.Fatalf("point %d: the process ended with %v: %s", at, err, out)
+		}
+		if at == 7 { // names are labels
+			labtest.Run(t, "ip", "link", "set", names[1], "name", "renamed0")
+			names[1] = "renamed0"
+		}
+		done, err := engine(t, w, dir).Recover(t.Context(), nics(t, w))
+		if err != nil {
+			t.Fatalf("point %d: %v", at, err)
+		}
+		got := state(t, w, names...)
+		if at == 13 {
+			after = got
+			if len(done) != 0 || after == before {
+				t.Errorf("without a kill there was something to recover (%d), or nothing changed", len(done))
+			}
+			break
+		}
+		if len(done) != 1 || done[0].Outcome != tuning.Undone || got != before {
+			b, _ := json.Marshal(done)
+			t.Fatalf("point %d: %s:\n%s\nbefore:\n%s", at, b, got, before)
+		}
+		cases++
+	}
+	t.Logf("%d of %d kills recovered to the state before", cases, cases)
+
+	// Leave the machine as it was.
+	restore := strings.NewReplacer("rx: max, tx: 2048", "rx: 256, tx: 256", "tso: off", "tx-tcp-segmentation: on\n    tx-tcp6-segmentation: on",
+		"rx-all: on", "rx-all: off", "combined: 2", "combined: 4").Replace(igbPolicy)
+	if _, err := engine(t, w, t.TempDir()).Apply(t.Context(), plan(t, w, restore), nics(t, w), allow); err != nil {
+		t.Error(err)
+	}
+	if got := state(t, w, names...); got != before {
+		t.Errorf("back by a policy:\n%s\nbefore:\n%s", got, before)
+	}
+}
