@@ -445,6 +445,7 @@ func (e *Engine) Rollback(ctx context.Context, id int, nics []inventory.NIC, req
 		return nil, fmt.Errorf("%w: the host changed since transaction %d: %s; --force takes back what is left of it",
 			ErrRefused, id, strings.Join(refusals, "; "))
 	}
+	request.Allow = back.Impact() // who allowed the change has allowed its end
 	return e.apply(ctx, beginning{Request: request, RollbackOf: id, Plan: back}, nics)
 }
 

@@ -38,13 +38,17 @@ func (p *Plan) WriteText(w io.Writer) error {
 			fmt.Fprintf(&b, "It needs --allow %s.\n", worst)
 		}
 	}
-	// The table pads the last column, too.
-	lines := strings.Split(b.String(), "\n")
+	_, err := io.WriteString(w, trimLines(b.String()))
+	return err
+}
+
+// trimLines drops the blanks that a table puts after its last column.
+func trimLines(s string) string {
+	lines := strings.Split(s, "\n")
 	for i := range lines {
 		lines[i] = strings.TrimRight(lines[i], " ")
 	}
-	_, err := io.WriteString(w, strings.Join(lines, "\n"))
-	return err
+	return strings.Join(lines, "\n")
 }
 
 // String is "eth1 (0000:01:00.0/52:54:00:11:22:33)", or the name where that is

@@ -102,6 +102,10 @@ func newRoot(app *app) *cobra.Command {
 		newRecordCommand(app),
 		newAgentCommand(app),
 		newPolicyCommand(app),
+		newPlanCommand(app),
+		newApplyCommand(app),
+		newRollbackCommand(app),
+		newHistoryCommand(app),
 		newManCommand(),
 		newVersionCommand(app),
 	)

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/tuning"
+	"github.com/nictune/nictune/tuning/settings"
+)
+
+func newApplyCommand(app *app) *cobra.Command {
+	var paths []string
+	var format, planFile, allow, state string
+	cmd := &cobra.Command{
+		Use:   "apply (-f FILE | --plan FILE)",
+		Short: "Make this host what policies want",
+		Long: `Change what differs from the policies, or carry out a plan made before, as one
+transaction: each change is noted on disk before it is written, read back after,
+and when one fails or does not hold, all are undone. What is as wanted already is
+not written.
+
+A change that does more than a seamless one must be allowed: --allow link-flap, or
+--allow nic-reset. A plan that no longer fits the host is refused.
+
+What an apply that was killed, or cut off with the power, left behind is undone at
+the next start of apply or rollback, before anything else.
+
+Exit status: 0 when all is as wanted, 1 on an error (all was undone unless it says
+otherwise), 3 when refused and nothing was tried.`,
+		Example: `  nictune apply -f /etc/nictune/policies --allow nic-reset
+  nictune apply --plan edge.plan`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			request, err := requester("apply -f "+strings.Join(paths, ","), allow)
+			if err != nil {
+				return err
+			}
+			var plan *tuning.Plan
+			if planFile != "" {
+				request.Reason = "apply --plan " + planFile
+				if plan, err = readPlan(planFile); err != nil {
+					return err
+				}
+			}
+			return app.change(cmd.Context(), state, format, func(ctx context.Context, c changer) (*tuning.Transaction, error) {
+				if plan == nil {
+					if plan, err = app.plan(ctx, c.host, c.nics, paths); err != nil {
+						return nil, err
+					}
+				}
+				if format == "text" {
+					if err := plan.WriteText(app.stdout); err != nil {
+						return nil, err
+					}
+				}
+				// Its own deadlines bound each write: cutting the whole short would undo it.
+				return c.engine.Apply(cmd.Context(), plan, c.nics, request)
+			})
+		},
+	}
+	policyFlag(cmd, &paths)
+	cmd.Flags().StringVar(&planFile, "plan", "", "carry out the plan in `FILE`, from nictune plan --out")
+	cmd.Flags().StringVar(&allow, "allow", string(tuning.Seamless), "allow changes of up to this `IMPACT`: seamless, link-flap, nic-reset")
+	stateFlag(cmd, &state)
+	cmd.MarkFlagsMutuallyExclusive("policy", "plan")
+	cmd.MarkFlagsOneRequired("policy", "plan")
+	outputFlag(cmd, &format, "text", "json")
+	return cmd
+}
+
+func stateFlag(cmd *cobra.Command, dir *string) {
+	cmd.Flags().StringVar(dir, "state-dir", tuning.StateDir, "keep the journal of changes in `DIR`")
+}
+
+func readPlan(name string) (*tuning.Plan, error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := tuning.ParsePlan(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return plan, nil
+}
+
+// requester says who asks for a change, and why.
+func requester(reason, allow string) (tuning.Request, error) {
+	impact, err := tuning.ParseImpact(allow)
+	if err != nil {
+		return tuning.Request{}, fmt.Errorf("--allow: %w", err)
+	}
+	r := tuning.Request{UID: os.Getuid(), Login: os.Getenv("SUDO_USER"), Reason: reason, Allow: impact}
+	if u, err := user.Current(); err == nil {
+		r.User = u.Username
+	}
+	return r, nil
+}
+
+// changer is everything that a change of this host needs.
+type changer struct {
+	host   host
+	nics   []inventory.NIC
+	engine *tuning.Engine
+}
+
+// change opens the running host and the state directory, ends what an earlier
+// process left unfinished, does what it is given, and tells how that ended.
+func (a *app) change(ctx context.Context, state, format string, do func(context.Context, changer) (*tuning.Transaction, error)) error {
+	h, err := a.open()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	if h.live == nil {
+		return &exitStatus{exitRefused, errors.New("only the running host can be changed: leave out --host and --root")}
+	}
+	store, err := tuning.OpenStore(state)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	reading, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	inv, err := inventory.Read(reading, h)
+	if err != nil {
+		return err
+	}
+	c := changer{host: h, nics: inv.NICs, engine: &tuning.Engine{
+		Settings: settings.All(), Writer: h.live, Store: store,
+		Progress: func(c tuning.Change, s tuning.State) {
+			fmt.Fprintf(a.stderr, "%s: %s: %s\n", c.NIC.Name, c.Setting, s)
+		},
+	}}
+	result := tuning.Result{APIVersion: tuning.APIVersion, Kind: tuning.ResultKind}
+	if result.Recovered, err = c.engine.Recover(ctx, c.nics); err != nil {
+		a.log.Warn("an earlier transaction could not be ended", "err", err)
+	}
+	for _, t := range result.Recovered {
+		a.log.Warn("an earlier transaction had been interrupted", "transaction", t.ID, "outcome", t.Outcome)
+	}
+	result.Transaction, err = do(reading, c)
+	if format == "json" {
+		if err != nil {
+			result.Error = err.Error()
+		}
+		if err := writeJSON(a.stdout, result); err != nil {
+			return err
+		}
+	} else if t := result.Transaction; err == nil && t != nil {
+		fmt.Fprintf(a.stdout, "Done: transaction %d. nictune rollback %d takes it back.\n", t.ID, t.ID)
+	}
+	if errors.Is(err, tuning.ErrRefused) || errors.Is(err, tuning.ErrLocked) {
+		return &exitStatus{exitRefused, err}
+	}
+	return err
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/policies"
+	"github.com/nictune/nictune/tuning"
+	"github.com/nictune/nictune/tuning/settings"
+)
+
+func newPlanCommand(app *app) *cobra.Command {
+	var paths []string
+	var format, out string
+	cmd := &cobra.Command{
+		Use:   "plan -f FILE",
+		Short: "Show what policies would change on this host",
+		Long: `Compare the host with policies and show what nictune apply would change: which
+field of which setting of which NIC, from what to what, which line wants it, and
+what it does to traffic.
+
+Nothing is changed. What can't be had (a knob that a NIC lacks, a number above its
+maximum) is named all at once, and is an error.
+
+Exit status: 0 when all is as wanted, 2 when there are changes, 1 on an error.`,
+		Example: `  nictune plan -f /etc/nictune/policies
+  nictune plan -f edge.yaml --out edge.plan && nictune apply --plan edge.plan
+  nictune plan -f edge.yaml --host web1.txtar        # on a recorded host`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), app.timeout)
+			defer cancel()
+			reader, err := app.open()
+			if err != nil {
+				return err
+			}
+			defer reader.Close()
+			inv, err := inventory.Read(ctx, reader)
+			if err != nil {
+				return err
+			}
+			plan, err := app.plan(ctx, reader, inv.NICs, paths)
+			if err != nil {
+				return err
+			}
+			if out != "" {
+				if err := writeWhole(out, func(f *os.File) error { return writeJSON(f, plan) }); err != nil {
+					return err
+				}
+			}
+			if format == "json" {
+				err = writeJSON(app.stdout, plan)
+			} else {
+				err = plan.WriteText(app.stdout)
+			}
+			if err == nil && len(plan.Changes) > 0 {
+				return &exitStatus{code: exitDifferences}
+			}
+			return err
+		},
+	}
+	policyFlag(cmd, &paths)
+	if err := cmd.MarkFlagRequired("policy"); err != nil {
+		panic(err) // the flag was added above
+	}
+	cmd.Flags().StringVar(&out, "out", "", "write the plan to `FILE`, for nictune apply --plan")
+	outputFlag(cmd, &format, "text", "json")
+	return cmd
+}
+
+func policyFlag(cmd *cobra.Command, paths *[]string) {
+	cmd.Flags().StringSliceVarP(paths, "policy", "f", nil, "the policies in these `FILES` or directories")
+}
+
+// plan makes the plan of some policies, and tells of those that are for no NIC
+// here.
+func (a *app) plan(ctx context.Context, r host, nics []inventory.NIC, paths []string) (*tuning.Plan, error) {
+	wanted, err := loadPolicies(paths)
+	if err != nil {
+		return nil, err
+	}
+	wants, report, err := policies.Resolve(wanted, nics)
+	if err != nil {
+		return nil, err
+	}
+	var idle []string
+	for _, m := range report.Policies {
+		if len(m.NICs) == 0 {
+			idle = append(idle, fmt.Sprintf("%s (%s)", m.Policy, m.Source))
+		}
+	}
+	if len(idle) > 0 {
+		fmt.Fprintf(a.stderr, "No NIC here matches: %s\n", strings.Join(idle, ", "))
+	}
+	return tuning.MakePlan(ctx, r, settings.All(), wants)
+}

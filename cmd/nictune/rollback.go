@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nictune/nictune/tuning"
+)
+
+func newRollbackCommand(app *app) *cobra.Command {
+	var format, state string
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "rollback [ID]",
+		Short: "Take back what an apply changed",
+		Long: `Put back what transaction ID changed, or the last one that has not been taken back.
+This is a transaction of its own, and can be taken back, too. Whoever allowed the
+impact of the first has allowed that of its end.
+
+It is refused where a value is not what the transaction made it; --force puts those
+back that are.`,
+		Example: `  nictune rollback
+  nictune rollback 17`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id := 0
+			if len(args) == 1 {
+				var err error
+				if id, err = strconv.Atoi(args[0]); err != nil || id < 1 {
+					return fmt.Errorf("%q is not the number of a transaction; nictune history lists them", args[0])
+				}
+			} else {
+				all, err := tuning.History(state)
+				if err != nil {
+					return err
+				}
+				if id = tuning.LastApplied(all); id == 0 {
+					return fmt.Errorf("nothing to take back: no transaction in %s holds", state)
+				}
+			}
+			request, err := requester(fmt.Sprintf("rollback %d", id), string(tuning.Seamless))
+			if err != nil {
+				return err
+			}
+			return app.change(cmd.Context(), state, format, func(_ context.Context, c changer) (*tuning.Transaction, error) {
+				t, err := c.engine.Rollback(cmd.Context(), id, c.nics, request, force)
+				if err == nil && t == nil && format == "text" {
+					fmt.Fprintf(app.stdout, "Nothing to do: all is as before transaction %d.\n", id)
+				}
+				return t, err
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "put back also where something changed since")
+	stateFlag(cmd, &state)
+	outputFlag(cmd, &format, "text", "json")
+	return cmd
+}
