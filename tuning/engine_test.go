@@ -78,12 +78,12 @@ func TestPlanNamesEveryProblem(t *testing.T) {
 	}
 	for _, part := range []string{
 		"6 things can't be had; nothing was changed:",
-		"edge.yaml:1: eth0: first.a: 101: failed: the device takes 100 at most",
+		"edge.yaml:1: eth0: first.a: 101: the device takes 100 at most",
 		"edge.yaml:2: eth1: second: gone: read /toy/",
 		"edge.yaml:3: eth0: third.c: on: unsupported: the device has no c",
-		"edge.yaml:4: eth0: second: failed: thirteen is refused",
-		"edge.yaml:5: eth1: first.a: huge: failed: it takes a number of 32 bits",
-		"edge.yaml:6: eth1: fourth: failed: there is no setting of this name",
+		"edge.yaml:4: eth0: second: thirteen is refused",
+		"edge.yaml:5: eth1: first.a: huge: it takes a number of 32 bits",
+		"edge.yaml:6: eth1: fourth: there is no setting of this name",
 	} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("the error lacks %q:\n%v", part, err)

@@ -58,7 +58,10 @@ func (p Problem) String() string {
 	if p.Field != "" {
 		fmt.Fprintf(&b, ".%s: %s", p.Field, p.Value)
 	}
-	fmt.Fprintf(&b, ": %s: %v", p.Reason, p.Err)
+	if p.Reason != kernel.Failed { // which would say nothing
+		fmt.Fprintf(&b, ": %s", p.Reason)
+	}
+	fmt.Fprintf(&b, ": %v", p.Err)
 	return b.String()
 }
 

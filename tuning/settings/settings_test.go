@@ -243,7 +243,7 @@ settings:
 	_, err := tuning.MakePlan(t.Context(), w, All(), wants(t, nics(t, w), document))
 	for _, part := range []string{
 		"test.yaml:7: tune0: channels.combined: 4: unsupported: the device has no combined",
-		"test.yaml:8: tune0: channels.rx: 5: failed: the device takes 4 at most",
+		"test.yaml:8: tune0: channels.rx: 5: the device takes 4 at most",
 		"test.yaml:10: tune0: features.rx-lro: on: unsupported: it is fixed off on this device",
 		"test.yaml:11: tune0: features.warp: on: unsupported: the device has no warp",
 		"test.yaml:13: tune0: rings: unsupported: ethtool RINGS_GET",
