@@ -61,17 +61,31 @@ func readAgain(ctx context.Context, s *survey, n *NIC, command uint16, w *words)
 // whyUnread is the error that left a fact out of the survey, nil if none did.
 func (n *NIC) whyUnread(fact string) error {
 	for _, u := range n.Unread {
-		if u.Fact != fact {
-			continue
-		}
-		switch u.Reason {
-		case kernel.Unsupported:
-			return fmt.Errorf("%w on the recorded host: %s", errors.ErrUnsupported, u.Detail)
-		case kernel.Denied:
-			return fmt.Errorf("%w on the recorded host: %s", fs.ErrPermission, u.Detail)
-		default:
-			return fmt.Errorf("%s on the recorded host: %s", u.Reason, u.Detail)
+		if u.Fact == fact {
+			return unreadError{u}
 		}
 	}
 	return nil
+}
+
+// unreadError is the reason of an Unread as an error.
+type unreadError struct{ Unread }
+
+func (e unreadError) Error() string {
+	if e.Detail == "" {
+		return "the driver does not offer it"
+	}
+	return e.Detail
+}
+
+// Is makes kernel.ReasonOf find the reason again.
+func (e unreadError) Is(target error) bool {
+	switch e.Reason {
+	case kernel.Unsupported:
+		return target == errors.ErrUnsupported
+	case kernel.Denied:
+		return target == fs.ErrPermission
+	default:
+		return false
+	}
 }

@@ -124,7 +124,7 @@ func (a *app) change(ctx context.Context, state, format string, do func(context.
 	}
 	store, err := tuning.OpenStore(state)
 	if err != nil {
-		return err
+		return refused(err)
 	}
 	defer store.Close()
 	reading, cancel := context.WithTimeout(ctx, a.timeout)
@@ -157,6 +157,11 @@ func (a *app) change(ctx context.Context, state, format string, do func(context.
 	} else if t := result.Transaction; err == nil && t != nil {
 		fmt.Fprintf(a.stdout, "Done: transaction %d. nictune rollback %d takes it back.\n", t.ID, t.ID)
 	}
+	return refused(err)
+}
+
+// refused gives errors that say that nothing was tried their exit code.
+func refused(err error) error {
 	if errors.Is(err, tuning.ErrRefused) || errors.Is(err, tuning.ErrLocked) {
 		return &exitStatus{exitRefused, err}
 	}
