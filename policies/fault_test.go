@@ -141,6 +141,8 @@ func faultCases() []struct{ name, yaml string } {
 		{"escape sequence", head + "match: {driver: \x1b[2J}\n"},
 		{"after an empty document", "---\n# nothing\n---\nfoo: bar\n"},
 		{"a long line", in("{driver: ["+strings.Repeat("igb, ", 60)+"{}]}", fine)},
+		{"spaces at the end of a line", in("{}", "\n  rings:\n    rx: mx  \t\n    tx: 1")},
+		{"tabs within a line", in("{}", "\n  rings:\n    rx:\t\tmx")},
 		{"Windows line ends", strings.ReplaceAll(in("{drivr: igb}", fine), "\n", "\r\n")},
 		{"characters of several bytes", head + "description: \"größer → schneller\"\nmatch: {name: \"Ω\", kindd: pf}\nsettings: " + fine},
 	}

@@ -148,6 +148,7 @@ func (d *decoder) documents() []document {
 
 // body parses one document; nil when there is nothing in it, or a fault.
 func (d *decoder) body(text string) ast.Node {
+	text = evenly(text)
 	tokens := lexer.Tokenize(text)
 	if !d.plain(tokens) || !d.whole(text, tokens) {
 		return nil
@@ -174,6 +175,23 @@ func (d *decoder) body(text string) ast.Node {
 		body = doc.Body
 	}
 	return body
+}
+
+// evenly makes the library's columns right: it counts spaces at the end of a line
+// into the column of the line's last word, and leaves tabs within a line out. A
+// tab in the indentation stays, to be refused.
+func evenly(text string) string {
+	var b strings.Builder
+	b.Grow(len(text))
+	for line := range strings.Lines(text) {
+		words := strings.TrimLeft(line, " \t")
+		b.WriteString(line[:len(line)-len(words)])
+		b.WriteString(strings.ReplaceAll(strings.TrimRight(words, " \t\r\n"), "\t", " "))
+		if strings.HasSuffix(line, "\n") {
+			b.WriteByte('\n')
+		}
+	}
+	return b.String()
 }
 
 // parseTokens keeps a panic of the library from ending an agent: the tokens are

@@ -2,6 +2,7 @@ package policies
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/nictune/nictune/inventory"
@@ -36,5 +37,19 @@ func TestShipped(t *testing.T) {
 	}
 	if _, err := Bind(shipped, testCatalogue()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A user's policy can't take a shipped one's name: a report would not say which
+// of them is meant.
+func TestShippedNames(t *testing.T) {
+	shipped, err := Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := parse(t, "mine.yaml", doc("throughput", 0, "{}", fine))
+	_, err = Bind(append(mine, shipped...), testCatalogue())
+	if err == nil || !strings.Contains(err.Error(), `the policy "throughput" is already at mine.yaml:3`) {
+		t.Errorf("%v", err)
 	}
 }
