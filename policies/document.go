@@ -40,7 +40,7 @@ type entry struct {
 }
 
 // read reads one document into d.policies; what is wrong becomes faults.
-func (d *decoder) read(body ast.Node, document string) {
+func (d *decoder) read(body ast.Node) {
 	d.policy = ""
 	found := map[string]entry{}
 	before := len(d.faults)
@@ -64,7 +64,7 @@ func (d *decoder) read(body ast.Node, document string) {
 			d.fault(e.token, "unknown key %s%s", quoted(e.key), suggest(e.key, documentKeys))
 		}
 	}
-	p := Policy{text: d.text, document: document}
+	p := Policy{text: d.text}
 	if e, ok := d.required(found, entries[0], "name", "a name tells policies apart in plans and reports"); ok {
 		if name, at, ok := d.scalar(e.value, "name"); ok {
 			if !policyName.MatchString(name) {

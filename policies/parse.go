@@ -43,7 +43,7 @@ func Parse(file string, data []byte) ([]Policy, error) {
 			}
 			d.base = doc.before
 			if body := d.body(doc.text); body != nil {
-				d.read(body, doc.text)
+				d.read(body)
 			}
 		}
 		uniqueNames(&d.faults, d.policies)

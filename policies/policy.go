@@ -37,12 +37,8 @@ type Policy struct {
 	// Source is where its name stands.
 	Source Source
 
-	document string
-	text     string // the file's, to show lines of
+	text string // the file's, to show lines of
 }
-
-// Document is the document as it was written, comments included.
-func (p *Policy) Document() string { return p.document }
 
 // Match says which NICs a policy is for. All keys that are given must hold; of a
 // key's values one must. A match without keys is every NIC that is hardware of

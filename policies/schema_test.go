@@ -37,7 +37,11 @@ func TestSchemaAgrees(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range shipped {
-		taken = append(taken, p.Document())
+		text, err := ShippedDocument(p.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken = append(taken, string(text))
 	}
 	for _, text := range taken {
 		policies, err := Parse("t.yaml", []byte(text))

@@ -35,7 +35,13 @@ func TestShipped(t *testing.T) {
 	if want := []string{"forwarder", "low-latency", "throughput", "xdp-l4lb"}; !slices.Equal(names, want) {
 		t.Errorf("shipped %v, want %v", names, want)
 	}
-	if _, err := Bind(shipped, testCatalogue()); err != nil {
+	bound, err := Bind(shipped, testCatalogue())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Where a user names no policies, the host is compared with all of these at
+	// once, which a conflict would prevent.
+	if _, _, err := Resolve(bound, nics()); err != nil {
 		t.Error(err)
 	}
 }
