@@ -14,9 +14,9 @@ import (
 var profiles embed.FS
 
 // Shipped returns the policies that come with nictune, by name. They are
-// alternatives, made to be chosen or copied. They do not contradict each other, so
-// that a host can be compared with all of them at once. They have priority -100, so that a user's own documents win over them, and match
-// hardware only.
+// alternatives, made to be chosen or copied. They do not contradict each other,
+// so that a host can be compared with all of them at once. They have priority
+// -100, so that a user's own documents win over them, and match hardware only.
 func Shipped() ([]Policy, error) {
 	entries, err := profiles.ReadDir("profiles")
 	if err != nil {
