@@ -42,7 +42,7 @@ func ethtoolGroups() []ethtoolGroup {
 		{fact: "queues.channels", command: uapi.ETHTOOL_MSG_CHANNELS_GET, name: "CHANNELS_GET", file: fileChannels},
 		{fact: "queues.rings", command: uapi.ETHTOOL_MSG_RINGS_GET, name: "RINGS_GET", file: fileRings},
 		{fact: "queues.coalesce", command: uapi.ETHTOOL_MSG_COALESCE_GET, name: "COALESCE_GET", file: fileCoalesce},
-		{fact: "queues.rss", command: uapi.ETHTOOL_MSG_RSS_GET, name: "RSS_GET", file: fileRSS, otherwise: readRSSByIoctl},
+		{fact: "queues.rss.table", command: uapi.ETHTOOL_MSG_RSS_GET, name: "RSS_GET", file: fileRSS, otherwise: readRSSByIoctl},
 		{fact: "offloads.privateFlags", command: uapi.ETHTOOL_MSG_PRIVFLAGS_GET, name: "PRIVFLAGS_GET", verbose: true, file: filePrivateFlags},
 		{fact: "offloads.timestamping", command: uapi.ETHTOOL_MSG_TSINFO_GET, name: "TSINFO_GET", refine: true, file: fileTimestamping},
 		{fact: "offloads.features", command: uapi.ETHTOOL_MSG_FEATURES_GET, name: "FEATURES_GET", file: fileFeatures},

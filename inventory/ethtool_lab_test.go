@@ -46,8 +46,8 @@ func comparisons() []comparison {
 		{"-l", "queues.channels", ethtoolChannels, nil},
 		{"-c", "queues.coalesce", ethtoolCoalesce, nil},
 		{"-a", "link.pause", ethtoolPause, nil},
-		{"-x", "queues.rss", func(n *NIC) map[string]any {
-			if r := n.Queues.RSS; r != nil && unreadOf(n, "queues.rss") == "" {
+		{"-x", "queues.rss.table", func(n *NIC) map[string]any {
+			if r := n.Queues.RSS; r != nil && unreadOf(n, "queues.rss.table") == "" {
 				return ethtoolRSS(r.Hash, r.InputTransform, r.Table, r.Key)
 			}
 			return nil
@@ -145,6 +145,9 @@ func ethtoolSettings(n *NIC) map[string]any {
 	}
 	if l.ExtendedState != "" {
 		m["link-state"] = l.ExtendedState
+	}
+	if l.DownEvents != nil {
+		m["link-down-events"] = *l.DownEvents
 	}
 	return m
 }

@@ -178,7 +178,7 @@ func ethtoolCases() []ethtoolCase {
 				"tcpDataSplit": "on", "hdsThreshold": {"maximum": 13, "current": 0}}}}`},
 		{"coalescing, all of it", "queues.coalesce", coalesce, coalesceWant},
 		{"a driver without coalescing parameters", "queues.coalesce", reply(2), `{"queues": {"coalesce": {}}}`},
-		{"spreading", "queues.rss", reply(2).Uint32(uapi.ETHTOOL_A_RSS_HFUNC, 2).
+		{"spreading", "queues.rss.table", reply(2).Uint32(uapi.ETHTOOL_A_RSS_HFUNC, 2).
 			Bytes(uapi.ETHTOOL_A_RSS_INDIR, words32(0, 1, 300)).Bytes(uapi.ETHTOOL_A_RSS_HKEY, []byte{0x6d, 0x5a, 0}).
 			Uint32(uapi.ETHTOOL_A_RSS_INPUT_XFRM, uapi.RXH_XFRM_SYM_XOR).
 			Nested(uapi.ETHTOOL_A_RSS_FLOW_HASH, kernel.Body{}.
@@ -188,7 +188,7 @@ func ethtoolCases() []ethtoolCase {
 				Uint32(uapi.ETHTOOL_A_FLOW_UDP6, 1<<31).Uint32(uapi.ETHTOOL_A_FLOW_AH4, 0)),
 			`{"queues": {"rss": {"hash": "xor", "inputTransform": "symmetric-xor", "table": [0, 1, 300], "key": "6d:5a:00",
 				"fields": {"tcp4": "sdfn", "ether": "mvt", "gtpc6t": "el", "udp6": "r", "ah4": ""}}}}`},
-		{"a further context", "queues.rss", reply(2).Uint32(uapi.ETHTOOL_A_RSS_CONTEXT, 3).
+		{"a further context", "queues.rss.table", reply(2).Uint32(uapi.ETHTOOL_A_RSS_CONTEXT, 3).
 			Bytes(uapi.ETHTOOL_A_RSS_INDIR, words32(7)),
 			`{"queues": {"rss": {"contexts": [{"id": 3, "table": [7]}]}}}`},
 		{"private flags", "offloads.privateFlags", reply(2).Nested(uapi.ETHTOOL_A_PRIVFLAGS_FLAGS,

@@ -129,9 +129,11 @@ func refusing(answers map[uint32]func(arg []byte) ([]byte, error)) func(string, 
 }
 
 func TestReadNtuple(t *testing.T) {
+	counted := uint32(1)
 	fake := &fakeEthtool{ioctl: refusing(map[uint32]func([]byte) ([]byte, error){
 		uapi.ETHTOOL_GRXCLSRLCNT: func(b []byte) ([]byte, error) {
-			binary.NativeEndian.PutUint32(b[rxnfcCount:], 3)
+			counted++ // one more each time: the first list is too short
+			binary.NativeEndian.PutUint32(b[rxnfcCount:], counted)
 			return b, nil
 		},
 		uapi.ETHTOOL_GRXCLSRLALL: func(b []byte) ([]byte, error) {
@@ -271,7 +273,7 @@ func TestRSSByIoctl(t *testing.T) {
 	s := threeNICs(fake)
 	s.nics = s.nics[:1]
 	w := testWords()
-	if _, passed := groupOf(t, "queues.rss").read(t.Context(), s, kernel.Operation{}, w); passed != nil {
+	if _, passed := groupOf(t, "queues.rss.table").read(t.Context(), s, kernel.Operation{}, w); passed != nil {
 		t.Errorf("passed over: %v", passed)
 	}
 	sameJSON(t, s.nics[0].Queues.RSS, `{"hash": "toeplitz", "table": [0, 1, 2, 3], "key": "ab:01"}`)

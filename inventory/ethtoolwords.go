@@ -49,7 +49,7 @@ func readWords(ctx context.Context, s *survey, ids ...uint32) *words {
 }
 
 // maxWords bounds a string set: the largest has about 130 strings.
-const maxWords = 1 << 12
+const maxWords = 1 << 10
 
 // add files the string sets of one ETHTOOL_MSG_STRSET_GET_REPLY.
 func (w *words) add(body []byte) error {

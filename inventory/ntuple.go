@@ -56,23 +56,7 @@ func readNtuple(ctx context.Context, s *survey) {
 // ntuple reads one device's rules: how many, where, and each. Rules come and go
 // meanwhile: one that is gone when its turn comes is left out.
 func ntuple(ctx context.Context, s *survey, device string) (*Ntuple, error) {
-	answer, err := s.Ethtool(ctx, device, rxnfc(uapi.ETHTOOL_GRXCLSRLCNT, 0))
-	if err != nil {
-		return nil, err
-	}
-	if len(answer) < rxnfcSize {
-		return nil, short("GRXCLSRLCNT", device, answer)
-	}
-	count := binary.NativeEndian.Uint32(answer[rxnfcCount:])
-	if count > maxRules {
-		return nil, short("GRXCLSRLCNT", device, answer)
-	}
-	request := rxnfc(uapi.ETHTOOL_GRXCLSRLALL, int(count))
-	binary.NativeEndian.PutUint32(request[rxnfcCount:], count)
-	if answer, err = s.Ethtool(ctx, device, request); err != nil {
-		return nil, err
-	}
-	list, capacity, err := decodeLocations(device, answer)
+	list, capacity, err := ruleLocations(ctx, s, device)
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +81,33 @@ func ntuple(ctx context.Context, s *survey, device string) (*Ntuple, error) {
 		t.Rules = append(t.Rules, rule)
 	}
 	return t, nil
+}
+
+// ruleLocations are where the rules are, and how many the device takes. The list
+// fails when rules were added since they were counted: it is tried again.
+func ruleLocations(ctx context.Context, s *survey, device string) (locations []uint32, capacity uint32, err error) {
+	for range 3 {
+		var answer []byte
+		if answer, err = s.Ethtool(ctx, device, rxnfc(uapi.ETHTOOL_GRXCLSRLCNT, 0)); err != nil {
+			return nil, 0, err
+		}
+		if len(answer) < rxnfcSize {
+			return nil, 0, short("GRXCLSRLCNT", device, answer)
+		}
+		count := binary.NativeEndian.Uint32(answer[rxnfcCount:])
+		if count > maxRules {
+			return nil, 0, short("GRXCLSRLCNT", device, answer)
+		}
+		request := rxnfc(uapi.ETHTOOL_GRXCLSRLALL, int(count))
+		binary.NativeEndian.PutUint32(request[rxnfcCount:], count)
+		if answer, err = s.Ethtool(ctx, device, request); err == nil {
+			return decodeLocations(device, answer)
+		}
+		if kernel.ReasonOf(err) != kernel.Failed || ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, 0, err
 }
 
 // decodeLocations decodes the answer to ETHTOOL_GRXCLSRLALL: where rules are,
@@ -230,46 +241,41 @@ func (m match) flow(number uint32) string {
 	return fmt.Sprintf("%d", number)
 }
 
-// field adds a field whose value and mask print as they do.
-func (m match) field(name string, offset, size int, print func([]byte) string) {
-	var any, all byte = 0, 0xff
+// field adds a field, its value and its mask each printed in their way.
+func (m match) field(name string, offset, size int, value, mask func([]byte) string) {
+	var some, every byte = 0, 0xff
 	for _, b := range m.mask[offset : offset+size] {
-		any |= b
-		all &= b
+		some |= b
+		every &= b
 	}
-	if any == 0 {
+	if some == 0 {
 		return
 	}
-	m.fields[name] = print(m.value[offset : offset+size])
-	if all != 0xff {
-		m.fields[name] += "/" + print(m.mask[offset:offset+size])
+	m.fields[name] = value(m.value[offset : offset+size])
+	if every != 0xff {
+		m.fields[name] += "/" + mask(m.mask[offset:offset+size])
 	}
 }
 
-func (m match) ip(name string, offset, size int) {
-	m.field(name, offset, size, func(b []byte) string {
-		address, _ := netip.AddrFromSlice(b)
-		return address.String()
-	})
-}
+func (m match) ip(name string, offset, size int) { m.field(name, offset, size, address, address) }
 
-func (m match) mac(name string, offset int) { m.field(name, offset, 6, colonHex) }
+func (m match) mac(name string, offset int) { m.field(name, offset, 6, colonHex, colonHex) }
 
-// decimal and hex are for numbers in network order; a mask is always hex.
 func (m match) decimal(name string, offset, size int) {
-	first := true
-	m.field(name, offset, size, func(b []byte) string {
-		if first {
-			first = false
-			return fmt.Sprint(bigEndian(b))
-		}
-		return fmt.Sprintf("%#x", bigEndian(b))
-	})
+	m.field(name, offset, size, decimal, hexNumber)
 }
 
-func (m match) hex(name string, offset, size int) {
-	m.field(name, offset, size, func(b []byte) string { return fmt.Sprintf("%#x", bigEndian(b)) })
+func (m match) hex(name string, offset, size int) { m.field(name, offset, size, hexNumber, hexNumber) }
+
+func address(b []byte) string {
+	a, _ := netip.AddrFromSlice(b)
+	return a.String()
 }
+
+// decimal and hexNumber print a number in network order.
+func decimal(b []byte) string { return fmt.Sprint(bigEndian(b)) }
+
+func hexNumber(b []byte) string { return fmt.Sprintf("%#x", bigEndian(b)) }
 
 func bigEndian(b []byte) (v uint64) {
 	for _, x := range b {
