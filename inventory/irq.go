@@ -57,7 +57,11 @@ func (p *places) readIRQs(ctx context.Context, d *device) {
 		}
 		// 0 is no interrupt; 255 is how x86 firmware says the same.
 		if n, err := strconv.Atoi(line); err == nil && n > 0 && n < 255 {
-			p.addIRQs(d, "intx", []int{n})
+			kind := "intx"
+			if d.thin() {
+				kind = "" // Where MSI is in use, this file holds its first vector.
+			}
+			p.addIRQs(d, kind, []int{n})
 		}
 	}
 }

@@ -127,18 +127,22 @@ func (p *places) readFunction(ctx context.Context, d *device) {
 func (p *places) readPath(ctx context.Context, d *device) {
 	hops := pciHopsOf(d.dir)
 	express := make([]bool, 0, len(hops)+1)
+	thin := d.thin()
 	for _, dir := range hops {
 		above := p.device(ctx, dir)
 		p.readIdentity(ctx, above)
 		d.unread = append(d.unread, above.unread...)
 		express = append(express, above.has("max_link_speed"))
+		thin = thin || above.thin()
 		d.pci.Path = append(d.pci.Path, PCIHop{
 			Address: above.pci.Address, VendorID: above.pci.VendorID, DeviceID: above.pci.DeviceID,
 			Name: above.pci.Device, Link: above.pci.Link,
 		})
 	}
-	for i, kind := range hopKinds(append(express, d.has("max_link_speed"))) {
-		d.pci.Path[i].Kind = kind
+	if !thin {
+		for i, kind := range hopKinds(append(express, d.has("max_link_speed"))) {
+			d.pci.Path[i].Kind = kind
+		}
 	}
 	d.pci.Bottleneck = bottleneck(d.pci)
 }

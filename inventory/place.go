@@ -79,6 +79,10 @@ func (d *device) has(name string) bool {
 	return found
 }
 
+// thin reports whether a PCI function's directory is an excerpt, as in trees that
+// other tools saved. There a missing file says nothing about the device.
+func (d *device) thin() bool { return !d.has("config") && !d.has("max_link_speed") }
+
 func (d *device) missed(fact string, err error) {
 	d.unread = append(d.unread, unread(fact, err))
 }

@@ -83,6 +83,7 @@ func (h *mapHost) pciDevice(dir, modalias string, files ...string) {
 	dir = "/sys/devices/" + dir
 	h.files["/sys/bus/pci/devices/"+path.Base(dir)] = "-> ../../.." + strings.TrimPrefix(dir, "/sys")
 	h.files[dir+"/modalias"] = modalias + "\n"
+	h.files[dir+"/config"] = ""
 	for i := 0; i < len(files); i += 2 {
 		h.files[dir+"/"+files[i]] = files[i+1]
 	}
