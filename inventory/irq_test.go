@@ -10,6 +10,7 @@ func TestParseInterrupts(t *testing.T) {
 	const x86 = `           CPU0       CPU1       
  24:          1          0  IO-APIC   5-edge      ACPI:Ged
  27:          0          0  IO-APIC   7-edge    
+ 28:          0          0  IO-APIC   8-fasteoi 
  30:          0          0  IR-IO-APIC   16-fasteoi   ehci_hcd:usb1, eth0
  38:          0      16615 PCI-MSIX-0000:00:03.0   1-edge      virtio2-input.0
  39:      15185          0 PCI-MSIX-0000:00:03.0   2-edge      virtio2-output.0
@@ -29,7 +30,7 @@ IPI0:         1          2       Rescheduling interrupts
 		want     map[int]string
 	}{
 		{"x86", x86, map[int]string{
-			24: "ACPI:Ged", 27: "", 30: "ehci_hcd:usb1, eth0", 38: "virtio2-input.0", 40: "my driver's queue 1", 41: "", 99: "",
+			24: "ACPI:Ged", 27: "", 28: "", 30: "ehci_hcd:usb1, eth0", 38: "virtio2-input.0", 40: "my driver's queue 1", 41: "", 99: "",
 		}},
 		{"arm64", arm64, map[int]string{13: "arch_timer", 50: "eth0-rx-0", 51: ""}},
 		{"nothing", "", map[int]string{1: ""}},

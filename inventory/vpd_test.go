@@ -63,7 +63,7 @@ func TestParseVPD(t *testing.T) {
 		"nothing":                        {},
 		"all zero":                       make([]byte, 512),
 		"all ones":                       bytes.Repeat([]byte{0xff}, 512),
-		"a flipped serial number":        bytes.Replace(data, []byte("B496"), []byte("B497"), 1),
+		"a flipped serial number":        bytes.Replace(data, []byte("B496"), []byte("B499"), 1),
 		"no checksum":                    noChecksum,
 		"an empty checksum":              bytes.Replace(data, []byte("RV\x02"), []byte("RV\x00"), 1),
 		"cut in the identifier":          data[:20],
