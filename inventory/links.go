@@ -75,8 +75,14 @@ func linkDump(mask uint32) kernel.Request {
 // linkHeader is the size of struct ifinfomsg.
 const linkHeader = 16
 
-// addLinks files devices by their index, a later answer over an earlier one.
+// addLinks files devices by their index, a later answer over an earlier one. The
+// attempts of an interrupted dump can have two devices by one name: then the
+// first to have had it is gone.
 func (s *survey) addLinks(links map[int]*link, messages []kernel.Message) {
+	holders := make(map[string]*link, len(messages))
+	for _, l := range links {
+		holders[l.nic.Name] = l
+	}
 	for _, m := range messages {
 		if m.Command != uapi.RTM_NEWLINK {
 			continue
@@ -90,6 +96,11 @@ func (s *survey) addLinks(links map[int]*link, messages []kernel.Message) {
 			l.nic.missed("link", err)
 		}
 		links[l.nic.Index] = &l
+		// Not so if the first was only renamed: then it is filed by its new name.
+		if h := holders[l.nic.Name]; h != nil && links[h.nic.Index] == h {
+			delete(links, h.nic.Index)
+		}
+		holders[l.nic.Name] = &l
 	}
 }
 

@@ -324,6 +324,51 @@ func TestReadLinksInterrupted(t *testing.T) {
 	}
 }
 
+// Names are used again while a dump is repeated: each is listed once, for the
+// device that has it now.
+func TestReadLinksInterruptedByRenames(t *testing.T) {
+	message := func(index int, name string) kernel.Message {
+		return linkMessage(index, 1, 0, join(named(name), counters(25, uint64(index))))
+	}
+	for _, c := range []struct {
+		what     string
+		messages []kernel.Message
+		want     string
+	}{
+		{"deleted and made again", []kernel.Message{message(2, "a"), message(5, "a")}, "5:a"},
+		{"seen by every attempt", []kernel.Message{message(2, "a"), message(2, "a")}, "2:a"},
+		{"renamed", []kernel.Message{message(2, "a"), message(2, "b")}, "2:b"},
+		{"renamed, and its name taken", []kernel.Message{message(2, "a"), message(2, "b"), message(5, "a")}, "2:b 5:a"},
+		{"its name taken, and renamed", []kernel.Message{message(2, "a"), message(5, "a"), message(2, "b")}, "2:b 5:a"},
+		{"names exchanged", []kernel.Message{message(2, "a"), message(5, "b"), message(2, "b"), message(5, "a")}, "2:b 5:a"},
+	} {
+		r := &stub{
+			netlink: map[string]answer{getLink: {messages: c.messages, err: kernel.ErrInterrupted}},
+			one:     map[string]answer{"lo": {}},
+			links:   map[string]string{sysClassNet + "/lo": ""},
+		}
+		s := surveyed(t, r)
+		var got []string
+		for _, n := range s.nics {
+			got = append(got, fmt.Sprintf("%d:%s", n.Index, n.Name))
+			if s.byName[n.Name] != n || s.byIndex[n.Index] != n {
+				t.Errorf("%s: %s can't be found", c.what, n.Name)
+			}
+		}
+		if got := strings.Join(got, " "); got != c.want {
+			t.Errorf("%s: listed %s, want %s", c.what, got, c.want)
+		}
+		all, err := ReadStatistics(t.Context(), r)
+		got = nil
+		for _, one := range all {
+			got = append(got, fmt.Sprintf("%d:%s", one.Index, one.Name))
+		}
+		if got := strings.Join(got, " "); err != nil || got != c.want {
+			t.Errorf("%s: counters of %s, want %s (%v)", c.what, got, c.want, err)
+		}
+	}
+}
+
 func TestStackLinks(t *testing.T) {
 	link := func(index int) kernel.Body { return kernel.Body{}.Uint32(uapi.IFLA_LINK, uint32(index)) }
 	master := func(index int) kernel.Body { return kernel.Body{}.Uint32(uapi.IFLA_MASTER, uint32(index)) }

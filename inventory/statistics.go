@@ -59,8 +59,15 @@ func ReadStatistics(ctx context.Context, r kernel.Reader) ([]Statistics, error) 
 		var more []error
 		all, more = addStatistics(all, missed)
 		errs = append(errs, more...)
-		// Of several answers about a device the last counts.
+		// Of several answers about a device the last counts, and of several devices
+		// that had one name the last to have it is the one that is there.
 		slices.Reverse(all)
+		held := make(map[string]bool, len(all))
+		all = slices.DeleteFunc(all, func(s Statistics) bool {
+			earlier := held[s.Name]
+			held[s.Name] = true
+			return earlier
+		})
 	}
 	slices.SortStableFunc(all, func(a, b Statistics) int { return a.Index - b.Index })
 	all = slices.CompactFunc(all, func(a, b Statistics) bool { return a.Index == b.Index })
