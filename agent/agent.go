@@ -131,20 +131,24 @@ func (a *Agent) wait(ctx context.Context, news <-chan struct{}) error {
 }
 
 // refresh reads the facts. A reading that fails keeps the earlier one.
-func (a *Agent) refresh(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, a.options.Timeout)
+func (a *Agent) refresh(parent context.Context) {
+	ctx, cancel := context.WithTimeout(parent, a.options.Timeout)
 	defer cancel()
+	// What breaks off because the agent stops is no failure.
+	failed := func(err error) {
+		if err != nil && parent.Err() == nil {
+			a.options.Failed(err)
+		}
+	}
 	start := time.Now()
 	inv, err := inventory.Read(ctx, a.reader)
-	if err != nil && ctx.Err() == nil {
-		a.options.Failed(err)
-	}
+	failed(err)
 	reads := []metrics.Read{read("inventory", start, err)}
 	var drift *metrics.Drift
 	if err == nil && a.options.Compare != nil {
 		start = time.Now()
 		if drift, err = a.options.Compare(ctx, inv); err != nil {
-			a.options.Failed(err)
+			failed(err)
 			drift = &metrics.Drift{InError: true}
 		}
 		reads = append(reads, read("drift", start, err))
