@@ -14,6 +14,8 @@ import (
 // Host is what of a machine matters to its NICs.
 type Host struct {
 	Hostname string `json:"hostname,omitempty"`
+	// Machine is what the firmware says of the machine.
+	Machine *Machine `json:"machine,omitempty"`
 	Kernel   string `json:"kernel,omitempty"`
 	// Distribution is PRETTY_NAME of os-release.
 	Distribution string `json:"distribution,omitempty"`
@@ -69,6 +71,7 @@ func readHost(ctx context.Context, s *survey) {
 	s.readHostText(ctx, "hostname", "/proc/sys/kernel/hostname", &h.Hostname)
 	s.readHostText(ctx, "kernel", "/proc/sys/kernel/osrelease", &h.Kernel)
 	s.readDistribution(ctx)
+	s.readMachine(ctx)
 	s.readCPUs(ctx)
 	s.readNodes(ctx)
 	s.readIOMMUs(ctx)

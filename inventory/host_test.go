@@ -117,11 +117,12 @@ func TestReadHost(t *testing.T) {
 		"/proc/1002/comm":                          "python3\n",
 		"/proc/1002/cmdline":                       "python3\x00--password=secret\x00",
 		"/proc/uptime":                             "1 1\n",
+		"/sys/class/dmi/id/sys_vendor":             "Dell Inc.",
 	})
 	s := h.survey()
 	readHost(t.Context(), s)
 	same(t, "host", s.host, Host{
-		Hostname: "edge-17", Kernel: "6.12.48-amd64", Distribution: "Debian GNU/Linux 13 (trixie)", Architecture: "x86_64",
+		Hostname: "edge-17", Machine: &Machine{Vendor: "Dell Inc.", Product: "PowerEdge R640", BIOS: BIOS{Version: "2.21.2"}}, Kernel: "6.12.48-amd64", Distribution: "Debian GNU/Linux 13 (trixie)", Architecture: "x86_64",
 		CPUs: CPUs{Model: "A CPU", Online: "0-3", Isolated: "2-3"},
 		Nodes: []NUMANode{
 			{ID: 2, CPUs: "0-1", MemoryBytes: new(uint64(2 << 20)), Distances: []int{10, 21}},

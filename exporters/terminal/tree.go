@@ -128,7 +128,11 @@ func host(h *inventory.Host) string {
 	if h.Kernel != "" {
 		kernel = "Linux " + h.Kernel
 	}
-	return words(cmp.Or(h.Hostname, "host"), kernel, cpus(h.CPUs.Online), iommu)
+	machine := ""
+	if h.Machine != nil {
+		machine = strings.TrimSpace(h.Machine.Vendor + " " + h.Machine.Product)
+	}
+	return words(cmp.Or(h.Hostname, "host"), machine, kernel, cpus(h.CPUs.Online), iommu)
 }
 
 func numaNode(inv *inventory.Inventory, id int) string {

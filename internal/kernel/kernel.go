@@ -47,6 +47,8 @@ type Reader interface {
 	// Counters is the driver's own statistics, what `ethtool -S` shows, in the
 	// driver's order.
 	Counters(ctx context.Context, device string) ([]Counter, error)
+	// Machine is what the firmware says of the machine.
+	Machine(ctx context.Context) (Machine, error)
 	// PCINames looks a PCI function's modalias up in the host's pci.ids.
 	PCINames(ctx context.Context, modalias string) (PCINames, error)
 }
@@ -113,6 +115,17 @@ type DriverInfo struct {
 type Counter struct {
 	Name  string `json:"name"`
 	Value uint64 `json:"value"`
+}
+
+// Machine is a machine's identity as its firmware gives it, in SMBIOS or a
+// device tree. What the firmware leaves out is empty.
+type Machine struct {
+	Vendor      string `json:"vendor,omitempty"`
+	Product     string `json:"product,omitempty"`
+	Version     string `json:"version,omitempty"`
+	BIOSVendor  string `json:"biosVendor,omitempty"`
+	BIOSVersion string `json:"biosVersion,omitempty"`
+	BIOSDate    string `json:"biosDate,omitempty"`
 }
 
 // PCINames are the words of pci.ids for one PCI function. A word that the

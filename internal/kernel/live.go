@@ -136,6 +136,11 @@ func (l *Live) Counters(ctx context.Context, device string) ([]Counter, error) {
 	})
 }
 
+// Machine implements Reader.
+func (l *Live) Machine(ctx context.Context) (Machine, error) {
+	return guard(ctx, l.slots, opMachine, machineSubject, func() (Machine, error) { return readMachine("/") })
+}
+
 // PCINames implements Reader.
 func (l *Live) PCINames(ctx context.Context, modalias string) (PCINames, error) {
 	return guard(ctx, l.slots, opPCINames, modalias, func() (PCINames, error) { return l.names.lookUp(modalias) })

@@ -110,6 +110,13 @@ func (r *Recorder) Counters(ctx context.Context, device string) ([]Counter, erro
 	return counters, err
 }
 
+// Machine implements Reader.
+func (r *Recorder) Machine(ctx context.Context) (Machine, error) {
+	m, err := r.from.Machine(ctx)
+	r.keep(ctx, question{kind: askMachine, subject: machineSubject}, answer{machine: m, err: err})
+	return m, err
+}
+
 // PCINames implements Reader.
 func (r *Recorder) PCINames(ctx context.Context, modalias string) (PCINames, error) {
 	names, err := r.from.PCINames(ctx, modalias)

@@ -37,11 +37,15 @@ const (
 	askLink     = "link"
 	askDriver   = "driver"
 	askCounters = "counters"
+	askMachine  = "machine"
 	askPCI      = "pci"
 	askEthtool  = "ethtool"
 	askNetlink  = "netlink"
 	sectionEnd  = "end"
 )
+
+// machineSubject is the subject of the one question about the machine.
+const machineSubject = "identity"
 
 // Modifiers, between the kind and the subject.
 const (
@@ -83,6 +87,8 @@ func (q question) op() string {
 		return opReadDir
 	case askLink:
 		return opReadLink
+	case askMachine:
+		return opMachine
 	case askPCI:
 		return opPCINames
 	case askDriver:
@@ -139,7 +145,7 @@ func (q question) section() string {
 // compareQuestions orders a recording: files as a person would look for them,
 // bytes at the end.
 func compareQuestions(a, b question) int {
-	rank := []string{askFile, askDir, askLink, askDriver, askCounters, askPCI, askEthtool, askNetlink}
+	rank := []string{askFile, askDir, askLink, askDriver, askCounters, askMachine, askPCI, askEthtool, askNetlink}
 	dumps := map[bool]int{true: 1}
 	return cmp.Or(
 		cmp.Compare(slices.Index(rank, a.kind), slices.Index(rank, b.kind)),
@@ -179,6 +185,7 @@ type answer struct {
 	messages []Message
 	driver   DriverInfo
 	counters []Counter
+	machine  Machine
 	pci      PCINames
 	err      error
 }
@@ -278,6 +285,10 @@ func formatAnswer(q question, a answer) (name string, data []byte) {
 		for _, c := range a.counters {
 			fmt.Fprintf(&b, "%s: %d\n", quoteLine(c.Name), c.Value)
 		}
+	case askMachine:
+		for _, f := range machineFields(&a.machine) {
+			writeField(&b, f.name, *f.value)
+		}
 	case askPCI:
 		for _, f := range pciFields(&a.pci) {
 			writeField(&b, f.name, *f.value)
@@ -296,6 +307,13 @@ func driverFields(d *DriverInfo) []field {
 	return []field{
 		{"driver", &d.Driver}, {"version", &d.Version}, {"firmware", &d.Firmware},
 		{"expansion-rom", &d.ExpansionROM}, {"bus", &d.Bus},
+	}
+}
+
+func machineFields(m *Machine) []field {
+	return []field{
+		{"vendor", &m.Vendor}, {"product", &m.Product}, {"version", &m.Version},
+		{"bios-vendor", &m.BIOSVendor}, {"bios-version", &m.BIOSVersion}, {"bios-date", &m.BIOSDate},
 	}
 }
 

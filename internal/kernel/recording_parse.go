@@ -170,7 +170,7 @@ func (p *recordingParser) section(name string, data []byte) error {
 			return errors.New(`not of the form "ethtool DEVICE"`)
 		}
 		return p.exchanges(question{kind: kind, subject: words[0]}, data)
-	case askFile, askDir, askLink, askDriver, askCounters, askPCI:
+	case askFile, askDir, askLink, askDriver, askCounters, askMachine, askPCI:
 	default:
 		return errors.New("unknown kind of section")
 	}
@@ -290,6 +290,8 @@ func (p *recordingParser) lineContent(q question, data []byte) (answer, error) {
 			a.counters = append(a.counters, c)
 		case askDriver:
 			err = setField(driverFields(&a.driver), line)
+		case askMachine:
+			err = setField(machineFields(&a.machine), line)
 		case askPCI:
 			err = setField(pciFields(&a.pci), line)
 		}

@@ -262,7 +262,7 @@ func TestRoundTrip(t *testing.T) {
 		pick := func() string { return odd[rnd.IntN(len(odd))] }
 		want := map[question]answer{}
 		for range 20 {
-			q := question{kind: []string{askFile, askDir, askLink, askDriver, askCounters, askPCI, askEthtool, askNetlink}[rnd.IntN(8)], subject: pick()}
+			q := question{kind: []string{askFile, askDir, askLink, askDriver, askCounters, askMachine, askPCI, askEthtool, askNetlink}[rnd.IntN(9)], subject: pick()}
 			var a answer
 			if rnd.IntN(3) == 0 {
 				errs := oddErrors(q)
@@ -297,6 +297,10 @@ func TestRoundTrip(t *testing.T) {
 					if ok {
 						a.counters = append(a.counters, Counter{pick(), rnd.Uint64()})
 					}
+				}
+			case askMachine:
+				if ok {
+					a.machine = Machine{Vendor: pick(), BIOSDate: pick()}
 				}
 			case askPCI:
 				if ok {
@@ -478,6 +482,8 @@ func askAgain(ctx context.Context, r Reader, q question) {
 		_, _ = r.DriverInfo(ctx, q.subject)
 	case askCounters:
 		_, _ = r.Counters(ctx, q.subject)
+	case askMachine:
+		_, _ = r.Machine(ctx)
 	case askPCI:
 		_, _ = r.PCINames(ctx, q.subject)
 	case askEthtool:

@@ -75,6 +75,12 @@ func (p *Replay) Counters(ctx context.Context, device string) ([]Counter, error)
 	return slices.Clone(a.counters), err
 }
 
+// Machine implements Reader.
+func (p *Replay) Machine(ctx context.Context) (Machine, error) {
+	a, err := p.answer(ctx, question{kind: askMachine, subject: machineSubject})
+	return a.machine, err
+}
+
 // PCINames implements Reader.
 func (p *Replay) PCINames(ctx context.Context, modalias string) (PCINames, error) {
 	a, err := p.answer(ctx, question{kind: askPCI, subject: modalias})

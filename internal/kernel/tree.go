@@ -90,6 +90,11 @@ func (t *Tree) Counters(_ context.Context, device string) ([]Counter, error) {
 	return nil, &Error{Op: q.op(), Object: q.object(), Err: errOnlyFiles}
 }
 
+// Machine implements Reader.
+func (t *Tree) Machine(ctx context.Context) (Machine, error) {
+	return guard(ctx, t.slots, opMachine, machineSubject, func() (Machine, error) { return readMachine(t.root.Name()) })
+}
+
 // PCINames implements Reader with this host's own pci.ids: the words for a
 // number are the same everywhere.
 func (t *Tree) PCINames(ctx context.Context, modalias string) (PCINames, error) {

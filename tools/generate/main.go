@@ -14,9 +14,6 @@ import (
 	"github.com/invopop/jsonschema"
 
 	"github.com/nictune/nictune/inventory"
-	"github.com/nictune/nictune/policies"
-	"github.com/nictune/nictune/tuning"
-	"github.com/nictune/nictune/tuning/settings"
 )
 
 func main() {
@@ -35,13 +32,7 @@ func generate(top string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile("docs/schema/inventory.schema.json", schema, 0o644); err != nil {
-		return err
-	}
-	if schema, err = policies.Schema(tuning.Catalogue(settings.All())); err != nil {
-		return err
-	}
-	return os.WriteFile("docs/schema/policy.schema.json", schema, 0o644)
+	return os.WriteFile("docs/schema/inventory.schema.json", schema, 0o644)
 }
 
 // inventorySchema describes `nictune inventory -o json`. The descriptions are
