@@ -513,6 +513,9 @@ func FuzzDecodeLink(f *testing.F) {
 		kernel.Body{}.Bytes(uapi.BRIDGE_QUERIER_IP_ADDRESS, []byte{192, 0, 2, 1}))))).Body)
 	f.Add(linkMessage(4, 1, 0, join(named("x"), kernel.Body{}.Nested(uapi.IFLA_XDP, kernel.Body{}.Uint32(uapi.IFLA_XDP_DRV_PROG_ID, 7)),
 		kernel.Body{}.Nested(uapi.IFLA_PROP_LIST, kernel.Body{}.String(uapi.IFLA_ALT_IFNAME, "alt")))).Body)
+	for _, m := range messagesOf(f, linkDump(uapi.RTEXT_FILTER_SKIP_STATS)) {
+		f.Add(m.Body)
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		l, err := decodeLink(body)
 		if err == nil && l.nic.Name == "" {

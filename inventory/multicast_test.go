@@ -200,6 +200,9 @@ func FuzzDecodeMDB(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(exampleMDB().Body)
 	f.Add(mdbMessage(nil).Body)
+	for _, m := range messagesOf(f, mdbDump()) {
+		f.Add(m.Body)
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		d, err := decodeMDB(body)
 		if err != nil && !errors.Is(err, kernel.ErrMalformed) {

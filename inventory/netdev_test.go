@@ -87,6 +87,11 @@ func FuzzDecodeNetdev(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte(kernel.Body{}.Uint32(uapi.NETDEV_A_DEV_IFINDEX, 2).Bytes(uapi.NETDEV_A_DEV_XDP_FEATURES, make([]byte, 8))))
 	f.Add([]byte(kernel.Body{}.Uint32(uapi.NETDEV_A_QUEUE_ID, 0).Uint32(uapi.NETDEV_A_QUEUE_IFINDEX, 2).Uint32(uapi.NETDEV_A_QUEUE_TYPE, 1)))
+	for _, command := range []uint16{uapi.NETDEV_CMD_DEV_GET, uapi.NETDEV_CMD_QUEUE_GET, uapi.NETDEV_CMD_NAPI_GET} {
+		for _, m := range messagesOf(f, kernel.Request{Family: kernel.FamilyNetdev, Command: command, Dump: true})[:4] {
+			f.Add(m.Body)
+		}
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		_, dev := decodeNetdevDevice(body)
 		_, _, queue := decodeNetdevQueue(body)

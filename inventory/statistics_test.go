@@ -84,6 +84,9 @@ func FuzzDecodeStatistics(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(linkMessage(2, 1, 0, join(named("eth0"), counters(25, 1))).Body)
 	f.Add(linkMessage(2, 1, 0, join(named("eth0"), kernel.Body{}.Bytes(uapi.IFLA_STATS64, make([]byte, 13)))).Body)
+	for _, m := range messagesOf(f, linkDump(0))[:6] {
+		f.Add(m.Body)
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		before := []uint64{42}
 		s, _, after, err := decodeStatistics(body, before)
