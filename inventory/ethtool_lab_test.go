@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -490,24 +491,56 @@ func TestSameAsEthtool(t *testing.T) {
 	labtest.Ethtool(t, "-K", igb, "rx-gro", "off", "rx-all", "on")
 	labtest.Ethtool(t, "--set-priv-flags", igb, "legacy-rx", "on")
 
-	for _, down := range []bool{false, true} {
-		if down {
+	vfs(t, names[4], 1)
+	names = append(names, labtest.NIC(t, "igbvf"))
+	labtest.Run(t, "ip", "link", "set", names[5], "up")
+
+	for _, state := range []struct {
+		name string
+		make func()
+		text bool
+	}{
+		{"up", func() {}, true},
+		{"cut", func() {
+			for _, device := range []string{"igb0", "igb1", "e1000e0", "virtio0", "vmxnet30"} {
+				labtest.SetLink(t, device, false)
+				t.Cleanup(func() { labtest.SetLink(t, device, true) })
+			}
+		}, false},
+		{"down", func() {
 			for _, name := range names {
 				labtest.Run(t, "ip", "link", "set", name, "down")
 			}
-		}
+		}, false},
+	} {
+		state.make()
 		driversSettle(t, names)
 		inventory := labSurvey(t)
 		for _, name := range names {
 			n := nicNamed(t, inventory, name)
-			t.Run(fmt.Sprintf("%s down=%v", name, down), func(t *testing.T) {
+			t.Run(name+" "+state.name, func(t *testing.T) {
 				compareJSON(t, n)
-				if !down {
+				if state.text {
 					compareText(t, n)
 				}
 			})
 		}
 	}
+}
+
+// vfs makes so many virtual functions for as long as the test runs.
+func vfs(t *testing.T, name string, n int) {
+	t.Helper()
+	write := func(n int) {
+		labtest.Run(t, "sh", "-c", fmt.Sprintf("echo %d >/sys/class/net/%s/device/sriov_numvfs", n, name))
+	}
+	write(n)
+	t.Cleanup(func() { write(0) })
+	labtest.Run(t, "modprobe", "igbvf")
+	labtest.Eventually(t, "the VF has an interface", func() bool {
+		found, _ := filepath.Glob("/sys/bus/pci/drivers/igbvf/*/net/*")
+		return len(found) == n
+	})
 }
 
 // driversSettle waits until drivers say for as long as their watchdogs sleep what they
