@@ -613,8 +613,12 @@ func TestReadEthtool(t *testing.T) {
 		{
 			name: "an interrupted dump counts",
 			dump: func(command uint16) ([]kernel.Message, error) {
-				return replies(2, 3, 3, 2, 4), kernel.ErrInterrupted
+				if command == features {
+					return replies(2, 3, 3, 2, 4), kernel.ErrInterrupted
+				}
+				return replies(2, 3, 3, 2), kernel.ErrInterrupted
 			},
+			want: [3]string{"", "", "unsupported"},
 		},
 		{
 			name: "a dump that a sick device ends",
@@ -684,6 +688,10 @@ func TestReadEthtool(t *testing.T) {
 				if n.Queues.Rings != nil && n.Queues.Rings.TX.Current != uint32(n.Index) {
 					t.Errorf("%s has another's rings: %+v", n.Name, n.Queues.Rings.TX)
 				}
+			}
+			// Who has answered is not asked again.
+			if strings.Contains(fmt.Sprint(fake.asked), fmt.Sprintf("%d of 2", rings)) && !c.lacks {
+				t.Errorf("asked eth2 again: %v", fake.asked)
 			}
 			if asked := strings.Contains(fmt.Sprint(fake.asked), fmt.Sprintf("%d of", rings)); asked != c.asked {
 				t.Errorf("asked singly: %v", fake.asked)

@@ -189,9 +189,20 @@ func TestRefusalsAreRememberedForSoftware(t *testing.T) {
 			}
 		}
 	}
-	// A failure says nothing about the others.
-	fake := &fakeEthtool{ioctl: func(string, []byte) ([]byte, error) { return nil, &kernel.Error{Op: "x", Err: syscall.EIO} }}
+	// Of hardware even one of the same type is asked.
+	fake := &fakeEthtool{ioctl: refusing(nil)}
 	s := threeNICs(fake)
+	for _, n := range s.nics {
+		n.Type = "veth"
+	}
+	s.nics[2].Parent = &Parent{Bus: "netdevsim", Address: "netdevsim10"}
+	readNtuple(t.Context(), s)
+	if len(fake.asked) != 2 {
+		t.Errorf("hardware among software: asked %v", fake.asked)
+	}
+	// A failure says nothing about the others.
+	fake = &fakeEthtool{ioctl: func(string, []byte) ([]byte, error) { return nil, &kernel.Error{Op: "x", Err: syscall.EIO} }}
+	s = threeNICs(fake)
 	for _, n := range s.nics {
 		n.Type = "veth"
 	}
