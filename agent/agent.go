@@ -38,7 +38,7 @@ type Options struct {
 
 // Agent is safe for concurrent use.
 type Agent struct {
-	reader  kernel.Reader
+	reader  *remembering
 	options Options
 
 	mu    sync.Mutex
@@ -61,7 +61,7 @@ type statistics struct {
 
 // New makes an agent that knows nothing yet: Run fills it.
 func New(reader kernel.Reader, options Options) *Agent {
-	return &Agent{reader: reader, options: options}
+	return &Agent{reader: &remembering{Reader: reader, vpd: map[string]remembered{}}, options: options}
 }
 
 // Ready reports whether the facts have been read.
@@ -157,6 +157,7 @@ func (a *Agent) refresh(parent context.Context) {
 	defer a.mu.Unlock()
 	a.facts.reads = reads
 	if inv != nil {
+		a.reader.forget(inv)
 		a.facts.inventory, a.facts.drift = inv, drift
 	}
 }

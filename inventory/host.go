@@ -16,7 +16,7 @@ type Host struct {
 	Hostname string `json:"hostname,omitempty"`
 	// Machine is what the firmware says of the machine.
 	Machine *Machine `json:"machine,omitempty"`
-	Kernel   string `json:"kernel,omitempty"`
+	Kernel  string   `json:"kernel,omitempty"`
 	// Distribution is PRETTY_NAME of os-release.
 	Distribution string `json:"distribution,omitempty"`
 	Architecture string `json:"architecture,omitempty"`
