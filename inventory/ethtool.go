@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
@@ -73,10 +74,15 @@ func readEthtool(ctx context.Context, s *survey) {
 		counts, skipped = g.read(ctx, s, operations[g.command], w)
 		absent = append(absent, skipped...)
 	}
+	groups := len(ethtoolGroups())
 	for _, a := range absent {
 		reason := kernel.Unsupported
 		if counts[a.nic] == 0 {
 			reason = kernel.Gone
+		}
+		// Who lacks one group lacks others, and says so of later subjects.
+		if len(a.nic.Unread) == cap(a.nic.Unread) {
+			a.nic.Unread = slices.Grow(a.nic.Unread, groups)
 		}
 		a.nic.Unread = append(a.nic.Unread, Unread{Fact: a.fact, Reason: reason})
 	}

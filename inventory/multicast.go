@@ -121,23 +121,23 @@ func (s *survey) readAllMulti(ctx context.Context, n *NIC) {
 func parseDevMcast(b []byte) (map[int][]Membership, error) {
 	groups := map[int][]Membership{}
 	for line := range bytes.Lines(b) {
-		f := strings.Fields(string(line))
+		f := bytes.Fields(line)
 		if len(f) == 0 {
 			continue
 		}
 		if len(f) < 4 {
 			return groups, malformedLine(line)
 		}
-		index, err1 := strconv.Atoi(f[0])
-		users, err2 := strconv.ParseUint(f[2], 10, 32)
-		global, err3 := strconv.ParseUint(f[3], 10, 32)
+		index, err1 := strconv.Atoi(string(f[0]))
+		users, err2 := strconv.ParseUint(string(f[2]), 10, 32)
+		global, err3 := strconv.ParseUint(string(f[3]), 10, 32)
 		if errors.Join(err1, err2, err3) != nil {
 			return groups, malformedLine(line)
 		}
 		if len(f) == 4 {
 			continue // a device whose addresses have no bytes
 		}
-		address, err := hex.DecodeString(f[4])
+		address, err := hex.AppendDecode(nil, f[4])
 		if err != nil {
 			return groups, malformedLine(line)
 		}
@@ -155,13 +155,13 @@ func parseIGMP(b []byte) (map[int][]Membership, error) {
 	groups := map[int][]Membership{}
 	index, header := 0, true
 	for line := range bytes.Lines(b) {
-		f := strings.Fields(string(line))
+		f := bytes.Fields(line)
 		switch {
 		case len(f) == 0:
 		case header:
 			header = false
 		case line[0] != '\t' && line[0] != ' ':
-			i, err := strconv.Atoi(f[0])
+			i, err := strconv.Atoi(string(f[0]))
 			if err != nil {
 				return groups, malformedLine(line)
 			}
@@ -170,8 +170,8 @@ func parseIGMP(b []byte) (map[int][]Membership, error) {
 			if len(f) < 2 || index == 0 {
 				return groups, malformedLine(line)
 			}
-			group, err1 := strconv.ParseUint(f[0], 16, 32)
-			users, err2 := strconv.ParseUint(f[1], 10, 32)
+			group, err1 := strconv.ParseUint(string(f[0]), 16, 32)
+			users, err2 := strconv.ParseUint(string(f[1]), 10, 32)
 			if errors.Join(err1, err2) != nil {
 				return groups, malformedLine(line)
 			}
@@ -190,16 +190,16 @@ func parseIGMP(b []byte) (map[int][]Membership, error) {
 func parseIGMP6(b []byte) (map[int][]Membership, error) {
 	groups := map[int][]Membership{}
 	for line := range bytes.Lines(b) {
-		f := strings.Fields(string(line))
+		f := bytes.Fields(line)
 		if len(f) == 0 {
 			continue
 		}
 		if len(f) < 4 {
 			return groups, malformedLine(line)
 		}
-		index, err1 := strconv.Atoi(f[0])
-		address, err2 := hex.DecodeString(f[2])
-		users, err3 := strconv.ParseUint(f[3], 10, 32)
+		index, err1 := strconv.Atoi(string(f[0]))
+		address, err2 := hex.AppendDecode(nil, f[2])
+		users, err3 := strconv.ParseUint(string(f[3]), 10, 32)
 		if errors.Join(err1, err2, err3) != nil || len(address) != 16 {
 			return groups, malformedLine(line)
 		}

@@ -19,6 +19,7 @@ func Read(ctx context.Context, r kernel.Reader) (*Inventory, error) {
 		subject(ctx, s)
 	}
 	inv := &Inventory{APIVersion: APIVersion, Kind: Kind, CollectedAt: time.Now().UTC().Truncate(time.Second), Host: s.host, Unread: s.unread}
+	inv.NICs = make([]NIC, 0, len(s.nics)) // a host without any has a list, too
 	for _, n := range s.nics {
 		inv.NICs = append(inv.NICs, *n)
 	}
