@@ -1,6 +1,7 @@
 package tuning
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/nictune/nictune/internal/kernel"
 )
@@ -291,6 +293,39 @@ func TestForcedRollbackTakesBackWhatIsLeft(t *testing.T) {
 	before[changed] = `{"a":1,"b":10,"c":true}`
 	if !maps.Equal(h.files, before) {
 		t.Errorf("host %v", h.files)
+	}
+}
+
+// An interrupted apply is undone to the end.
+func TestInterruptIsUndone(t *testing.T) {
+	h, nics := newHost()
+	before := maps.Clone(h.files)
+	e := engine(t, h, t.TempDir())
+	plan := mustPlan(t, h, everything(t, nics))
+	ctx, cancel := context.WithCancel(t.Context())
+	h.fail = func(n int, _ string) error {
+		if n == 4 {
+			cancel()
+		}
+		return nil
+	}
+	h.obey = true
+	got, err := e.Apply(ctx, plan, nics, allowAll)
+	if !errors.Is(err, context.Canceled) || got.Outcome != Undone || !maps.Equal(h.files, before) {
+		t.Errorf("%v, %+v, host %v", err, got, h.files)
+	}
+}
+
+// A write that hangs and then takes effect is undone, too.
+func TestHangIsUndone(t *testing.T) {
+	h, nics := newHost()
+	before := maps.Clone(h.files)
+	e := engine(t, h, t.TempDir())
+	e.Timeout = 20 * time.Millisecond
+	h.hang = 4
+	got, err := e.Apply(t.Context(), mustPlan(t, h, everything(t, nics)), nics, allowAll)
+	if !errors.Is(err, context.DeadlineExceeded) || got.Outcome != Undone || !maps.Equal(h.files, before) {
+		t.Errorf("%v, %+v, host %v", err, got, h.files)
 	}
 }
 

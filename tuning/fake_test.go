@@ -68,12 +68,19 @@ type host struct {
 	fail func(n int, path string) error
 	// took says what becomes of a value that is written.
 	took func(path, value string) string
+	// obey makes the kernel give up when the caller does; hang is a write that
+	// does so only then, and works all the same.
+	obey bool
+	hang int
 	// seen is called around each question and write.
 	seen func(state map[string]string)
 }
 
-func (h *host) ReadFile(_ context.Context, path string) ([]byte, error) {
+func (h *host) ReadFile(ctx context.Context, path string) ([]byte, error) {
 	h.look()
+	if h.obey && ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	switch path {
 	case "/etc/machine-id":
 		return []byte("0123456789abcdef\n"), nil
@@ -89,7 +96,7 @@ func (h *host) ReadFile(_ context.Context, path string) ([]byte, error) {
 	return []byte(s), nil
 }
 
-func (h *host) WriteFile(_ context.Context, path string, data []byte) error {
+func (h *host) WriteFile(ctx context.Context, path string, data []byte) error {
 	h.look()
 	defer h.look()
 	h.writes++
@@ -117,6 +124,10 @@ func (h *host) WriteFile(_ context.Context, path string, data []byte) error {
 		}
 	}
 	h.files[path] = value
+	if h.writes == h.hang {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	return nil
 }
 

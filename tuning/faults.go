@@ -16,7 +16,9 @@ var ErrRefused = errors.New("refused")
 // unsupported is what a device does not have, said by us and not by the kernel.
 type unsupported string
 
-func (e unsupported) Error() string        { return string(e) }
+func (e unsupported) Error() string { return string(e) }
+
+// Is makes kernel.ReasonOf say unsupported.
 func (e unsupported) Is(target error) bool { return target == errors.ErrUnsupported }
 
 // PlanError is everything that stands against a plan.

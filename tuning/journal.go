@@ -177,16 +177,15 @@ func decodeJournal(b []byte) (t *Transaction, valid int, err error) {
 	number := 0
 	for rest := b; len(rest) > 0; number++ {
 		line, after, whole := bytes.Cut(rest, []byte{'\n'})
-		var r *record
-		var fault error = errors.New("cut off")
-		if whole {
-			r, fault = decodeRecord(line)
+		if !whole {
+			return t, valid, nil
+		}
+		r, fault := decodeRecord(line)
+		if fault != nil && holdsRecord(after) {
+			return nil, valid, fmt.Errorf("line %d of the journal is damaged (%w) and whole records follow it", number+1, fault)
 		}
 		if fault != nil {
-			if whole && holdsRecord(after) {
-				return nil, valid, fmt.Errorf("line %d of the journal is damaged (%w) and whole records follow it", number+1, fault)
-			}
-			return t, valid, nil
+			return t, valid, nil //nolint:nilerr // a torn record was not written
 		}
 		if r.Sequence != number {
 			return nil, valid, fmt.Errorf("line %d of the journal has the number %d", number+1, r.Sequence)

@@ -39,6 +39,9 @@ type Store struct {
 func OpenStore(dir string) (*Store, error) {
 	for _, d := range []string{dir, filepath.Join(dir, pendingDir), filepath.Join(dir, historyDir)} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
+			if errors.Is(err, fs.ErrPermission) {
+				err = fmt.Errorf("%w; changing the host needs root", err)
+			}
 			return nil, fmt.Errorf("state directory: %w", err)
 		}
 	}

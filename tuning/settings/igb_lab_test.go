@@ -9,12 +9,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/lab/labtest"
 	"github.com/nictune/nictune/tuning"
 )
@@ -75,16 +77,17 @@ func ethtoolSees(t *testing.T, name string, applied bool) {
 func TestIGB(t *testing.T) {
 	names := igb(t)
 	w := live(t)
-	before := state(t, w, names...)
+	all := nics(t, w)
+	before := state(t, w, all, names...)
 	e := engine(t, w, t.TempDir())
-	p := plan(t, w, igbPolicy)
+	p := plan(t, w, all, igbPolicy)
 	if len(p.Changes) != 6 || p.Impact() != tuning.NICReset {
 		t.Fatalf("plan %+v", p)
 	}
-	if _, err := e.Apply(t.Context(), p, nics(t, w), tuning.Request{}); !errors.Is(err, tuning.ErrRefused) || w.writes != 0 {
+	if _, err := e.Apply(t.Context(), p, all, tuning.Request{}); !errors.Is(err, tuning.ErrRefused) || w.writes != 0 {
 		t.Errorf("without --allow: %v, %d writes", err, w.writes)
 	}
-	done, err := e.Apply(t.Context(), p, nics(t, w), allow)
+	done, err := e.Apply(t.Context(), p, all, allow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,16 +97,16 @@ func TestIGB(t *testing.T) {
 	ethtoolSees(t, names[0], true)
 	ethtoolSees(t, names[1], true)
 
-	again := plan(t, w, igbPolicy)
-	if _, err := e.Apply(t.Context(), again, nics(t, w), allow); err != nil || len(again.Changes) != 0 || w.writes != 6 {
+	again := plan(t, w, all, igbPolicy)
+	if _, err := e.Apply(t.Context(), again, all, allow); err != nil || len(again.Changes) != 0 || w.writes != 6 {
 		t.Errorf("a second apply: %v, %d changes, %d writes in all", err, len(again.Changes), w.writes)
 	}
 
-	if _, err := e.Rollback(t.Context(), done.ID, nics(t, w), allow, false); err != nil {
+	if _, err := e.Rollback(t.Context(), done.ID, all, allow, false); err != nil {
 		t.Error(err)
 	}
 	ethtoolSees(t, names[0], false)
-	if after := state(t, w, names...); after != before {
+	if after := state(t, w, all, names...); after != before {
 		t.Errorf("after the rollback:\n%s\nbefore:\n%s", after, before)
 	}
 }
@@ -124,8 +127,9 @@ func TestIGBRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := live(t)
-			before := state(t, w, names...)
-			_, err := engine(t, w, t.TempDir()).Apply(t.Context(), plan(t, w, strings.Replace(igbPolicy, test.from, test.to, 1)), nics(t, w), allow)
+			all := nics(t, w)
+			before := state(t, w, all, names...)
+			_, err := engine(t, w, t.TempDir()).Apply(t.Context(), plan(t, w, all, strings.Replace(igbPolicy, test.from, test.to, 1)), all, allow)
 			var failure *tuning.ApplyError
 			if !errors.As(err, &failure) || len(failure.Left) > 0 {
 				t.Fatalf("error %v", err)
@@ -135,7 +139,7 @@ func TestIGBRefuses(t *testing.T) {
 					t.Errorf("the error lacks %q: %v", part, err)
 				}
 			}
-			if after := state(t, w, names...); after != before {
+			if after := state(t, w, all, names...); after != before {
 				t.Errorf("after the undo:\n%s\nbefore:\n%s", after, before)
 			}
 		})
@@ -146,7 +150,8 @@ func TestIGBRefuses(t *testing.T) {
 func TestIGBEachWriteFails(t *testing.T) {
 	names := igb(t)
 	w := live(t)
-	before := state(t, w, names...)
+	all := nics(t, w)
+	before := state(t, w, all, names...)
 	e := engine(t, w, t.TempDir())
 	cases := 0
 	errnos := []syscall.Errno{syscall.EBUSY, syscall.EOPNOTSUPP, syscall.EIO, syscall.ENODEV}
@@ -159,10 +164,10 @@ func TestIGBEachWriteFails(t *testing.T) {
 			}
 			return nil
 		}
-		if _, err := e.Apply(t.Context(), plan(t, w, igbPolicy), nics(t, w), allow); !errors.Is(err, errno) {
+		if _, err := e.Apply(t.Context(), plan(t, w, all, igbPolicy), all, allow); !errors.Is(err, errno) {
 			t.Errorf("write %d: %v", n, err)
 		}
-		if after := state(t, w, names...); after != before {
+		if after := state(t, w, all, names...); after != before {
 			t.Fatalf("%v at write %d:\n%s\nbefore:\n%s", errno, n, after, before)
 		}
 		cases++
@@ -206,21 +211,45 @@ func TestApplyToBeKilled(t *testing.T) {
 	if err != nil {
 		return // not started by TestIGBKilled
 	}
+	var given errand
+	b, err := os.ReadFile(filepath.Join(os.Getenv(killDir), errandFile))
+	if err == nil {
+		err = json.Unmarshal(b, &given)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	w := &killingWriter{Writer: live(t).Writer, at: at}
-	if _, err := engine(t, w, os.Getenv(killDir)).Apply(t.Context(), plan(t, w, igbPolicy), nics(t, w), allow); err != nil {
+	if _, err := engine(t, w, os.Getenv(killDir)).Apply(t.Context(), given.Plan, given.NICs, allow); err != nil {
 		t.Fatal(err)
 	}
 }
+
+// errand is what that process is to do.
+type errand struct {
+	Plan *tuning.Plan
+	NICs []inventory.NIC
+}
+
+const errandFile = "errand.json"
 
 // TestIGBKilled kills -9 an apply before and after each of its writes, has the
 // NICs renamed behind its back, and starts again.
 func TestIGBKilled(t *testing.T) {
 	names := igb(t)
 	w := live(t)
-	before := state(t, w, names...)
-	cases, after := 0, ""
+	all := nics(t, w)
+	before := state(t, w, all, names...)
+	cases := 0
 	for at := 1; at <= 13; at++ { // 13: nobody is killed
 		dir := t.TempDir()
+		b, err := json.Marshal(errand{plan(t, w, all, igbPolicy), all})
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, errandFile), b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		child := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestApplyToBeKilled$")
 		child.Env = append(os.Environ(), fmt.Sprintf("%s=%d", killAt, at), killDir+"="+dir)
 		out, err := child.CombinedOutput()
@@ -231,15 +260,15 @@ func TestIGBKilled(t *testing.T) {
 		if at == 7 { // names are labels
 			labtest.Run(t, "ip", "link", "set", names[1], "name", "renamed0")
 			names[1] = "renamed0"
+			all = nics(t, w)
 		}
-		done, err := engine(t, w, dir).Recover(t.Context(), nics(t, w))
+		done, err := engine(t, w, dir).Recover(t.Context(), all)
 		if err != nil {
 			t.Fatalf("point %d: %v", at, err)
 		}
-		got := state(t, w, names...)
+		got := state(t, w, all, names...)
 		if at == 13 {
-			after = got
-			if len(done) != 0 || after == before {
+			if len(done) != 0 || got == before {
 				t.Errorf("without a kill there was something to recover (%d), or nothing changed", len(done))
 			}
 			break
@@ -255,10 +284,10 @@ func TestIGBKilled(t *testing.T) {
 	// Leave the machine as it was.
 	restore := strings.NewReplacer("rx: max, tx: 2048", "rx: 256, tx: 256", "tso: off", "tx-tcp-segmentation: on\n    tx-tcp6-segmentation: on",
 		"rx-all: on", "rx-all: off", "combined: 2", "combined: 4").Replace(igbPolicy)
-	if _, err := engine(t, w, t.TempDir()).Apply(t.Context(), plan(t, w, restore), nics(t, w), allow); err != nil {
+	if _, err := engine(t, w, t.TempDir()).Apply(t.Context(), plan(t, w, all, restore), all, allow); err != nil {
 		t.Error(err)
 	}
-	if got := state(t, w, names...); got != before {
+	if got := state(t, w, all, names...); got != before {
 		t.Errorf("back by a policy:\n%s\nbefore:\n%s", got, before)
 	}
 }

@@ -75,9 +75,9 @@ func wants(t testing.TB, nics []inventory.NIC, document string) []policies.Want 
 	return resolved
 }
 
-func plan(t testing.TB, w kernel.Reader, document string) *tuning.Plan {
+func plan(t testing.TB, w kernel.Reader, nics []inventory.NIC, document string) *tuning.Plan {
 	t.Helper()
-	p, err := tuning.MakePlan(t.Context(), w, All(), wants(t, nics(t, w), document))
+	p, err := tuning.MakePlan(t.Context(), w, All(), wants(t, nics, document))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,10 +97,10 @@ func engine(t testing.TB, w kernel.Writer, dir string) *tuning.Engine {
 var allow = tuning.Request{User: "root", Allow: tuning.NICReset}
 
 // state is everything that the knobs can see of some NICs.
-func state(t testing.TB, r kernel.Reader, names ...string) string {
+func state(t testing.TB, r kernel.Reader, nics []inventory.NIC, names ...string) string {
 	t.Helper()
 	all := map[string][3]any{}
-	for _, nic := range nics(t, r) {
+	for _, nic := range nics {
 		if !slices.Contains(names, nic.Name) {
 			continue
 		}
@@ -148,9 +148,10 @@ func TestVeth(t *testing.T) {
 	nstest.Require(t)
 	veth(t)
 	w := live(t)
-	before := state(t, w, "tune0", "tune1")
+	all := nics(t, w)
+	before := state(t, w, all, "tune0", "tune1")
 	e := engine(t, w, t.TempDir())
-	done, err := e.Apply(t.Context(), plan(t, w, vethPolicy), nics(t, w), allow)
+	done, err := e.Apply(t.Context(), plan(t, w, all, vethPolicy), all, allow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,13 +178,13 @@ func TestVeth(t *testing.T) {
 		t.Error("the side effect on tx-udp-segmentation was not recorded")
 	}
 
-	if again := plan(t, w, vethPolicy); len(again.Changes) != 0 {
+	if again := plan(t, w, all, vethPolicy); len(again.Changes) != 0 {
 		t.Errorf("a second plan: %+v", again.Changes)
 	}
-	if _, err := e.Rollback(t.Context(), done.ID, nics(t, w), allow, false); err != nil {
+	if _, err := e.Rollback(t.Context(), done.ID, all, allow, false); err != nil {
 		t.Error(err)
 	}
-	if after := state(t, w, "tune0", "tune1"); after != before {
+	if after := state(t, w, all, "tune0", "tune1"); after != before {
 		t.Errorf("after the rollback:\n%s\nbefore:\n%s", after, before)
 	}
 }
@@ -193,7 +194,8 @@ func TestEachWriteFails(t *testing.T) {
 	nstest.Require(t)
 	veth(t)
 	w := live(t)
-	before := state(t, w, "tune0", "tune1")
+	all := nics(t, w)
+	before := state(t, w, all, "tune0", "tune1")
 	dir := t.TempDir()
 	e := engine(t, w, dir)
 	cases := 0
@@ -206,12 +208,12 @@ func TestEachWriteFails(t *testing.T) {
 				}
 				return nil
 			}
-			_, err := e.Apply(t.Context(), plan(t, w, vethPolicy), nics(t, w), allow)
+			_, err := e.Apply(t.Context(), plan(t, w, all, vethPolicy), all, allow)
 			var failure *tuning.ApplyError
 			if !errors.As(err, &failure) || !errors.Is(err, errno) || len(failure.Left) > 0 || !strings.Contains(err.Error(), "(kernel: refused by the test)") {
 				t.Errorf("%v at write %d: %v", errno, n, err)
 			}
-			if after := state(t, w, "tune0", "tune1"); after != before {
+			if after := state(t, w, all, "tune0", "tune1"); after != before {
 				t.Fatalf("%v at write %d: %s, want %s", errno, n, after, before)
 			}
 			cases++

@@ -1,0 +1,121 @@
+//go:build lab
+
+package settings
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/lab/labtest"
+	"github.com/nictune/nictune/tuning"
+)
+
+// TestDrivers turns on each driver the knobs that it has, has ethtool judge,
+// turns them back, and is refused those that it lacks.
+func TestDrivers(t *testing.T) {
+	labtest.Require(t, "nics")
+	for driver, test := range map[string]struct {
+		settings string
+		sees     map[string]string // by option of ethtool
+		lacks    string
+	}{
+		"e1000e": {"rings: {rx: 512, tx: max}\n  features: {tso: off, gro: off}",
+			map[string]string{"-g": "RX: 512 RX Mini: n/a RX Jumbo: n/a TX: 4096", "-k": "generic-receive-offload: off"},
+			"channels: {combined: 1}"},
+		"virtio_net": {"channels: {combined: 2}\n  rings: {tx: 128}",
+			map[string]string{"-l": "Combined: 2", "-g": "TX: 128"},
+			"channels: {rx: 1}"},
+		"vmxnet3": {"rings: {rx: 512, tx: 1024}\n  features: {large-receive-offload: on}",
+			map[string]string{"-g": "RX: 512", "-k": "large-receive-offload: on"},
+			"features: {ntuple: on}"},
+	} {
+		t.Run(driver, func(t *testing.T) {
+			name := labtest.NIC(t, driver)
+			w := live(t)
+			all := nics(t, w)
+			policy := "apiVersion: nictune/v1\nkind: TuningPolicy\nname: p\nmatch: {driver: [" + driver + "]}\nsettings:\n  "
+			before := state(t, w, all, name)
+			e := engine(t, w, t.TempDir())
+			p := plan(t, w, all, policy+test.settings)
+			done, err := e.Apply(t.Context(), p, all, allow)
+			if err != nil || done == nil {
+				t.Fatalf("%v, plan %+v", err, p)
+			}
+			if w.writes != len(p.Changes) || len(plan(t, w, all, policy+test.settings).Changes) != 0 {
+				t.Errorf("%d writes for %d changes, or more to change", w.writes, len(p.Changes))
+			}
+			for option, want := range test.sees {
+				out := string(labtest.Ethtool(t, option, name))
+				if _, current, ok := strings.Cut(out, "Current hardware settings:"); ok {
+					out = current
+				}
+				if out = strings.Join(strings.Fields(out), " "); !strings.Contains(out, want) {
+					t.Errorf("ethtool %s shows no %q: %s", option, want, out)
+				}
+			}
+			if _, err := e.Rollback(t.Context(), done.ID, all, allow, false); err != nil {
+				t.Error(err)
+			}
+			if after := state(t, w, all, name); after != before {
+				t.Errorf("after the rollback:\n%s\nbefore:\n%s", after, before)
+			}
+			_, err = tuning.MakePlan(t.Context(), w, All(), wants(t, all, policy+test.lacks))
+			if kernel.ReasonOf(err) != kernel.Unsupported {
+				t.Errorf("%s: %v", test.lacks, err)
+			}
+		})
+	}
+}
+
+// TestGone pulls a card in the middle: its transaction waits for it, and the
+// other card is put back.
+func TestGone(t *testing.T) {
+	labtest.Require(t, "hub")
+	names := igb(t)
+	w := live(t)
+	all := nics(t, w)
+	before := state(t, w, all, names[0])
+	dir := t.TempDir()
+	e := engine(t, w, dir)
+	p := plan(t, w, all, igbPolicy)
+	w.fail = func(n int) error {
+		if n == 5 { // the second write to the second card
+			labtest.Unplug(t, "igb1")
+		}
+		return nil
+	}
+	_, err := e.Apply(t.Context(), p, all, allow)
+	if kernel.ReasonOf(err) != kernel.Gone || !strings.Contains(err.Error(), "could not be undone completely") {
+		t.Errorf("error %v", err)
+	}
+	if after := state(t, w, all, names[0]); after != before {
+		t.Errorf("the other card:\n%s\nbefore:\n%s", after, before)
+	}
+	w.fail = nil
+	all = nics(t, w)
+	if _, err := e.Recover(t.Context(), all); err == nil || !strings.Contains(err.Error(), "is gone") {
+		t.Errorf("recovery without the card: %v", err)
+	}
+	// The host can be tuned meanwhile.
+	done, err := e.Apply(t.Context(), plan(t, w, all, igbPolicy), all, allow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Rollback(t.Context(), done.ID, all, allow, false); err != nil {
+		t.Error(err)
+	}
+	if i := find(all, names[0]); i < 0 {
+		t.Errorf("%s is gone, too", names[0])
+	}
+}
+
+func find(all []inventory.NIC, name string) int {
+	for i, n := range all {
+		if n.Name == name {
+			return i
+		}
+	}
+	return -1
+}
