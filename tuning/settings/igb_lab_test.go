@@ -37,7 +37,6 @@ settings:
 // takes a second and drops its link. Both are put back when the test ends.
 func igb(t testing.TB) []string {
 	t.Helper()
-	labtest.Require(t, "nics", "hub")
 	names := labtest.NICs(t, "igb", 2)
 	labtest.Run(t, "ip", "link", "set", names[0], "up")
 	labtest.Eventually(t, "carrier of "+names[0], func() bool {
@@ -75,6 +74,7 @@ func ethtoolSees(t *testing.T, name string, applied bool) {
 }
 
 func TestIGB(t *testing.T) {
+	labtest.Require(t, "nics")
 	names := igb(t)
 	w := live(t)
 	all := nics(t, w)
@@ -113,6 +113,7 @@ func TestIGB(t *testing.T) {
 
 // What only the driver knows to refuse is undone, with the driver's words.
 func TestIGBRefuses(t *testing.T) {
+	labtest.Require(t, "nics")
 	names := igb(t)
 	for name, test := range map[string]struct {
 		from, to string
@@ -148,6 +149,7 @@ func TestIGBRefuses(t *testing.T) {
 
 // TestIGBEachWriteFails keeps each of the six writes from the driver.
 func TestIGBEachWriteFails(t *testing.T) {
+	labtest.Require(t, "nics")
 	names := igb(t)
 	w := live(t)
 	all := nics(t, w)
@@ -236,6 +238,7 @@ const errandFile = "errand.json"
 // TestIGBKilled kills -9 an apply before and after each of its writes, has the
 // NICs renamed behind its back, and starts again.
 func TestIGBKilled(t *testing.T) {
+	labtest.Require(t, "nics")
 	names := igb(t)
 	w := live(t)
 	all := nics(t, w)
