@@ -64,10 +64,10 @@ func (e *Engine) apply(ctx context.Context, b beginning, nics []inventory.NIC) (
 	}
 	failed, err := t.forward(ctx)
 	if err == nil {
-		if err = t.journal.end(Applied); err == nil {
-			return &t.journal.Transaction, nil
+		err = t.journal.end(Applied)
+		if t.journal.Outcome == Applied {
+			return &t.journal.Transaction, err
 		}
-		err = fmt.Errorf("everything was written and holds, but the journal could not be ended: %w", err)
 	}
 	// What was begun is undone also when the caller was interrupted.
 	left := t.undo(context.WithoutCancel(ctx), err.Error())

@@ -358,3 +358,49 @@ func TestJournalThatCannotBeWrittenStopsEverything(t *testing.T) {
 		t.Errorf("error %v with %d writes", err, h.writes)
 	}
 }
+
+// A disk that fills up under the journal stops the apply; what was written is
+// undone all the same, and recovery finds nothing left to do.
+func TestFullDisk(t *testing.T) {
+	for writes := 0; writes <= 6; writes++ {
+		h, nics := newHost()
+		before := maps.Clone(h.files)
+		dir := t.TempDir()
+		e := engine(t, h, dir)
+		b := beginning{Request: allowAll, Plan: *mustPlan(t, h, everything(t, nics))}
+		tx, err := e.open(&b.Plan, nics)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tx.journal, err = e.Store.begin(b); err != nil {
+			t.Fatal(err)
+		}
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := tx.journal.file.Name()
+		h.fail = func(n int, _ string) error {
+			if n == writes {
+				tx.journal.file = full
+			}
+			return nil
+		}
+		if writes == 0 {
+			tx.journal.file = full
+		}
+		_, err = tx.forward(t.Context())
+		if !errors.Is(err, syscall.ENOSPC) || h.writes != writes {
+			t.Errorf("%v after %d writes, want ENOSPC after %d", err, h.writes, writes)
+		}
+		left := tx.undo(t.Context(), err.Error())
+		if !maps.Equal(h.files, before) || len(left) != 1 || !strings.Contains(left[0], "all is as before, but journal") {
+			t.Errorf("after %d writes: left %q, host %v", writes, left, h.files)
+		}
+		h.writes = 0
+		done, err := e.Recover(t.Context(), nics)
+		if err != nil || len(done) != 1 || done[0].Outcome != Undone || h.writes != 0 {
+			t.Errorf("recovery: %+v, %v, %d writes (%s)", done, err, h.writes, path)
+		}
+	}
+}

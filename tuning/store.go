@@ -203,9 +203,12 @@ func (j *journal) append(r record) error {
 		return j.broken
 	}
 	r.Sequence, r.At = j.next, time.Now().UTC()
-	t := &j.Transaction
-	if r.Kind == kindBegin {
-		t = nil
+	// On a copy: what is not on the disk has not happened.
+	var t *Transaction
+	if r.Kind != kindBegin {
+		next := j.Transaction
+		next.Steps = slices.Clone(next.Steps)
+		t = &next
 	}
 	after, err := t.replay(&r)
 	if err != nil {
