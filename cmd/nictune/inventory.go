@@ -53,7 +53,7 @@ root can read more.`,
 			}
 			switch format {
 			case "json":
-				return writeJSON(app.stdout, inv)
+				return writeInventory(app.stdout, inv)
 			case "yaml":
 				return writeYAML(app.stdout, inv)
 			case "tree":

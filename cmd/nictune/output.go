@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +11,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
+
+	"github.com/nictune/nictune/inventory"
 )
 
 // outputFlag adds -o to a command, with the formats that it has; the first is
@@ -35,6 +39,45 @@ func writeJSON(w io.Writer, v any) error {
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
+}
+
+// writeInventory writes what writeJSON would, one NIC at a time: of a thousand it
+// would hold 12 MB of text, several times over.
+func writeInventory(w io.Writer, inv *inventory.Inventory) error {
+	const none = "\n  \"nics\": []"
+	rest := *inv
+	rest.NICs = []inventory.NIC{}
+	var text bytes.Buffer
+	if err := writeJSON(&text, rest); err != nil {
+		return err
+	}
+	// Strings in JSON hold no newline, so this is the list and nothing else.
+	before, after, found := bytes.Cut(text.Bytes(), []byte(none))
+	if !found || len(inv.NICs) == 0 {
+		_, err := w.Write(text.Bytes())
+		return err
+	}
+	out := bufio.NewWriterSize(w, 64<<10)
+	_, _ = out.Write(before) // Flush returns the first error
+	_, _ = out.WriteString(strings.TrimSuffix(none, "]"))
+	var nic bytes.Buffer
+	encoder := json.NewEncoder(&nic)
+	encoder.SetIndent("    ", "  ")
+	encoder.SetEscapeHTML(false)
+	for i := range inv.NICs {
+		if i > 0 {
+			_ = out.WriteByte(',')
+		}
+		nic.Reset()
+		if err := encoder.Encode(&inv.NICs[i]); err != nil {
+			return err
+		}
+		_, _ = out.WriteString("\n    ")
+		_, _ = out.Write(bytes.TrimSuffix(nic.Bytes(), []byte("\n")))
+	}
+	_, _ = out.WriteString("\n  ]")
+	_, _ = out.Write(after)
+	return out.Flush()
 }
 
 // writeYAML writes v's JSON form as YAML, so that both have the same keys in the
