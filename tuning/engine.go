@@ -95,13 +95,31 @@ func (e *Engine) open(plan *Plan, nics []inventory.NIC) (*transaction, error) {
 			return nil, fmt.Errorf("this nictune has no setting %q", c.Setting)
 		}
 		t.settings = append(t.settings, e.Settings[i])
-		var nic *inventory.NIC
-		if i := slices.IndexFunc(nics, func(n inventory.NIC) bool { return n.ID() == c.NIC.ID }); i >= 0 {
-			nic = &nics[i]
-		}
-		t.nics = append(t.nics, nic)
+		t.nics = append(t.nics, c.NIC.find(nics))
 	}
 	return t, nil
+}
+
+// find returns the NIC that the target is, nil if it is gone. A rename is
+// followed where a permanent MAC tells NICs apart. Ports and representors that
+// have none share the identity of their device: there the name must fit, too.
+func (t Target) find(nics []inventory.NIC) *inventory.NIC {
+	var renamed *inventory.NIC
+	several := false
+	for i := range nics {
+		switch {
+		case nics[i].ID() != t.ID:
+		case nics[i].Name == t.Name:
+			return &nics[i]
+		default:
+			several = several || renamed != nil
+			renamed = &nics[i]
+		}
+	}
+	if several || renamed == nil || renamed.PermanentMAC == "" {
+		return nil
+	}
+	return renamed
 }
 
 // fits refuses a plan whose host, NICs or values are not those it was made for.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
 )
 
 func TestApplyWritesWhatIsWantedAndNothingTwice(t *testing.T) {
@@ -402,5 +403,43 @@ func TestFullDisk(t *testing.T) {
 		if err != nil || len(done) != 1 || done[0].Outcome != Undone || h.writes != 0 {
 			t.Errorf("recovery: %+v, %v, %d writes (%s)", done, err, h.writes, path)
 		}
+	}
+}
+
+func TestFindingANIC(t *testing.T) {
+	port := func(name, mac string) inventory.NIC {
+		return inventory.NIC{Name: name, PermanentMAC: mac, Parent: &inventory.Parent{Bus: "netdevsim", Address: "netdevsim1"}}
+	}
+	shared, own := Target{ID: "netdevsim1", Name: "eth0"}, Target{ID: "netdevsim1/aa:aa:aa:aa:aa:aa", Name: "eth0"}
+	for name, test := range map[string]struct {
+		target Target
+		nics   []inventory.NIC
+		want   string
+	}{
+		"as it was":                 {own, []inventory.NIC{port("eth1", ""), port("eth0", "aa:aa:aa:aa:aa:aa")}, "eth0"},
+		"renamed":                   {own, []inventory.NIC{port("eth0", ""), port("new0", "aa:aa:aa:aa:aa:aa")}, "new0"},
+		"gone":                      {own, []inventory.NIC{port("eth0", "bb:bb:bb:bb:bb:bb")}, ""},
+		"one of several ports":      {shared, []inventory.NIC{port("eth1", ""), port("eth0", ""), port("eth2", "")}, "eth0"},
+		"perhaps another port":      {shared, []inventory.NIC{port("new0", "")}, ""},
+		"renamed, one of two ports": {shared, []inventory.NIC{port("new0", ""), port("eth1", "")}, ""},
+		"two of one MAC":            {own, []inventory.NIC{port("new0", "aa:aa:aa:aa:aa:aa"), port("eth1", "aa:aa:aa:aa:aa:aa")}, ""},
+	} {
+		got := ""
+		if nic := test.target.find(test.nics); nic != nil {
+			got = nic.Name
+		}
+		if got != test.want {
+			t.Errorf("%s: found %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// Ports that share an identity are two NICs to a plan.
+func TestPortsOfOneDevice(t *testing.T) {
+	h, nics := newHost()
+	nics[1].PermanentMAC, nics[1].PCI, nics[1].Parent = nics[0].PermanentMAC, nics[0].PCI, nics[0].Parent
+	plan := mustPlan(t, h, want(t, nics, "eth0 first a=5", "eth1 first a=5"))
+	if err := plan.validate(); err != nil || len(plan.Changes) != 2 {
+		t.Errorf("%v, %d changes", err, len(plan.Changes))
 	}
 }

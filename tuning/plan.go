@@ -59,7 +59,8 @@ type Change struct {
 }
 
 // Target is the NIC of a change. ID is what it is known by: address and
-// permanent MAC, as [inventory.NIC.ID] gives them. Name was its label.
+// permanent MAC, as [inventory.NIC.ID] gives them. Name was its label; it
+// decides between ports of one device that share the ID.
 type Target struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`

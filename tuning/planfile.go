@@ -69,10 +69,10 @@ func (p *Plan) validate() error {
 	if p.APIVersion != APIVersion || p.Kind != PlanKind {
 		return fmt.Errorf("not a plan that this nictune knows: it is %q %q, not %q %q", p.APIVersion, p.Kind, APIVersion, PlanKind)
 	}
-	seen := map[[2]string]bool{}
+	seen := map[[3]string]bool{}
 	for _, c := range p.Changes {
 		at := fmt.Sprintf("the plan's change of %s of %s", c.Setting, c.NIC.Name)
-		key := [2]string{c.NIC.ID, c.Setting}
+		key := [3]string{c.NIC.ID, c.NIC.Name, c.Setting}
 		switch _, err := ParseImpact(string(c.Impact)); {
 		case c.NIC.ID == "" || c.NIC.Name == "" || c.Setting == "":
 			return fmt.Errorf("%s does not say which", at)
