@@ -115,3 +115,30 @@ func TestGone(t *testing.T) {
 		t.Errorf("recovery with the card back: %+v, %v, %d writes", ended, err, w.writes)
 	}
 }
+
+// TestPortsOfOneDevice tunes two ports that have one identity.
+func TestPortsOfOneDevice(t *testing.T) {
+	labtest.Require(t, "nics")
+	ports := labtest.Netdevsim(t, 20, 2)
+	w := live(t)
+	all := nics(t, w)
+	policy := func(name, rx string) string {
+		return "apiVersion: nictune/v1\nkind: TuningPolicy\nname: p" + name + "\nmatch: {name: " + name + "}\nsettings:\n  rings: {rx: " + rx + "}\n"
+	}
+	e := engine(t, w, t.TempDir())
+	for i, rx := range []string{"128", "256"} {
+		if _, err := e.Apply(t.Context(), plan(t, w, all, policy(ports[i], rx)), all, allow); err != nil {
+			t.Fatal(err)
+		}
+	}
+	both := plan(t, w, all, policy(ports[0], "64")+"---\n"+policy(ports[1], "32"))
+	if _, err := e.Apply(t.Context(), both, all, allow); err != nil {
+		t.Fatal(err)
+	}
+	for i, rx := range []string{"64", "32"} {
+		_, current, _ := strings.Cut(string(labtest.Ethtool(t, "-g", ports[i])), "Current hardware settings:")
+		if got := strings.Join(strings.Fields(current)[:2], " "); got != "RX: "+rx {
+			t.Errorf("%s: %s, want RX: %s", ports[i], got, rx)
+		}
+	}
+}
