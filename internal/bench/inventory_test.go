@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 
@@ -135,7 +134,6 @@ func benchmarkBinary(b *testing.B, names []string) time.Duration {
 		b.Fatalf("go build: %v\n%s", err, out)
 	}
 	var used time.Duration
-	var peak int64
 	for b.Loop() {
 		out, err := os.Create(filepath.Join(b.TempDir(), "inventory.json"))
 		if err != nil {
@@ -147,9 +145,6 @@ func benchmarkBinary(b *testing.B, names []string) time.Duration {
 			b.Fatal(err)
 		}
 		used += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-		if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-			peak = max(peak, usage.Maxrss)
-		}
 		b.StopTimer()
 		document, err := os.ReadFile(out.Name())
 		if err := errors.Join(err, out.Close()); err != nil {
@@ -162,9 +157,7 @@ func benchmarkBinary(b *testing.B, names []string) time.Duration {
 		allListed(b, &inv, names)
 		b.StartTimer()
 	}
-	used /= time.Duration(b.N)
-	b.ReportMetric(float64(peak)/1024, "peak-MiB")
-	return used
+	return used / time.Duration(b.N)
 }
 
 // compare reports what nictune used, how many times less that is than what
