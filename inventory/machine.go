@@ -24,7 +24,7 @@ type BIOS struct {
 }
 
 func (s *survey) readMachine(ctx context.Context) {
-	m, err := s.Reader.Machine(ctx)
+	m, err := s.Machine(ctx)
 	if err != nil {
 		s.missed("machine", err)
 		return
