@@ -516,6 +516,9 @@ func FuzzDecodeLink(f *testing.F) {
 	for _, m := range messagesOf(f, linkDump(uapi.RTEXT_FILTER_SKIP_STATS)) {
 		f.Add(m.Body)
 	}
+	// Two bridges in one message, of which only the first has queriers.
+	f.Add(linkMessage(5, 1, 0, join(named("br1"), softwareLink("bridge", kernel.Body{}.Nested(uapi.IFLA_BR_MCAST_QUERIER_STATE,
+		kernel.Body{}.Bytes(uapi.BRIDGE_QUERIER_IP_ADDRESS, []byte{192, 0, 2, 1}))), softwareLink("bridge", kernel.Body{}.Uint32(uapi.IFLA_BR_STP_STATE, 1)))).Body)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		l, err := decodeLink(body)
 		if err == nil && l.nic.Name == "" {

@@ -150,6 +150,7 @@ func bondMode(mode uint8) string {
 
 func (l *link) decodeBridge(a *kernel.Attributes) {
 	b := &Bridge{}
+	l.queriers = nil // those of an attribute that came twice are not b's
 	for a.Next() {
 		switch a.Type {
 		case uapi.IFLA_BR_VLAN_FILTERING:
