@@ -31,7 +31,7 @@ type ethtoolGroup struct {
 }
 
 // ethtoolGroups are asked in this order. Every device has features, so who is
-// absent from the last dump is gone.
+// absent from the last dump, if that one was finished, is gone.
 func ethtoolGroups() []ethtoolGroup {
 	return []ethtoolGroup{
 		{fact: "link.supportedModes", command: uapi.ETHTOOL_MSG_LINKMODES_GET, name: "LINKMODES_GET", file: fileLinkModes},
@@ -67,17 +67,19 @@ func readEthtool(ctx context.Context, s *survey) {
 	}
 	w := readWords(ctx, s, wordSets()...)
 
-	var absent []absence
-	counts := map[*NIC]int{}
+	var absent, last []absence
 	for _, g := range ethtoolGroups() {
-		var skipped []absence
-		counts, skipped = g.read(ctx, s, operations[g.command], w)
-		absent = append(absent, skipped...)
+		last = g.read(ctx, s, operations[g.command], w)
+		absent = append(absent, last...)
+	}
+	gone := map[*NIC]bool{}
+	for _, a := range last {
+		gone[a.nic] = true
 	}
 	groups := len(ethtoolGroups())
 	for _, a := range absent {
 		reason := kernel.Unsupported
-		if counts[a.nic] == 0 {
+		if gone[a.nic] {
 			reason = kernel.Gone
 		}
 		// Who lacks one group lacks others, and says so of later subjects.
@@ -107,10 +109,9 @@ type absence struct {
 	fact string
 }
 
-// read asks for the group of all devices. It returns how often each device
-// answered, and the devices that the kernel passed over without a word.
-func (g ethtoolGroup) read(ctx context.Context, s *survey, can kernel.Operation, w *words) (answers map[*NIC]int, passed []absence) {
-	answers = map[*NIC]int{}
+// read asks for the group of all devices. It returns those that the kernel
+// passed over without a word.
+func (g ethtoolGroup) read(ctx context.Context, s *survey, can kernel.Operation, w *words) (passed []absence) {
 	if !can.Dump && !can.Do {
 		for _, n := range s.nics {
 			err := unsupportedCommand(g.name)
@@ -121,8 +122,9 @@ func (g ethtoolGroup) read(ctx context.Context, s *survey, can kernel.Operation,
 				n.missed(g.fact, err)
 			}
 		}
-		return answers, nil
+		return nil
 	}
+	answers := map[*NIC]int{} // how often each was answered
 	finished := false
 	if can.Dump {
 		messages, err := s.Netlink(ctx, kernel.Request{Family: kernel.FamilyEthtool, Command: g.command, Dump: true, Body: g.body(0)})
@@ -144,7 +146,7 @@ func (g ethtoolGroup) read(ctx context.Context, s *survey, can kernel.Operation,
 					n.missed(g.fact, err)
 				}
 			}
-			return answers, nil
+			return nil
 		}
 	}
 	for _, n := range s.nics {
@@ -152,12 +154,10 @@ func (g ethtoolGroup) read(ctx context.Context, s *survey, can kernel.Operation,
 		case finished && answers[n] == 0 && !g.refine:
 			passed = append(passed, absence{n, g.fact})
 		case !finished && answers[n] == 0, g.refine && answers[n] != 1:
-			if g.readOne(ctx, s, n, w) {
-				answers[n] = 1
-			}
+			g.readOne(ctx, s, n, w)
 		}
 	}
-	return answers, passed
+	return passed
 }
 
 // worthAskingSingly says whether single devices may answer where the dump
@@ -168,16 +168,15 @@ func worthAskingSingly(ctx context.Context, err error) bool {
 }
 
 // readOne asks for the group of one device.
-func (g ethtoolGroup) readOne(ctx context.Context, s *survey, n *NIC, w *words) bool {
+func (g ethtoolGroup) readOne(ctx context.Context, s *survey, n *NIC, w *words) {
 	messages, err := s.Netlink(ctx, kernel.Request{Family: kernel.FamilyEthtool, Command: g.command, Body: g.body(n.Index)})
 	if err != nil {
 		n.missed(g.fact, err)
-		return false
+		return
 	}
 	for _, m := range messages {
 		g.fill(n, w, m.Body)
 	}
-	return true
 }
 
 // fill files one answer.

@@ -611,6 +611,16 @@ func TestReadEthtool(t *testing.T) {
 			want: [3]string{"", "unsupported", "gone"},
 		},
 		{
+			name: "a features dump that fails says of nobody that it is gone",
+			dump: func(command uint16) ([]kernel.Message, error) {
+				if command == features {
+					return nil, &kernel.Error{Op: "ethtool FEATURES_GET dump", Err: syscall.EPERM}
+				}
+				return replies(2), nil
+			},
+			want: [3]string{"", "unsupported", "unsupported"},
+		},
+		{
 			name: "an interrupted dump counts",
 			dump: func(command uint16) ([]kernel.Message, error) {
 				if command == features {

@@ -284,7 +284,7 @@ func TestRSSByIoctl(t *testing.T) {
 	s := threeNICs(fake)
 	s.nics = s.nics[:1]
 	w := testWords()
-	if _, passed := groupOf(t, "queues.rss.table").read(t.Context(), s, kernel.Operation{}, w); passed != nil {
+	if passed := groupOf(t, "queues.rss.table").read(t.Context(), s, kernel.Operation{}, w); passed != nil {
 		t.Errorf("passed over: %v", passed)
 	}
 	sameJSON(t, s.nics[0].Queues.RSS, `{"hash": "toeplitz", "table": [0, 1, 2, 3], "key": "ab:01"}`)
