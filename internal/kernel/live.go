@@ -238,11 +238,11 @@ func (l *Live) ask(ctx context.Context, protocol int, req Request, f frame) ([]M
 			if errors.As(err, &truncated) && truncated.size <= receiveBufferMax {
 				// What did not fit is lost: ask again on a socket that has no
 				// leftovers, with room for it.
+				l.giveBack(protocol, c)
 				s, dialErr := dial(protocol)
 				if dialErr != nil {
 					return nil, dialErr
 				}
-				l.giveBack(protocol, c)
 				c = &conversation{transport: s, buffer: make([]byte, 2*truncated.size)}
 				continue
 			}
@@ -250,6 +250,9 @@ func (l *Live) ask(ctx context.Context, protocol int, req Request, f frame) ([]M
 			return messages, err
 		}
 	})
+	if errors.Is(err, errNoSlot) {
+		l.giveBack(protocol, c) // nobody took it
+	}
 	return messages, named(err, req.String())
 }
 
@@ -283,6 +286,9 @@ func (l *Live) giveBack(protocol int, c *conversation) {
 	l.idle[protocol] = append(l.idle[protocol], c)
 }
 
+// errNoSlot: guard did not call f.
+var errNoSlot = fmt.Errorf("%d earlier calls still hang in the kernel", callsAtOnce)
+
 // guard calls f on a goroutine of its own and stops waiting when ctx ends: a
 // driver can hold a thread inside the kernel for as long as its firmware hangs,
 // and no signal gets it out. f then finishes, if ever, with nobody listening,
@@ -294,7 +300,7 @@ func guard[T any](ctx context.Context, slots chan struct{}, op, object string, f
 	select {
 	case slots <- struct{}{}:
 	case <-ctx.Done():
-		return zero, &Error{Op: op, Object: object, Err: fmt.Errorf("%d earlier calls still hang in the kernel: %w", cap(slots), ctx.Err())}
+		return zero, &Error{Op: op, Object: object, Err: fmt.Errorf("%w: %w", errNoSlot, ctx.Err())}
 	}
 	type answer struct {
 		value T

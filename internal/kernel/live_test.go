@@ -205,6 +205,17 @@ func TestACallThatHangsIsGivenUp(t *testing.T) {
 	if len(l.slots) != callsAtOnce {
 		t.Errorf("%d calls under way, want %d", len(l.slots), callsAtOnce)
 	}
+	// Nor do the sockets of those that were not even begun.
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		if _, err := l.Netlink(ctx, Request{Family: FamilyControl, Command: uapi.CTRL_CMD_GETFAMILY, Dump: true}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a question without a slot: %v", err)
+		}
+		cancel()
+	}
+	if n := len(l.idle[unix.NETLINK_GENERIC]); n != 1 {
+		t.Errorf("%d idle sockets, want the one of Open", n)
+	}
 }
 
 func TestLargeAnswersAreReadWhole(t *testing.T) {
