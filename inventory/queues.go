@@ -18,8 +18,9 @@ type Queues struct {
 	NAPI      []NAPI     `json:"napi,omitempty"`
 	Netdev    []Queue    `json:"netdev,omitempty"`
 	PagePools []PagePool `json:"pagePools,omitempty"`
-	// GROFlushTimeoutNS and DeferHardIRQs are the device-wide NAPI defaults;
-	// Threaded is "0", "1" or "2" as in sysfs.
+	// GROFlushTimeoutNS (in nanoseconds) and DeferHardIRQs are what NAPI contexts
+	// start from; Threaded is sysfs's number, 1 where they have threads of their
+	// own. They are read of hardware, and of whatever has NAPI contexts.
 	GROFlushTimeoutNS *uint64 `json:"groFlushTimeoutNs,omitempty"`
 	DeferHardIRQs     *uint32 `json:"napiDeferHardIrqs,omitempty"`
 	Threaded          *int    `json:"threaded,omitempty"`

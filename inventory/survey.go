@@ -40,7 +40,8 @@ func subjects() []func(context.Context, *survey) {
 		readTunables,
 		readMulticast,
 		readNetdev,
-		readFunctions, // goes by what the others found
+		readNAPIDefaults, // of those that have contexts
+		readFunctions,    // goes by what the others found
 	}
 }
 
