@@ -454,7 +454,7 @@ func (e *Engine) Rollback(ctx context.Context, id int, nics []inventory.NIC, req
 			back.Kept += len(c.Fields)
 			continue
 		}
-		if undo.Impact, err = t.settings[i].impact(undo.Before, undo.After); err != nil {
+		if undo.Impact, err = t.settings[i].impact(*t.nics[i], undo.Before, undo.After); err != nil {
 			return nil, err
 		}
 		back.Changes = append(back.Changes, undo)

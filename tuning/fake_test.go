@@ -29,7 +29,7 @@ func toyKnob(name string, impact Impact) Knob[toy] {
 	path := func(nic inventory.NIC) string { return "/toy/" + nic.ID() + "/" + name }
 	return Knob[toy]{
 		Name: name, Doc: "A toy.",
-		Impact: func(toy, toy) Impact { return impact },
+		Impact: func(inventory.NIC, toy, toy) Impact { return impact },
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit toy, err error) {
 			b, err := r.ReadFile(ctx, path(nic))
 			if err != nil {

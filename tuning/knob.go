@@ -29,8 +29,9 @@ type Knob[T any] struct {
 	Aliases map[string][]string
 	// Doc says in a sentence or two what the setting does.
 	Doc string
-	// Impact says what changing current into next does to traffic.
-	Impact func(current, next T) Impact
+	// Impact says what changing current into next does to traffic of the NIC. Of a
+	// driver that it does not know it expects the worst.
+	Impact func(nic inventory.NIC, current, next T) Impact
 	// Read returns the values in use and the largest ones that the device takes.
 	// A field without a maximum is absent from limit.
 	Read func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit T, err error)
@@ -48,7 +49,7 @@ type Setting interface {
 	doc() string
 	// shape is T, and the aliases of its fields, for the catalogue.
 	shape() (reflect.Type, map[string][]string)
-	impact(current, next Values) (Impact, error)
+	impact(nic inventory.NIC, current, next Values) (Impact, error)
 	read(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit Values, err error)
 	// spell checks the value of one field and gives it the setting's spelling.
 	spell(field string, value json.RawMessage) (json.RawMessage, error)
@@ -67,12 +68,12 @@ func (k Knob[T]) shape() (reflect.Type, map[string][]string) {
 	return reflect.TypeFor[T](), k.Aliases
 }
 
-func (k Knob[T]) impact(current, next Values) (Impact, error) {
+func (k Knob[T]) impact(nic inventory.NIC, current, next Values) (Impact, error) {
 	from, to, err := both[T](current, next)
 	if err != nil {
 		return "", err
 	}
-	return k.Impact(from, to), nil
+	return k.Impact(nic, from, to), nil
 }
 
 func (k Knob[T]) read(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit Values, err error) {

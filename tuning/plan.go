@@ -201,7 +201,7 @@ func (w *wanted) compare(ctx context.Context, r kernel.Reader, s Setting) (chang
 		}
 	}
 	slices.SortFunc(change.Fields, func(a, b Field) int { return cmp.Compare(a.Name, b.Name) })
-	if change.Impact, err = s.impact(current, next); err != nil {
+	if change.Impact, err = s.impact(*w.NIC, current, next); err != nil {
 		w.fault(nil, err)
 	}
 	return change, kept

@@ -23,7 +23,7 @@ func Channels() tuning.Knob[ChannelCounts] {
 	return tuning.Knob[ChannelCounts]{
 		Name: "channels",
 		Doc:  "How many queues the NIC has (ethtool -L). Changing it resets the NIC with most drivers.",
-		Impact: func(_, _ ChannelCounts) tuning.Impact {
+		Impact: func(_ inventory.NIC, _, _ ChannelCounts) tuning.Impact {
 			return tuning.NICReset
 		},
 		Read:  readChannels,

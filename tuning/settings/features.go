@@ -105,7 +105,7 @@ func featureAliases() map[string][]string {
 // and what it merely leaves to the NIC packet by packet when sending, is
 // switched between two packets. For the rest igb, e1000e, ixgbe, mlx5 and others
 // set the hardware up anew.
-func featuresImpact(current, next FeatureSet) tuning.Impact {
+func featuresImpact(_ inventory.NIC, current, next FeatureSet) tuning.Impact {
 	for name := range next {
 		if next[name] == current[name] {
 			continue

@@ -35,7 +35,7 @@ func Rings() tuning.Knob[RingSizes] {
 	return tuning.Knob[RingSizes]{
 		Name: "rings",
 		Doc:  "How many packets the NIC's rings hold (ethtool -G). Changing it resets the NIC with most drivers.",
-		Impact: func(_, _ RingSizes) tuning.Impact {
+		Impact: func(_ inventory.NIC, _, _ RingSizes) tuning.Impact {
 			return tuning.NICReset
 		},
 		Read: readRings,

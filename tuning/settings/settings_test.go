@@ -285,7 +285,7 @@ func TestFeaturesImpact(t *testing.T) {
 		"rx-gro-hw": tuning.NICReset, "rx-ntuple-filter": tuning.NICReset, "rx-lro": tuning.NICReset,
 		"loopback": tuning.NICReset, "tx-vlan-hw-insert": tuning.NICReset, "rx-udp-gro-forwarding": tuning.Seamless,
 	} {
-		if got := featuresImpact(FeatureSet{name: off, "rx-all": on}, FeatureSet{name: on, "rx-all": on}); got != want {
+		if got := featuresImpact(inventory.NIC{}, FeatureSet{name: off, "rx-all": on}, FeatureSet{name: on, "rx-all": on}); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}
