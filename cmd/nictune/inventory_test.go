@@ -29,17 +29,21 @@ func nictune(t *testing.T, args ...string) (stdout, stderr string, exit int) {
 // bridge and a VLAN.
 const labHost = "testdata/hosts/lab-nics.txtar"
 
+// numaHost is one of the profile numa: two nodes, and a switch.
+const numaHost = "testdata/hosts/lab-numa.txtar"
+
 func TestGolden(t *testing.T) {
 	for name, args := range map[string][]string{
-		"inventory.txt":      {"inventory"},
-		"inventory-wide.txt": {"inventory", "-o", "wide"},
-		"inventory-tree.txt": {"inventory", "-o", "tree"},
-		"inventory-igb.json": {"inventory", "-o", "json", "eth1"},
-		"inventory-br.yaml":  {"inventory", "-o", "yaml", "br0"},
-		"inventory-vf.txt":   {"inventory", "--kind", "vf,pf"},
+		"inventory.txt":           {"--host", labHost, "inventory"},
+		"inventory-wide.txt":      {"--host", labHost, "inventory", "-o", "wide"},
+		"inventory-tree.txt":      {"--host", labHost, "inventory", "-o", "tree"},
+		"inventory-tree-numa.txt": {"--host", numaHost, "inventory", "-o", "tree"},
+		"inventory-igb.json":      {"--host", labHost, "inventory", "-o", "json", "eth1"},
+		"inventory-br.yaml":       {"--host", labHost, "inventory", "-o", "yaml", "br0"},
+		"inventory-vf.txt":        {"--host", labHost, "inventory", "--kind", "vf,pf"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			stdout, stderr, exit := nictune(t, append([]string{"--host", labHost}, args...)...)
+			stdout, stderr, exit := nictune(t, args...)
 			if exit != exitOK || stderr != "" {
 				t.Fatalf("exit %d, standard error %q", exit, stderr)
 			}
