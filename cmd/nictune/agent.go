@@ -1,9 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"html"
+	"log/slog"
 	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,8 +49,8 @@ unless told otherwise; TLS and authentication are set up by --web.config.file, a
 with every Prometheus exporter.
 
 Facts are read anew when the kernel tells of a change and once every --interval,
-counters for each scrape. Without --policy the shipped policies are compared with
-the host, and nothing is changed.`,
+counters for each scrape; --timeout is for one such reading. Without --policy the
+shipped policies are compared with the host, and nothing is changed.`,
 		Example: `  nictune agent
   nictune agent --web.listen-address=:9810 --web.config.file=/etc/nictune/web.yml
   curl -s localhost:9810/metrics | grep nictune_nic_info`,
@@ -53,18 +62,44 @@ the host, and nothing is changed.`,
 	flags.StringVar(&f.config, "web.config.file", "", "`FILE` with TLS and authentication settings (the exporter-toolkit's format)")
 	flags.BoolVar(&f.systemd, "web.systemd-socket", false, "use the socket that systemd hands over instead of an address")
 	flags.StringVar(&f.path, "web.telemetry-path", "/metrics", "serve the metrics under this `PATH`")
-	flags.DurationVar(&f.interval, "interval", 5*time.Minute, "read the facts at least this often")
+	flags.DurationVar(&f.interval, "interval", 5*time.Minute, "read the facts at least this often (0: only when the kernel tells of a change)")
 	flags.DurationVar(&f.pause, "pause", 5*time.Second, "read the facts at most this often, however much changes")
 	flags.StringSliceVarP(&f.policies, "policy", "f", nil, "compare the host with the policies in these `FILES` or directories instead of the shipped ones")
 	return cmd
 }
 
+// check refuses what the server would panic on, listen wider than anybody meant,
+// or end at once.
+func (f agentFlags) check() error {
+	switch {
+	case len(f.addresses) == 0 || slices.Contains(f.addresses, ""):
+		return errors.New("--web.listen-address is empty; 127.0.0.1:9810 is this host only, :9810 is every network")
+	case !strings.HasPrefix(f.path, "/") || path.Clean(f.path) != f.path || strings.ContainsAny(f.path, "{} ") || strings.HasPrefix(f.path, "/-/"):
+		return fmt.Errorf("--web.telemetry-path %q is no path for the metrics; it starts with a slash and doesn't end with one, as /metrics does, and /-/ is taken", f.path)
+	case f.interval < 0:
+		return fmt.Errorf("--interval %s is negative", f.interval)
+	case f.pause < 0:
+		return fmt.Errorf("--pause %s is negative", f.pause)
+	}
+	return nil
+}
+
 func (a *app) serve(ctx context.Context, f agentFlags) error {
+	if err := f.check(); err != nil {
+		return err
+	}
 	reader, err := a.open()
 	if err != nil {
 		return err
 	}
 	defer reader.Close()
+	// However this ends, what runs beside the server ends before the host is let
+	// go of.
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
 	wanted, err := loadPolicies(f.policies)
 	if err != nil {
 		return err
@@ -82,38 +117,53 @@ func (a *app) serve(ctx context.Context, f agentFlags) error {
 		}
 	}
 	keeper := agent.New(reader, options)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() { cancel(keeper.Run(ctx)) }()
-
 	handler, err := a.handler(keeper, f.path)
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	beside.Go(func() { _ = keeper.Run(ctx) }) // it ends with ctx, and says just that
+	return a.listen(ctx, handler, f)
+}
+
+// listen serves until ctx ends and what is under way then has its answer.
+func (a *app) listen(ctx context.Context, handler http.Handler, f agentFlags) error {
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stopped := make(chan struct{})
 	go func() {
+		defer close(stopped)
 		<-ctx.Done()
-		// Scrapes under way may end; then the listener closes.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		if err := server.Shutdown(ctx); err != nil {
-			a.log.Error("stopping the server failed", "err", err)
+		if err := server.Shutdown(patience); err != nil {
+			a.log.Warn("scrapes were broken off", "err", err)
+			_ = server.Close()
 		}
 	}()
-	err = web.ListenAndServe(server, &web.FlagConfig{
+	// It returns as soon as the server is told to stop, or could not start.
+	err := web.ListenAndServe(server, &web.FlagConfig{
 		WebListenAddresses: &f.addresses,
 		WebSystemdSocket:   &f.systemd,
 		WebConfigFile:      &f.config,
 	}, a.log)
-	if errors.Is(err, http.ErrServerClosed) {
+	cancel()
+	<-stopped
+	switch {
+	case errors.Is(err, http.ErrServerClosed):
 		return nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w: does another agent run? --web.listen-address takes another address", err)
 	}
 	return err
 }
 
 // handler serves the metrics, the health endpoints that Prometheus itself has,
 // and a page for a person who opens the address in a browser.
-func (a *app) handler(keeper *agent.Agent, path string) (http.Handler, error) {
+func (a *app) handler(keeper *agent.Agent, telemetry string) (http.Handler, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		metrics.New(keeper.Snapshot),
@@ -122,11 +172,13 @@ func (a *app) handler(keeper *agent.Agent, path string) (http.Handler, error) {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	mux := http.NewServeMux()
-	mux.Handle(path, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	mux.Handle(telemetry, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		// One bad metric costs itself and is logged; the others are served.
 		ErrorHandling: promhttp.ContinueOnError,
 		ErrorLog:      errorLog{a},
 		Registry:      registry,
+		// As many as node_exporter serves at once.
+		MaxRequestsInFlight: 40,
 	}))
 	mux.HandleFunc("/-/healthy", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("nictune is healthy.\n"))
@@ -138,16 +190,17 @@ func (a *app) handler(keeper *agent.Agent, path string) (http.Handler, error) {
 		}
 		_, _ = w.Write([]byte("nictune is ready.\n"))
 	})
-	if path == "/" {
+	if telemetry == "/" {
 		return mux, nil
 	}
 	v, _ := buildVersion()
 	landing, err := web.NewLandingPage(web.LandingConfig{
 		Name:        "nictune",
-		Description: "The NICs of this host, for Prometheus",
+		Description: html.EscapeString(a.shown()),
 		Version:     v,
+		Profiling:   "false", // the links to it: there is none
 		Links: []web.LandingLinks{
-			{Address: path, Text: "Metrics"},
+			{Address: telemetry, Text: "Metrics"},
 			{Address: "/-/healthy", Text: "Healthy", Description: "answers while the agent runs"},
 			{Address: "/-/ready", Text: "Ready", Description: "answers 200 once the host has been read"},
 		},
@@ -157,6 +210,14 @@ func (a *app) handler(keeper *agent.Agent, path string) (http.Handler, error) {
 	}
 	mux.Handle("/", landing)
 	return mux, nil
+}
+
+// shown says whose NICs these are.
+func (a *app) shown() string {
+	if source := cmp.Or(a.host, a.root); source != "" {
+		return "The NICs of the host in " + source + ", for Prometheus"
+	}
+	return "The NICs of this host, for Prometheus"
 }
 
 // errorLog is promhttp's Logger over the command's.

@@ -91,6 +91,12 @@ func newRoot(app *app) *cobra.Command {
 		SilenceErrors: true,
 		Args:          cobra.ArbitraryArgs, // group refuses them
 		RunE:          group,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if app.timeout <= 0 {
+				return fmt.Errorf("--timeout %s leaves no time for anything", app.timeout)
+			}
+			return nil
+		},
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&app.host, "host", "", "read the recorded host in `FILE` (see nictune record) instead of this one")
