@@ -111,6 +111,7 @@ func newRoot(app *app) *cobra.Command {
 		newPlanCommand(app),
 		newApplyCommand(app),
 		newRollbackCommand(app),
+		newRecoverCommand(app),
 		newHistoryCommand(app),
 		newManCommand(),
 		newVersionCommand(app),

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nictune/nictune/tuning"
+)
+
+func newRecoverCommand(app *app) *cobra.Command {
+	var format, state string
+	cmd := &cobra.Command{
+		Use:   "recover",
+		Short: "End what an interrupted apply left behind",
+		Long: `Undo what an apply that was killed, or cut off with the power, had changed, or
+complete it where every change had been verified. apply and rollback do this
+first, too; at boot it is for nictune-recover.service.
+
+Where nothing was left behind, nothing is done.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return app.change(cmd.Context(), state, format, func(context.Context, changer) (*tuning.Transaction, error) {
+				left, err := tuning.History(state)
+				if err != nil {
+					return nil, err
+				}
+				for _, t := range left {
+					if t.Outcome == tuning.Pending {
+						return nil, fmt.Errorf("transaction %d is still unfinished; nictune history shows it", t.ID)
+					}
+				}
+				return nil, nil
+			})
+		},
+	}
+	stateFlag(cmd, &state)
+	outputFlag(cmd, &format, "text", "json")
+	return cmd
+}
