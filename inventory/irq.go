@@ -55,8 +55,9 @@ func (p *places) readIRQs(ctx context.Context, d *device) {
 			d.missedIRQs("irqs", err)
 			return
 		}
-		// 0 is no interrupt; 255 is how x86 firmware says the same.
-		if n, err := strconv.Atoi(line); err == nil && n > 0 && n < 255 {
+		// 0 is no interrupt; 255, and the kernel's own IRQ_NOTCONNECTED, is how x86
+		// says the same.
+		if n, err := strconv.Atoi(line); err == nil && n > 0 && n != 255 && uint64(n) < notConnected {
 			kind := "intx"
 			if d.thin() {
 				kind = "" // Where MSI is in use, this file holds its first vector.
@@ -65,6 +66,9 @@ func (p *places) readIRQs(ctx context.Context, d *device) {
 		}
 	}
 }
+
+// notConnected is IRQ_NOTCONNECTED of linux/interrupt.h.
+const notConnected = 1 << 31
 
 // vectors are the interrupt numbers that a directory lists, in order.
 func (p *places) vectors(ctx context.Context, dir string) ([]int, error) {

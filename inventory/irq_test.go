@@ -56,6 +56,21 @@ func TestParseInterruptsOfThousandsOfCPUs(t *testing.T) {
 	same(t, "names", got, map[int]string{3: "eth0-TxRx-3", 19: "eth0-TxRx-19"})
 }
 
+// A function without MSI has its interrupt line, or the kernel's or firmware's
+// ways to say that it has none.
+func TestInterruptLine(t *testing.T) {
+	for line, want := range map[string][]IRQ{
+		"11": {{Number: 11, Kind: "intx"}}, "312": {{Number: 312, Kind: "intx"}}, // as on a large arm64 machine
+		"0": nil, "255": nil, "2147483648": nil, "none": nil,
+	} {
+		h := newMapHost(map[string]string{"/proc/interrupts": ""})
+		h.pciDevice("pci0000:00/0000:00:03.0", igbAlias, "irq", line+"\n")
+		s := h.survey(pciNIC(2, "eth0", "0000:00:03.0"))
+		readPlaces(t.Context(), s)
+		same(t, line, s.nics[0].IRQs, want)
+	}
+}
+
 func FuzzParseInterrupts(f *testing.F) {
 	f.Add([]byte(" 38:          0      16615 PCI-MSIX-0000:00:03.0   1-edge      virtio2-input.0\n"))
 	f.Add([]byte("38:  \n38:\n:  x\n"))
