@@ -37,7 +37,7 @@ func Unread(w io.Writer, inv *inventory.Inventory) error {
 	denied := false
 	for _, g := range order {
 		denied = denied || g.reason == inventory.Denied
-		if _, err := fmt.Fprintf(w, "not read (%s): %s of %s: %s\n", g.reason, g.fact, some(devices[g]), printable(details[g])); err != nil {
+		if _, err := fmt.Fprintf(w, "not read (%s): %s of %s: %s\n", g.reason, g.fact, printable(some(devices[g])), printable(details[g])); err != nil {
 			return err
 		}
 	}
