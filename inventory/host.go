@@ -3,6 +3,7 @@ package inventory
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -56,8 +57,13 @@ type NUMANode struct {
 type HostIOMMU struct {
 	// Units are the IOMMUs in use: "dmar0", "ivhd0". Empty means that none is.
 	Units []string `json:"units,omitempty"`
-	// Groups is how many groups there are.
-	Groups *int `json:"groups,omitempty"`
+	// Groups is how many groups there are; Types how many of them have each type
+	// of domain: "identity" (not translated, as with iommu=pt), "DMA" (translated,
+	// strict), "DMA-FQ" (translated, unmapped lazily), "unmanaged" (in the hands
+	// of a guest or a user's program), "blocked". It is absent where one could
+	// not be read.
+	Groups *int           `json:"groups,omitempty"`
+	Types  map[string]int `json:"types,omitempty"`
 }
 
 const (
@@ -260,9 +266,30 @@ func (s *survey) readIOMMUs(ctx context.Context) {
 	switch {
 	case err == nil:
 		s.host.IOMMU.Groups = new(len(groups))
+		s.readIOMMUTypes(ctx, groups)
 	case kernel.ReasonOf(err) != kernel.Unsupported:
 		s.missed("iommu.groups", err)
 	}
+}
+
+// readIOMMUTypes counts the types of the groups' domains. The kernel's default
+// is nowhere to be read, and firmware, drivers and administrators each change
+// single groups.
+func (s *survey) readIOMMUTypes(ctx context.Context, groups []string) {
+	types := map[string]int{}
+	for _, group := range groups {
+		data, err := s.ReadFile(ctx, iommuGroups+"/"+group+"/type")
+		switch {
+		case err == nil:
+			types[trimmed(data)]++
+		case errors.Is(err, kernel.ErrNotRecorded):
+			return // by a nictune that asked for the NICs' groups only
+		default:
+			s.missed("iommu.types", err)
+			return
+		}
+	}
+	s.host.IOMMU.Types = types
 }
 
 // concerns reports whether a kernel parameter decides something about NICs,

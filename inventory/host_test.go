@@ -102,8 +102,8 @@ func TestReadHost(t *testing.T) {
 		"/sys/devices/system/node/node2/distance":  "10 21\n",
 		"/sys/class/iommu/dmar0":                   "-> x",
 		"/sys/class/iommu/dmar1":                   "-> x",
-		"/sys/kernel/iommu_groups/0/type":          "DMA\n",
-		"/sys/kernel/iommu_groups/1/type":          "DMA\n",
+		"/sys/kernel/iommu_groups/0/type":          "DMA-FQ\n",
+		"/sys/kernel/iommu_groups/1/type":          "identity\n",
 		"/proc/cmdline":                            "quiet iommu=pt\n",
 		"/proc/net/softnet_stat":                   "a 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
 		"/proc/1/comm":                             "systemd\n",
@@ -128,7 +128,7 @@ func TestReadHost(t *testing.T) {
 			{ID: 2, CPUs: "0-1", MemoryBytes: new(uint64(2 << 20)), Distances: []int{10, 21}},
 			{ID: 10, CPUs: "2-3", MemoryBytes: new(uint64(1 << 20)), Distances: []int{21, 10}},
 		},
-		IOMMU:       HostIOMMU{Units: []string{"dmar0", "dmar1"}, Groups: new(2)},
+		IOMMU:       HostIOMMU{Units: []string{"dmar0", "dmar1"}, Groups: new(2), Types: map[string]int{"DMA-FQ": 1, "identity": 1}},
 		CommandLine: []string{"iommu=pt"},
 		Softnet:     []Softnet{{CPU: 0, Processed: 10}},
 		Managers:    []Manager{{"systemd-networkd", 77}, {"NetworkManager", 900}, {"irqbalance", 1000}, {"tuned", 1001}},
@@ -140,6 +140,7 @@ func TestReadHost(t *testing.T) {
 
 	h.files["/proc/sys/kernel/arch"] = "riscv64\n"
 	h.denied["/proc/cmdline"] = true
+	h.denied["/sys/kernel/iommu_groups/1/type"] = true
 	delete(h.files, "/proc/1/comm") // hidepid
 	s = h.survey()
 	readHost(t.Context(), s)
@@ -152,7 +153,8 @@ func TestReadHost(t *testing.T) {
 			denied = append(denied, u.Fact)
 		}
 	}
-	same(t, "denied", denied, []string{"commandLine", "managers"})
+	same(t, "denied", denied, []string{"iommu.types", "commandLine", "managers"})
+	same(t, "types of half the groups", s.host.IOMMU.Types, map[string]int(nil))
 }
 
 // An empty tree gives no facts, no panic, and a list of what is missing.

@@ -93,6 +93,20 @@ func TestTree(t *testing.T) {
 	}
 }
 
+func TestTreeShowsHowTheIOMMUTranslates(t *testing.T) {
+	for want, types := range map[string]map[string]int{
+		"IOMMU dmar0 (DMA-FQ)":                {"DMA-FQ": 30},
+		"IOMMU dmar0 (DMA-FQ 30, identity 2)": {"DMA-FQ": 30, "identity": 2},
+		"IOMMU dmar0":                         nil,
+	} {
+		inv := &inventory.Inventory{Host: inventory.Host{IOMMU: inventory.HostIOMMU{Units: []string{"dmar0"}, Types: types}}}
+		var b strings.Builder
+		if err := Tree(&b, inv); err != nil || b.String() != "host  "+want+"\n" {
+			t.Errorf("%v: got %q", err, b.String())
+		}
+	}
+}
+
 func TestTreeEndsOnALoop(t *testing.T) {
 	loop := &inventory.Inventory{NICs: []inventory.NIC{
 		{Name: "a", Index: 1, Stack: inventory.Stack{Lower: []string{"b"}, Upper: []string{"b"}}},
@@ -112,14 +126,14 @@ func TestUnread(t *testing.T) {
 		{Name: "eth0", Unread: gap("pci.vpd", inventory.Denied, "read /sys/vpd: permission denied")},
 		{Name: "eth1", Unread: gap("pci.vpd", inventory.Denied, "read /sys/vpd: permission denied")},
 		{Name: "eth2", Unread: gap("link.fec", inventory.Unsupported, "ethtool FEC_GET: operation not supported")},
-		{Name: "eth3", Unread: gap("link.eee", inventory.Failed, "ethtool EEE_GET: input/output error")},
+		{Name: "et\x1b3", Unread: gap("link.eee", inventory.Failed, "ethtool EEE_GET: input/output error")},
 	}}
 	var b strings.Builder
 	if err := Unread(&b, inv); err != nil {
 		t.Fatal(err)
 	}
 	want := `not read (denied): pci.vpd of eth0, eth1: read /sys/vpd: permission denied
-not read (failed): link.eee of eth3: ethtool EEE_GET: input/output error
+not read (failed): link.eee of et?3: ethtool EEE_GET: input/output error
 What was denied can be read as root.
 `
 	if b.String() != want {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,7 +123,7 @@ func words(parts ...string) string {
 func host(h *inventory.Host) string {
 	iommu := "no IOMMU"
 	if len(h.IOMMU.Units) > 0 {
-		iommu = "IOMMU " + strings.Join(h.IOMMU.Units, " ")
+		iommu = "IOMMU " + strings.Join(h.IOMMU.Units, " ") + domains(h.IOMMU.Types)
 	}
 	kernel := ""
 	if h.Kernel != "" {
@@ -133,6 +134,22 @@ func host(h *inventory.Host) string {
 		machine = strings.TrimSpace(h.Machine.Vendor + " " + h.Machine.Product)
 	}
 	return words(cmp.Or(h.Hostname, "host"), machine, kernel, cpus(h.CPUs.Online), iommu)
+}
+
+// domains are the types of the IOMMU groups' domains, with how many groups have
+// each where they differ.
+func domains(types map[string]int) string {
+	var parts []string
+	for _, t := range slices.Sorted(maps.Keys(types)) {
+		if len(types) == 1 {
+			return " (" + t + ")"
+		}
+		parts = append(parts, fmt.Sprintf("%s %d", t, types[t]))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
 }
 
 func numaNode(inv *inventory.Inventory, id int) string {
