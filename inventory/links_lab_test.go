@@ -87,3 +87,44 @@ func TestFunctionsInTheLab(t *testing.T) {
 		}
 	}
 }
+
+// TestRepresentorsInTheLab finds the ports of a switch, by devlink and, for
+// drivers without it, by their names alone.
+func TestRepresentorsInTheLab(t *testing.T) {
+	labtest.Require(t, "nics")
+	uplink := labtest.Netdevsim(t, 11, 1)[0]
+	if err := os.WriteFile("/sys/bus/netdevsim/devices/netdevsim11/sriov_numvfs", []byte("2"), 0); err != nil {
+		t.Fatal(err)
+	}
+	labtest.Run(t, "devlink", "dev", "eswitch", "set", "netdevsim/netdevsim11", "mode", "switchdev")
+
+	// Not all of Read: asking netdevsim's representors for their timestamping
+	// (nsim_get_ts_info) oopses Linux 6.12 with the RTNL lock held.
+	s := surveyed(t, open(t), readDevlink, readPlaces, readFunctions)
+	representors := 0
+	for _, n := range s.nics {
+		if n.Parent == nil || n.Parent.Address != "netdevsim11" {
+			continue
+		}
+		for fact, got := range map[string]string{"phys_port_name": n.Port.Name, "phys_switch_id": n.Port.SwitchID} {
+			b, err := os.ReadFile("/sys/class/net/" + n.Name + "/" + fact)
+			if want := strings.TrimSpace(string(b)); err != nil || got != want || want == "" {
+				t.Errorf("%s: %s is %q, sysfs says %q, %v", n.Name, fact, got, want, err)
+			}
+		}
+		want := Representor
+		if n.Name == uplink {
+			want = Plain
+		} else {
+			representors++
+		}
+		alone := *n
+		alone.Devlink = nil
+		if byName := functionOf(&alone); n.Function != want || byName != want {
+			t.Errorf("%s counts as %s, without devlink as %s; want %s", n.Name, n.Function, byName, want)
+		}
+	}
+	if representors != 2 {
+		t.Errorf("%d representors of 2 VFs", representors)
+	}
+}
