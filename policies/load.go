@@ -21,6 +21,9 @@ var ErrNone = errors.New("no policies")
 // All that is wrong in all files is reported together, and then no policies are
 // returned.
 func Load(paths ...string) ([]Policy, error) {
+	if len(paths) == 0 { // a shell variable that is not set
+		return nil, fmt.Errorf("%w: no file or directory is named", ErrNone)
+	}
 	var policies []Policy
 	var errs []error
 	for _, p := range paths {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/nictune/nictune/agent"
 	"github.com/nictune/nictune/exporters/metrics"
+	"github.com/nictune/nictune/policies"
 	"github.com/nictune/nictune/tuning/settings"
 )
 
@@ -100,7 +101,10 @@ func (a *app) serve(ctx context.Context, f agentFlags) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
-	wanted, err := loadPolicies(f.policies)
+	wanted, err := bindPolicies(policies.Shipped())
+	if len(f.policies) > 0 {
+		wanted, err = loadPolicies(f.policies)
+	}
 	if err != nil {
 		return err
 	}

@@ -21,13 +21,13 @@ func newPolicyCommand(app *app) *cobra.Command {
 	return cmd
 }
 
-// loadPolicies loads the policies in files and directories, or the shipped ones
-// where none are named, and holds them against the settings that there are.
+// loadPolicies loads the policies in files and directories, and holds them
+// against the settings that there are.
 func loadPolicies(paths []string) ([]policies.Policy, error) {
-	wanted, err := policies.Shipped()
-	if len(paths) > 0 {
-		wanted, err = policies.Load(paths...)
-	}
+	return bindPolicies(policies.Load(paths...))
+}
+
+func bindPolicies(wanted []policies.Policy, err error) ([]policies.Policy, error) {
 	if err != nil {
 		return nil, err
 	}

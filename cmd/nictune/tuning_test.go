@@ -79,6 +79,8 @@ func TestTuning(t *testing.T) {
 	step(exitDifferences, "rx  1  ->  4", "plan", "-f", good, "--out", plan)
 	step(exitError, "much.yaml:6: tune0: channels.rx: 5: the device takes 4 at most", "plan", "-f", tooMuch)
 	step(exitError, "much.yaml:6", "apply", "-f", tooMuch, "--state-dir", state)
+	step(exitError, "no file or directory is named", "apply", "-f", "", "--state-dir", state, "--allow", "nic-reset")
+	step(exitError, "no file or directory is named", "plan", "-f", "")
 	step(exitRefused, "--allow nic-reset", "apply", "-f", good, "--state-dir", state)
 	step(exitError, "unknown impact", "apply", "-f", good, "--state-dir", state, "--allow", "everything")
 	step(exitError, "nothing to take back", "rollback", "--state-dir", state)
