@@ -17,15 +17,15 @@ type Driver struct {
 
 // readDrivers reads what ethtool -i shows, which netlink has no command for.
 func readDrivers(ctx context.Context, s *survey) {
-	for _, n := range s.nics {
+	s.askEach("driver", func(n *NIC) error {
 		info, err := s.DriverInfo(ctx, n.Name)
 		if err != nil {
-			n.missed("driver", err)
-			continue
+			return err
 		}
 		n.Driver = &Driver{
 			Name: info.Driver, Version: info.Version, Firmware: info.Firmware,
 			ExpansionROM: info.ExpansionROM, BusInfo: info.Bus,
 		}
-	}
+		return nil
+	})
 }

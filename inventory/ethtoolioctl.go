@@ -7,17 +7,35 @@ import (
 	"github.com/nictune/nictune/internal/kernel"
 )
 
-// refusals remembers what software devices refuse: all devices of one type
-// share their driver's operations, so one of a thousand veths is asked.
-type refusals map[string]bool
-
-// by says whether n is of a type that has refused.
-func (r refusals) by(n *NIC) bool { return software(n) && r[n.Type] }
-
-// note remembers an error of n's.
-func (r refusals) note(n *NIC, err error) {
-	if software(n) && kernel.ReasonOf(err) == kernel.Unsupported {
-		r[n.Type] = true
+// askEach asks every NIC by ioctl for a fact, but for those whose answer is
+// known. All software devices of one type share their driver's operations, so
+// one of a thousand veths is asked for what it refuses. And one that is gone is
+// not asked again: at a name that it doesn't know, the kernel runs modprobe.
+func (s *survey) askEach(fact string, ask func(*NIC) error) {
+	refused := map[string]bool{} // by type
+	for _, n := range s.nics {
+		switch {
+		case s.vanished[n]:
+			n.Unread = append(n.Unread, Unread{Fact: fact, Reason: kernel.Gone})
+			continue
+		case software(n) && refused[n.Type]:
+			n.Unread = append(n.Unread, Unread{Fact: fact, Reason: kernel.Unsupported})
+			continue
+		}
+		err := ask(n)
+		if err == nil {
+			continue
+		}
+		switch kernel.ReasonOf(err) {
+		case kernel.Gone:
+			if s.vanished == nil {
+				s.vanished = map[*NIC]bool{}
+			}
+			s.vanished[n] = true
+		case kernel.Unsupported:
+			refused[n.Type] = refused[n.Type] || software(n)
+		}
+		n.missed(fact, err)
 	}
 }
 

@@ -167,6 +167,34 @@ func TestReadNtuple(t *testing.T) {
 		{"location": 1023, "flowType": "udp4", "match": {"dst-port": "53"}, "action": "queue", "queue": 4}]}`)
 }
 
+// Whoever is gone is not asked by name again, and hides nobody else's facts.
+func TestTheGoneAreAskedOnce(t *testing.T) {
+	fake := &fakeEthtool{ioctl: func(device string, arg []byte) ([]byte, error) {
+		if device == "eth3" {
+			return nil, &kernel.Error{Op: "SIOCETHTOOL", Object: device, Err: syscall.ENODEV}
+		}
+		return arg, nil
+	}}
+	s := threeNICs(fake)
+	for _, n := range s.nics {
+		n.Type = "veth"
+	}
+	readHashFields(t.Context(), s)
+	readNtuple(t.Context(), s)
+	readTunables(t.Context(), s)
+	if n := strings.Count(strings.Join(fake.asked, "\n"), "of eth3"); n != 1 {
+		t.Errorf("eth3 was asked %d times", n)
+	}
+	for _, fact := range []string{"queues.rss.fields", "queues.ntuple", "offloads.tunables"} {
+		if got := unreadOf(s.nics[1], fact); !strings.HasPrefix(got, "gone") {
+			t.Errorf("eth3 %s: %q", fact, got)
+		}
+		if got := unreadOf(s.nics[0], fact) + unreadOf(s.nics[2], fact); got != "" {
+			t.Errorf("the others' %s: %q", fact, got)
+		}
+	}
+}
+
 // One of many software devices of a type is asked for what the type refuses;
 // hardware is asked each.
 func TestRefusalsAreRememberedForSoftware(t *testing.T) {

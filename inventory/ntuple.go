@@ -37,20 +37,10 @@ const maxRules = 1 << 17
 
 // readNtuple reads the receive flow rules.
 func readNtuple(ctx context.Context, s *survey) {
-	const fact = "queues.ntuple"
-	refused := refusals{}
-	for _, n := range s.nics {
-		if refused.by(n) {
-			n.Unread = append(n.Unread, Unread{Fact: fact, Reason: kernel.Unsupported})
-			continue
-		}
-		rules, err := ntuple(ctx, s, n.Name)
-		if err != nil {
-			refused.note(n, err)
-			n.missed(fact, err)
-		}
-		n.Queues.Ntuple = rules
-	}
+	s.askEach("queues.ntuple", func(n *NIC) (err error) {
+		n.Queues.Ntuple, err = ntuple(ctx, s, n.Name)
+		return err
+	})
 }
 
 // ntuple reads one device's rules: how many, where, and each. Rules come and go

@@ -173,24 +173,16 @@ func fieldLetters(fields uint64) string {
 // readHashFields asks by ioctl for the hash fields of those whose RSS_GET said
 // nothing of them: kernels before 6.17, and drivers that hash without a table.
 func readHashFields(ctx context.Context, s *survey) {
-	const fact = "queues.rss.fields"
-	refused := refusals{}
-	for _, n := range s.nics {
+	s.askEach("queues.rss.fields", func(n *NIC) error {
 		if n.Queues.RSS != nil && n.Queues.RSS.Fields != nil {
-			continue
-		}
-		if refused.by(n) {
-			n.Unread = append(n.Unread, Unread{Fact: fact, Reason: kernel.Unsupported})
-			continue
+			return nil
 		}
 		fields, err := hashFields(ctx, s, n.Name)
-		if err != nil {
-			refused.note(n, err)
-			n.missed(fact, err)
-			continue
+		if err == nil {
+			present(&n.Queues.RSS).Fields = fields
 		}
-		present(&n.Queues.RSS).Fields = fields
-	}
+		return err
+	})
 }
 
 // hashFields are the hash fields of one device. Where TCP is refused there are

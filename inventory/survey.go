@@ -53,6 +53,8 @@ type survey struct {
 	nics    []*NIC // by index
 	byIndex map[int]*NIC
 	byName  map[string]*NIC
+	// vanished are those whose name the kernel didn't know any more. See askEach.
+	vanished map[*NIC]bool
 }
 
 // missed notes that a fact of the host could not be read.

@@ -28,20 +28,10 @@ func tunables() []tunable {
 
 // readTunables reads the tunables of the devices that have any.
 func readTunables(ctx context.Context, s *survey) {
-	const fact = "offloads.tunables"
-	refused := refusals{}
-	for _, n := range s.nics {
-		if refused.by(n) {
-			n.Unread = append(n.Unread, Unread{Fact: fact, Reason: kernel.Unsupported})
-			continue
-		}
-		values, err := deviceTunables(ctx, s, n.Name)
-		if err != nil {
-			refused.note(n, err)
-			n.missed(fact, err)
-		}
-		n.Offloads.Tunables = values
-	}
+	s.askEach("offloads.tunables", func(n *NIC) (err error) {
+		n.Offloads.Tunables, err = deviceTunables(ctx, s, n.Name)
+		return err
+	})
 }
 
 // deviceTunables are one device's. A driver knows some and refuses others, in
