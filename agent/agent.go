@@ -10,6 +10,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -142,6 +143,10 @@ func (a *Agent) refresh(parent context.Context) {
 	}
 	start := time.Now()
 	inv, err := inventory.Read(ctx, a.reader)
+	if err == nil && ctx.Err() != nil {
+		// Cut short it knows less than the one before, and says so NIC by NIC.
+		inv, err = nil, fmt.Errorf("reading the host took longer than %s: %w", a.options.Timeout, ctx.Err())
+	}
 	failed(err)
 	reads := []metrics.Read{read("inventory", start, err)}
 	var drift *metrics.Drift

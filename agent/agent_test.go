@@ -162,3 +162,55 @@ func TestDriftThatCannotBeComparedIsShownAsSuch(t *testing.T) {
 		t.Errorf("drift: %+v, want it in error", s.Drift)
 	}
 }
+
+// stuck is a host whose files don't answer any more once it is told so.
+type stuck struct {
+	kernel.Reader
+	now atomic.Bool
+}
+
+func (s *stuck) ReadFile(ctx context.Context, name string) ([]byte, error) {
+	if s.now.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return s.Reader.ReadFile(ctx, name)
+}
+
+func TestAReadingThatIsCutShortReplacesNothing(t *testing.T) {
+	nstest.Require(t)
+	live, err := kernel.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	host := &stuck{Reader: live}
+	again := make(chan struct{})
+	a := start(t, host, Options{
+		Timeout: 2 * time.Second,
+		Changes: func(ctx context.Context) error {
+			select {
+			case <-again:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		},
+		Failed: func(error) {},
+	})
+	eventually(t, "ready", a.Ready)
+	first := a.Snapshot().Inventory
+	host.now.Store(true)
+	again <- struct{}{}
+	eventually(t, "a reading that failed", func() bool {
+		for _, r := range a.Snapshot().Reads {
+			if r.Collector == "inventory" && !r.Success {
+				return true
+			}
+		}
+		return false
+	})
+	if a.Snapshot().Inventory != first {
+		t.Error("the facts were replaced by half of them")
+	}
+}
