@@ -41,6 +41,12 @@ func TestVPDIsReadOnceForEachCard(t *testing.T) {
 				t.Errorf("%s: the card was read %d times, want %d", name, card.reads, want)
 			}
 		}
+		late, cancel := context.WithDeadline(t.Context(), time.Unix(1, 0))
+		defer cancel()
+		if _, got := r.ReadFile(late, vpd); !errors.Is(got, err) || len(r.vpd) != 0 {
+			t.Errorf("out of time: %v; remembered %v", got, r.vpd)
+		}
+		card.reads = 0
 		read(vpd, 1)
 		read(vpd, 1)
 		r.forget(&inventory.Inventory{NICs: []inventory.NIC{{PCI: &inventory.PCI{Address: "0000:01:00.0"}}}})
