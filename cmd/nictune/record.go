@@ -68,6 +68,9 @@ func ask(ctx context.Context, r kernel.Reader) error {
 		// A driver without counters of its own says so; that is recorded, too.
 		_, _ = r.Counters(ctx, n.Name)
 	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("there was no time to ask everything, a longer --timeout may help: %w", err)
+	}
 	return nil
 }
 
