@@ -304,6 +304,7 @@ func TestAgentIsNotReadyBeforeItsFirstReading(t *testing.T) {
 }
 
 func TestAgentServesARecordedHost(t *testing.T) {
+	nstest.IP(t, "link set lo up")
 	s := startInProcess(t, "--host", labHost)
 	base := "http://" + s.address(t)
 	ready(t, base)
