@@ -43,9 +43,18 @@ type served struct {
 	exit chan int
 }
 
+// loopback makes 127.0.0.1 answer: a new namespace's is down.
+func loopback(t *testing.T) {
+	t.Helper()
+	if os.Getuid() == 0 {
+		nstest.IP(t, "link set lo up")
+	}
+}
+
 // startInProcess runs nictune agent in this process, on a free port of loopback.
 func startInProcess(t *testing.T, args ...string) *served {
 	t.Helper()
+	loopback(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	s := &served{log: &lockedBuffer{}, stop: cancel, exit: make(chan int, 1)}
 	go func() {
@@ -59,6 +68,7 @@ func startInProcess(t *testing.T, args ...string) *served {
 // command line.
 func startProcess(t *testing.T, wrap func(*exec.Cmd), args ...string) *served {
 	t.Helper()
+	loopback(t)
 	s := &served{log: &lockedBuffer{}, exit: make(chan int, 1)}
 	cmd := exec.Command("/proc/self/exe", args...) // which another user may execute, too
 	cmd.Env = append(os.Environ(), asProgram+"=1")
@@ -183,7 +193,6 @@ func nicInfo(t *testing.T, page string) map[string]map[string]string {
 // The whole life of an agent: it starts, answers, and leaves nothing behind.
 func TestAgentServesAndEnds(t *testing.T) {
 	nstest.Require(t)
-	nstest.IP(t, "link set lo up")
 	nstest.Link(t, "end0", "address 02:00:00:00:00:01 type veth peer name end1")
 	before := runtime.NumGoroutine()
 	sockets := openSockets(t)
@@ -390,6 +399,7 @@ func certificate(t *testing.T, dir string) *x509.CertPool {
 // systemd hands over a listening socket as descriptor 3, and says so in the
 // environment, with the number of the process that it is meant for.
 func TestAgentTakesSystemdsSocket(t *testing.T) {
+	loopback(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -436,7 +446,6 @@ func TestAgentWithoutSystemdsSocket(t *testing.T) {
 // too.
 func TestAgentRunsUnprivileged(t *testing.T) {
 	nstest.Require(t)
-	nstest.IP(t, "link set lo up")
 	nstest.Link(t, "low0", "type veth peer name low1")
 	nstest.Link(t, "low2", "type ifb")
 	metrics := func(wrap func(*exec.Cmd)) map[string]map[string]string {
@@ -474,7 +483,6 @@ func TestAgentRunsUnprivileged(t *testing.T) {
 // Without a flag, nothing but this host reaches the agent.
 func TestAgentListensOnLoopbackOnly(t *testing.T) {
 	nstest.Require(t) // whose port 9810 is free
-	nstest.IP(t, "link set lo up")
 	s := startProcess(t, nil, "agent", "--host", labHost)
 	if got := s.address(t); got != "127.0.0.1:9810" {
 		t.Errorf("it listens on %s", got)
@@ -488,6 +496,7 @@ func TestAgentListensOnLoopbackOnly(t *testing.T) {
 }
 
 func TestAgentRefusesToStart(t *testing.T) {
+	loopback(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -528,6 +537,7 @@ func TestAgentRefusesToStart(t *testing.T) {
 
 // A scrape that is under way when the agent is told to end gets its answer.
 func TestAgentEndsAfterTheScrapesUnderWay(t *testing.T) {
+	loopback(t)
 	var log lockedBuffer
 	a := &app{log: slog.New(slog.NewTextHandler(&log, nil))}
 	asked, answer := make(chan struct{}), make(chan struct{})

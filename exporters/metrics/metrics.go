@@ -59,85 +59,37 @@ type Source func() Snapshot
 
 // Collector is a [prometheus.Collector] over a source.
 type Collector struct {
-	source Source
+	source   Source
+	families []*family // in the order of the catalogue
 
-	info, up, admin, carrier, speed, mtu *prometheus.Desc
-	linkInfo, carrierUp, carrierDown     *prometheus.Desc
-	downEvents, unread                   *prometheus.Desc
-	drifted, impossible                  *prometheus.Desc
-	matched, driftError                  *prometheus.Desc
-	success, duration                    *prometheus.Desc
-	statistics                           []*prometheus.Desc // by inventory.StatisticNames
+	info, linkInfo, unread                    *family
+	up, admin, carrier, speed, mtu            *family
+	carrierUp, carrierDown, downEvents        *family
+	drifted, impossible, matched, policyError *family
+	success, duration                         *family
+	statistics                                []*family // by inventory.StatisticNames
 }
-
-const namespace = "nictune"
 
 // New makes a collector.
 func New(source Source) *Collector {
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
-	}
-	c := &Collector{
-		source: source,
-		info: desc("nic_info", "A network device: what it is and where it is attached. Always 1; a label that is not known is empty.",
-			"device", "kind", "type", "driver", "driver_version", "firmware", "pci_address", "vendor_id", "device_id",
-			"permanent_mac", "mac", "numa_node", "iommu_group", "port_name", "master"),
-		linkInfo: desc("network_info", "A network device's link in words, as ethtool and ip print them. Always 1; a label that is not known is empty.",
-			"device", "admin", "operstate", "duplex", "port", "autoneg", "fec", "extended_state"),
-		up:          desc("network_up", "Whether the operational state is up.", "device"),
-		admin:       desc("network_admin_up", "Whether the device is switched on.", "device"),
-		carrier:     desc("network_carrier", "Whether the link is there.", "device"),
-		speed:       desc("network_speed_bytes", "The link's speed in bytes per second.", "device"),
-		mtu:         desc("network_mtu_bytes", "The largest packet that the device sends.", "device"),
-		carrierUp:   desc("network_carrier_up_changes_total", "How often the link came up, as the kernel counts.", "device"),
-		carrierDown: desc("network_carrier_down_changes_total", "How often the link went down, as the kernel counts.", "device"),
-		downEvents:  desc("network_link_down_events_total", "How often the device itself lost its link.", "device"),
-		unread:      desc("nic_unread_facts", "Facts that could not be read, by reason.", "device", "reason"),
-		drifted:     desc("policy_setting_drifted", "Whether a setting differs from what the policies want.", "device", "setting"),
-		impossible:  desc("policy_setting_impossible", "A setting that policies want and that the NIC can't have, by reason. Always 1.", "device", "setting", "reason"),
-		matched:     desc("policy_matched_nics", "How many NICs a policy is for.", "policy"),
-		driftError:  desc("policy_error", "Whether the policies could not be compared with the host."),
-		success:     desc("scrape_collector_success", "Whether this part of the scrape was read without an error.", "collector"),
-		duration:    desc("scrape_collector_duration_seconds", "How long this part of the scrape took to read.", "collector"),
-	}
-	for _, name := range inventory.StatisticNames() {
-		metric, help := statistic(name)
-		c.statistics = append(c.statistics, desc(metric, help, "device"))
-	}
+	c := &Collector{source: source}
+	c.define()
 	return c
 }
 
 // BuildInfo is the metric that tells which nictune runs.
 func BuildInfo(version, revision string) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Namespace:   namespace,
-		Name:        "build_info",
-		Help:        "The version of nictune. Always 1.",
+		Name:        buildInfo.Name,
+		Help:        buildInfo.Help,
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": runtime.Version()},
 	}, func() float64 { return 1 })
 }
 
-// statistic names the metric for one of the kernel's standard counters:
-// "rx_bytes" is network_receive_bytes_total.
-func statistic(name string) (metric, help string) {
-	metric, help = name, "Standard counter "+name+" of struct rtnl_link_stats64, see linux/if_link.h."
-	if rest, ok := strings.CutPrefix(name, "rx_"); ok {
-		metric = "receive_" + rest
-	} else if rest, ok := strings.CutPrefix(name, "tx_"); ok {
-		metric = "transmit_" + rest
-	} else if name == "multicast" {
-		metric = "receive_multicast"
-	}
-	return "network_" + metric + "_total", help
-}
-
 // Describe implements [prometheus.Collector].
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range append([]*prometheus.Desc{
-		c.info, c.linkInfo, c.up, c.admin, c.carrier, c.speed, c.mtu, c.carrierUp, c.carrierDown, c.downEvents,
-		c.unread, c.drifted, c.impossible, c.matched, c.driftError, c.success, c.duration,
-	}, c.statistics...) {
-		ch <- d
+	for _, f := range c.families {
+		ch <- f.desc
 	}
 }
 
@@ -145,8 +97,8 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.source()
 	for _, r := range s.Reads {
-		gauge(ch, c.success, truth(r.Success), r.Collector)
-		gauge(ch, c.duration, r.Seconds, r.Collector)
+		send(ch, c.success, truth(r.Success), r.Collector)
+		send(ch, c.duration, r.Seconds, r.Collector)
 	}
 	if s.Inventory != nil {
 		for i := range s.Inventory.NICs {
@@ -156,7 +108,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	for i := range s.Statistics {
 		one := &s.Statistics[i]
 		for j, v := range one.Values {
-			counter(ch, c.statistics[j], v, one.Name)
+			send(ch, c.statistics[j], float64(v), one.Name)
 		}
 	}
 	if s.Drift != nil {
@@ -186,31 +138,32 @@ func (c *Collector) nic(ch chan<- prometheus.Metric, n *inventory.NIC) {
 	if n.Link.FEC != nil {
 		fec = n.Link.FEC.Active
 	}
-	gauge(ch, c.info, 1, n.Name, string(n.Function), n.Type, driver.Name, driver.Version, driver.Firmware, pci.Address,
+	send(ch, c.info, 1, n.Name, string(n.Function), n.Type, driver.Name, driver.Version, driver.Firmware, pci.Address,
 		pci.VendorID, pci.DeviceID, n.PermanentMAC, n.MAC, node, group, n.Port.Name, n.Stack.Master)
-	gauge(ch, c.linkInfo, 1, n.Name, n.Link.Admin, n.Link.Oper, n.Link.Duplex, n.Link.Port, autoneg, fec, n.Link.ExtendedState)
+	send(ch, c.linkInfo, 1, n.Name, n.Link.Admin, n.Link.Oper, n.Link.Duplex, n.Link.Port, autoneg, fec, n.Link.ExtendedState)
 
 	if n.Link.Oper != "" && n.Link.Oper != "unknown" {
-		gauge(ch, c.up, truth(n.Link.Oper == "up"), n.Name)
+		send(ch, c.up, truth(n.Link.Oper == "up"), n.Name)
 	}
 	if n.Link.Admin != "" {
-		gauge(ch, c.admin, truth(n.Link.Admin == "up"), n.Name)
+		send(ch, c.admin, truth(n.Link.Admin == "up"), n.Name)
 	}
 	if n.Link.Carrier != nil {
-		gauge(ch, c.carrier, truth(*n.Link.Carrier), n.Name)
+		send(ch, c.carrier, truth(*n.Link.Carrier), n.Name)
 	}
 	if n.Link.SpeedMbps != nil {
 		const bytesPerMegabit = 1e6 / 8
-		gauge(ch, c.speed, float64(*n.Link.SpeedMbps)*bytesPerMegabit, n.Name)
+		send(ch, c.speed, float64(*n.Link.SpeedMbps)*bytesPerMegabit, n.Name)
 	}
 	if n.Link.MTU != nil {
-		gauge(ch, c.mtu, float64(*n.Link.MTU), n.Name)
+		send(ch, c.mtu, float64(*n.Link.MTU), n.Name)
 	}
-	for desc, v := range map[*prometheus.Desc]*uint64{
-		c.carrierUp: n.Link.CarrierUp, c.carrierDown: n.Link.CarrierDown, c.downEvents: n.Link.DownEvents,
-	} {
-		if v != nil {
-			counter(ch, desc, *v, n.Name)
+	for _, count := range []struct {
+		family *family
+		value  *uint64
+	}{{c.carrierUp, n.Link.CarrierUp}, {c.carrierDown, n.Link.CarrierDown}, {c.downEvents, n.Link.DownEvents}} {
+		if count.value != nil {
+			send(ch, count.family, float64(*count.value), n.Name)
 		}
 	}
 	unread := map[inventory.Reason]int{}
@@ -218,39 +171,31 @@ func (c *Collector) nic(ch chan<- prometheus.Metric, n *inventory.NIC) {
 		unread[u.Reason]++
 	}
 	for reason, count := range unread {
-		gauge(ch, c.unread, float64(count), n.Name, string(reason))
+		send(ch, c.unread, float64(count), n.Name, string(reason))
 	}
 }
 
 func (c *Collector) drift(ch chan<- prometheus.Metric, d *Drift) {
-	gauge(ch, c.driftError, truth(d.InError))
+	send(ch, c.policyError, truth(d.InError))
 	for _, s := range d.Settings {
 		if s.Reason != "" {
-			gauge(ch, c.impossible, 1, s.Device, s.Setting, string(s.Reason))
+			send(ch, c.impossible, 1, s.Device, s.Setting, string(s.Reason))
 			continue
 		}
-		gauge(ch, c.drifted, truth(s.Drifted), s.Device, s.Setting)
+		send(ch, c.drifted, truth(s.Drifted), s.Device, s.Setting)
 	}
 	for policy, nics := range d.Matched {
-		gauge(ch, c.matched, float64(nics), policy)
+		send(ch, c.matched, float64(nics), policy)
 	}
-}
-
-func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
-	send(ch, d, prometheus.GaugeValue, v, labels)
-}
-
-func counter(ch chan<- prometheus.Metric, d *prometheus.Desc, v uint64, labels ...string) {
-	send(ch, d, prometheus.CounterValue, float64(v), labels)
 }
 
 // send drops nothing: label values that the exposition can't hold (a firmware
 // string that is no UTF-8) are repaired, so that one device never fails a scrape.
-func send(ch chan<- prometheus.Metric, d *prometheus.Desc, t prometheus.ValueType, v float64, labels []string) {
+func send(ch chan<- prometheus.Metric, f *family, v float64, labels ...string) {
 	for i, l := range labels {
 		labels[i] = strings.ToValidUTF8(l, "\uFFFD")
 	}
-	ch <- prometheus.MustNewConstMetric(d, t, v, labels...)
+	ch <- prometheus.MustNewConstMetric(f.desc, f.valueType, v, labels...)
 }
 
 func truth(b bool) float64 {

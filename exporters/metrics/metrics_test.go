@@ -26,7 +26,7 @@ func example() Snapshot {
 				NUMA:   &inventory.NUMA{Node: ptr(0)}, IOMMU: &inventory.IOMMU{Group: 7},
 				Link: inventory.Link{
 					Admin: "up", Oper: "up", Carrier: ptr(true), SpeedMbps: ptr(1000), Duplex: "full", MTU: ptr(1500),
-					CarrierUp: ptr(uint64(2)), CarrierDown: ptr(uint64(1)),
+					CarrierUp: ptr(uint64(2)), CarrierDown: ptr(uint64(1)), DownEvents: ptr(uint64(1)),
 				},
 				Unread: []inventory.Unread{{Fact: "link.fec", Reason: inventory.Unsupported}, {Fact: "pci.vpd", Reason: inventory.Denied}},
 			},
