@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"os/user"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -122,6 +124,10 @@ func (a *app) change(ctx context.Context, state, format string, do func(context.
 	if h.live == nil {
 		return &exitStatus{exitRefused, errors.New("only the running host can be changed: leave out --host and --root")}
 	}
+	// Who reads the progress may leave (| head): that is no reason to die between
+	// two writes.
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGPIPE)
 	store, err := tuning.OpenStore(state)
 	if err != nil {
 		return refused(err)
