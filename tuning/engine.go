@@ -460,7 +460,7 @@ func (e *Engine) Rollback(ctx context.Context, id int, nics []inventory.NIC, req
 		back.Changes = append(back.Changes, undo)
 	}
 	if len(refusals) > 0 && !force {
-		return nil, fmt.Errorf("%w: the host changed since transaction %d: %s; --force takes back what is left of it",
+		return nil, fmt.Errorf("%w: the host changed since transaction %d: %s; --force puts back all the same what is there",
 			ErrRefused, id, strings.Join(refusals, "; "))
 	}
 	request.Allow = back.Impact() // who allowed the change has allowed its end

@@ -133,9 +133,7 @@ func (a *app) change(ctx context.Context, state, format string, do func(context.
 		return refused(err)
 	}
 	defer store.Close()
-	reading, cancel := context.WithTimeout(ctx, a.timeout)
-	defer cancel()
-	inv, err := inventory.Read(reading, h)
+	inv, err := a.inventory(ctx, h)
 	if err != nil {
 		return err
 	}
@@ -151,19 +149,35 @@ func (a *app) change(ctx context.Context, state, format string, do func(context.
 	}
 	for _, t := range result.Recovered {
 		a.log.Warn("an earlier transaction had been interrupted", "transaction", t.ID, "outcome", t.Outcome)
+		for i, s := range t.Steps {
+			if s.State == tuning.Left {
+				a.log.Warn("left alone", "transaction", t.ID, "device", t.Plan.Changes[i].NIC.Name, "why", s.Detail)
+			}
+		}
 	}
-	result.Transaction, err = do(reading, c)
+	// The time that recovery took, waiting for a NIC that refuses, is not taken
+	// from the others.
+	planning, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	result.Transaction, err = do(planning, c)
 	if format == "json" {
 		if err != nil {
 			result.Error = err.Error()
 		}
-		if err := writeJSON(a.stdout, result); err != nil {
-			return err
+		if unwritten := writeJSON(a.stdout, result); unwritten != nil {
+			return errors.Join(refused(err), unwritten)
 		}
 	} else if t := result.Transaction; err == nil && t != nil {
 		fmt.Fprintf(a.stdout, "Done: transaction %d. nictune rollback %d takes it back.\n", t.ID, t.ID)
 	}
 	return refused(err)
+}
+
+// inventory reads the host within the time that --timeout gives.
+func (a *app) inventory(ctx context.Context, h host) (*inventory.Inventory, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	return inventory.Read(ctx, h)
 }
 
 // refused gives errors that say that nothing was tried their exit code.

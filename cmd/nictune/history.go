@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -22,25 +23,25 @@ or show the changes of one.`,
   nictune history -o json | jq '.transactions[-1].plan.changes'`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			all, err := tuning.History(state)
-			if err != nil {
-				return err
-			}
+			// One damaged journal does not hide the others.
+			all, damaged := tuning.History(state)
 			if len(args) == 1 {
 				i := slices.IndexFunc(all, func(t tuning.Transaction) bool { return strconv.Itoa(t.ID) == args[0] })
 				if i < 0 {
-					return fmt.Errorf("there is no transaction %s in %s", args[0], state)
+					return errors.Join(fmt.Errorf("there is no transaction %s in %s", args[0], state), damaged)
 				}
 				all = all[i : i+1]
 			}
+			var err error
 			switch {
 			case format == "json":
-				return writeJSON(app.stdout, tuning.HistoryOf(all))
+				err = writeJSON(app.stdout, tuning.HistoryOf(all))
 			case len(args) == 1:
-				return all[0].WriteText(app.stdout)
+				err = all[0].WriteText(app.stdout)
 			default:
-				return tuning.WriteHistory(app.stdout, all)
+				err = tuning.WriteHistory(app.stdout, all)
 			}
+			return errors.Join(err, damaged)
 		},
 	}
 	stateFlag(cmd, &state)

@@ -20,8 +20,8 @@ func newRollbackCommand(app *app) *cobra.Command {
 This is a transaction of its own, and can be taken back, too. Whoever allowed the
 impact of the first has allowed that of its end.
 
-It is refused where a value is not what the transaction made it; --force puts those
-back that are.`,
+It is refused where a value is not what the transaction made it, or a NIC is gone;
+--force puts back all the same what is there, also over what somebody else set.`,
 		Example: `  nictune rollback
   nictune rollback 17`,
 		Args: cobra.MaximumNArgs(1),
@@ -32,20 +32,21 @@ back that are.`,
 				if id, err = strconv.Atoi(args[0]); err != nil || id < 1 {
 					return fmt.Errorf("%q is not the number of a transaction; nictune history lists them", args[0])
 				}
-			} else {
-				all, err := tuning.History(state)
-				if err != nil {
-					return err
-				}
-				if id = tuning.LastApplied(all); id == 0 {
-					return fmt.Errorf("nothing to take back: no transaction in %s holds", state)
-				}
-			}
-			request, err := requester(fmt.Sprintf("rollback %d", id), string(tuning.Seamless))
-			if err != nil {
-				return err
 			}
 			return app.change(cmd.Context(), state, format, func(_ context.Context, c changer) (*tuning.Transaction, error) {
+				if id == 0 { // known only now: an interrupted one may have been completed first
+					all, err := tuning.History(state)
+					if err != nil {
+						return nil, err
+					}
+					if id = tuning.LastApplied(all); id == 0 {
+						return nil, fmt.Errorf("nothing to take back: no transaction in %s holds", state)
+					}
+				}
+				request, err := requester(fmt.Sprintf("rollback %d", id), string(tuning.Seamless))
+				if err != nil {
+					return nil, err
+				}
 				t, err := c.engine.Rollback(cmd.Context(), id, c.nics, request, force)
 				if err == nil && t == nil && format == "text" {
 					fmt.Fprintf(app.stdout, "Nothing to do: all is as before transaction %d.\n", id)
@@ -54,7 +55,7 @@ back that are.`,
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "put back also where something changed since")
+	cmd.Flags().BoolVar(&force, "force", false, "put back also over what was set since, and leave out NICs that are gone")
 	stateFlag(cmd, &state)
 	outputFlag(cmd, &format, "text", "json")
 	return cmd
