@@ -8,7 +8,7 @@ import (
 )
 
 func TestParseSoftnet(t *testing.T) {
-	online := NewCPUSet(0, 2)
+	online := cpus(t, "0,2")
 	for _, c := range []struct {
 		what, in string
 		want     []Softnet
@@ -56,7 +56,7 @@ func FuzzParseSoftnet(f *testing.F) {
 	f.Add([]byte("0 0 0 0 0 0 0 0 0 0 0\n0 0 0 0 0 0 0 0 0 0 0 0 7\n"))
 	f.Add([]byte("\n\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		stats, err := parseSoftnet(in, NewCPUSet(0, 1, 2))
+		stats, err := parseSoftnet(in, cpus(t, "0-2"))
 		for _, s := range stats {
 			if err != nil || s.CPU < 0 || s.CPU >= maxCPUs {
 				t.Fatal(stats, err)
