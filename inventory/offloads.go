@@ -12,8 +12,8 @@ type Offloads struct {
 	XDP []XDPProgram `json:"xdp,omitempty"`
 	// XDPFeatures is what the driver offers at present, by the names of the
 	// netdev family: "basic", "redirect", "xsk-zerocopy". It is the current
-	// state, not ability.
-	XDPFeatures []string `json:"xdpFeatures,omitempty"`
+	// state, not ability. An empty list says that it offers none.
+	XDPFeatures []string `json:"xdpFeatures,omitzero"`
 	// XDPZeroCopyMaxSegments is the largest number of fragments of an AF_XDP
 	// packet in zero copy mode.
 	XDPZeroCopyMaxSegments *uint32 `json:"xdpZeroCopyMaxSegments,omitempty"`
