@@ -33,6 +33,24 @@ func ReadFeatures(ctx context.Context, r kernel.Reader, nic NIC) (map[string]Fea
 	return nic.Offloads.Features, err
 }
 
+// ReadCoalesce reads the interrupt moderation of one NIC, by its index.
+func ReadCoalesce(ctx context.Context, r kernel.Reader, nic NIC) (*Coalesce, error) {
+	err := readAgain(ctx, &survey{Reader: r}, &nic, uapi.ETHTOOL_MSG_COALESCE_GET, nil)
+	return nic.Queues.Coalesce, err
+}
+
+// ReadPrivateFlags reads the driver's own flags of one NIC, by its index.
+func ReadPrivateFlags(ctx context.Context, r kernel.Reader, nic NIC) (map[string]bool, error) {
+	err := readAgain(ctx, &survey{Reader: r}, &nic, uapi.ETHTOOL_MSG_PRIVFLAGS_GET, nil)
+	return nic.Offloads.PrivateFlags, err
+}
+
+// ReadPause reads the flow control of one NIC, by its index.
+func ReadPause(ctx context.Context, r kernel.Reader, nic NIC) (*Pause, error) {
+	err := readAgain(ctx, &survey{Reader: r}, &nic, uapi.ETHTOOL_MSG_PAUSE_GET, nil)
+	return nic.Link.Pause, err
+}
+
 // readAgain replaces one group of the NIC's facts. An error is about that group.
 func readAgain(ctx context.Context, s *survey, n *NIC, command uint16, w *words) error {
 	for _, g := range ethtoolGroups() {

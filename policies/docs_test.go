@@ -99,8 +99,13 @@ func settingsTable(catalogue policies.Catalogue) string {
 		}
 		fmt.Fprintf(&b, "### `%s`\n\n%s\n\n", s.Name, s.Doc)
 		if s.Open != nil {
-			fmt.Fprintf(&b, "Any name takes %s.%s ethtool's own names stand for the kernel's:\n\n| name | sets |\n|---|---|\n", s.Open.Takes(), prefixed(" ", s.Open.Doc))
-			for _, alias := range aliases(s) {
+			fmt.Fprintf(&b, "Any name takes %s.%s", s.Open.Takes(), prefixed(" ", s.Open.Doc))
+			known := aliases(s)
+			if len(known) > 0 {
+				b.WriteString(" ethtool's own names stand for the kernel's:\n\n| name | sets |\n|---|---|")
+			}
+			b.WriteByte('\n')
+			for _, alias := range known {
 				fmt.Fprintf(&b, "| %s | %s |\n", alias[0], alias[1])
 			}
 			continue

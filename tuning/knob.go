@@ -29,8 +29,8 @@ type Knob[T any] struct {
 	Aliases map[string][]string
 	// Doc says in a sentence or two what the setting does.
 	Doc string
-	// Impact says what changing current into next does to traffic of the NIC. Of a
-	// driver that it does not know it expects the worst.
+	// Impact says what changing current into next does to traffic of the NIC. Where
+	// drivers differ it expects the worst of those that it does not know.
 	Impact func(nic inventory.NIC, current, next T) Impact
 	// Read returns the values in use and the largest ones that the device takes.
 	// A field without a maximum is absent from limit.

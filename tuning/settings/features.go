@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -137,17 +135,13 @@ func readFeatures(ctx context.Context, r kernel.Reader, nic inventory.NIC) (curr
 }
 
 func writeFeatures(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next FeatureSet) error {
-	var bits kernel.Body
-	for _, name := range slices.Sorted(maps.Keys(next)) {
-		if next[name] == current[name] {
-			continue
+	// A feature whose request was not followed is asked for again, or given up.
+	from, to := map[string]bool{}, map[string]bool{}
+	for name := range next {
+		if next[name] != current[name] {
+			from[name], to[name] = !next[name].Requested, next[name].Requested
 		}
-		bit := kernel.Body{}.String(uapi.ETHTOOL_A_BITSET_BIT_NAME, name)
-		if next[name].Requested {
-			bit = bit.Flag(uapi.ETHTOOL_A_BITSET_BIT_VALUE)
-		}
-		bits = bits.Nested(uapi.ETHTOOL_A_BITSET_BITS_BIT, bit)
 	}
 	return set(ctx, w, uapi.ETHTOOL_MSG_FEATURES_SET, about(nic).
-		Nested(uapi.ETHTOOL_A_FEATURES_WANTED, kernel.Body{}.Nested(uapi.ETHTOOL_A_BITSET_BITS, bits)))
+		Nested(uapi.ETHTOOL_A_FEATURES_WANTED, flips(from, to)))
 }

@@ -5,12 +5,14 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/tuning"
 )
 
 // script answers RINGS_GET with one reply, and notes what is set.
@@ -69,33 +71,99 @@ func TestEveryRingField(t *testing.T) {
 		Uint32(uapi.ETHTOOL_A_RINGS_CQE_SIZE, 64).Uint8(uapi.ETHTOOL_A_RINGS_TX_PUSH, 0).Uint8(uapi.ETHTOOL_A_RINGS_RX_PUSH, 1).
 		Uint32(uapi.ETHTOOL_A_RINGS_TX_PUSH_BUF_LEN_MAX, 224).Uint32(uapi.ETHTOOL_A_RINGS_TX_PUSH_BUF_LEN, 96).
 		Uint32(uapi.ETHTOOL_A_RINGS_HDS_THRESH_MAX, 1023).Uint32(uapi.ETHTOOL_A_RINGS_HDS_THRESH, 256)}
+	everyField(t, Rings(), s, uapi.ETHTOOL_MSG_RINGS_SET,
+		`{"rx":1,"rx-mini":2,"rx-jumbo":3,"tx":4,"rx-buf-len":2048,"cqe-size":64,"tx-push":false,"rx-push":true,"tx-push-buf-len":96,"tcp-data-split":true,"hds-thresh":256}`,
+		`{"rx":8192,"rx-mini":8193,"rx-jumbo":8194,"tx":8195,"tx-push-buf-len":224,"hds-thresh":1023}`,
+		map[string]string{
+			`{}`:                                      "",
+			`{"rx":1,"tx-push":false}`:                "",
+			`{"rx":5}`:                                "6=5",
+			`{"rx-mini":5,"rx-jumbo":6,"tx":7}`:       "7=5 8=6 9=7",
+			`{"rx-buf-len":4096,"cqe-size":128}`:      "10=4096 12=128",
+			`{"tx-push":true,"rx-push":false}`:        "13=1 14=0",
+			`{"tx-push-buf-len":224}`:                 "15=224",
+			`{"tcp-data-split":false,"hds-thresh":0}`: "11=1 17=0",
+		})
+}
+
+// everyField reads a knob from a reply, and holds what it sends for changes of
+// that against the attributes that are due.
+func everyField[T any](t *testing.T, k tuning.Knob[T], s *script, command uint16, wantCurrent, wantLimit string, requests map[string]string) {
+	t.Helper()
 	nic := inventory.NIC{Name: "eth7", Index: 7}
-	current, limit, err := Rings().Read(t.Context(), s, nic)
+	current, limit, err := k.Read(t.Context(), s, nic)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for got, want := range map[any]string{
-		&current: `{"rx":1,"rx-mini":2,"rx-jumbo":3,"tx":4,"rx-buf-len":2048,"cqe-size":64,"tx-push":false,"rx-push":true,"tx-push-buf-len":96,"tcp-data-split":true,"hds-thresh":256}`,
-		&limit:   `{"rx":8192,"rx-mini":8193,"rx-jumbo":8194,"tx":8195,"tx-push-buf-len":224,"hds-thresh":1023}`,
-	} {
+	for got, want := range map[any]string{&current: wantCurrent, &limit: wantLimit} {
 		if b, err := json.Marshal(got); err != nil || string(b) != want {
 			t.Errorf("%s, %v, want %s", b, err, want)
 		}
 	}
-	for change, want := range map[string]string{
-		`{}`:                                      "",
-		`{"rx":1,"tx-push":false}`:                "",
-		`{"rx":5}`:                                "6=5",
-		`{"rx-mini":5,"rx-jumbo":6,"tx":7}`:       "7=5 8=6 9=7",
-		`{"rx-buf-len":4096,"cqe-size":128}`:      "10=4096 12=128",
-		`{"tx-push":true,"rx-push":false}`:        "13=1 14=0",
-		`{"tx-push-buf-len":224}`:                 "15=224",
-		`{"tcp-data-split":false,"hds-thresh":0}`: "11=1 17=0",
-	} {
-		next := RingSizes{}
-		b, err := json.Marshal(current)
-		if err != nil {
-			t.Fatal(err)
+	for change, want := range requests {
+		var next T
+		for _, text := range []string{wantCurrent, change} {
+			if err := json.Unmarshal([]byte(text), &next); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.set = nil
+		if err := k.Write(t.Context(), s, nic, current, next); err != nil || len(s.set) != 1 || s.set[0].Command != command {
+			t.Fatalf("%s: %+v, %v", change, s.set, err)
+		}
+		if got := sent(t, s.set[0]); got != want {
+			t.Errorf("%s sends %q, want %q", change, got, want)
+		}
+	}
+}
+
+// The numbers of the moderation attributes are those of linux/ethtool_netlink.h;
+// every one that the inventory has a name for has a field here.
+func TestEveryCoalesceField(t *testing.T) {
+	s := &script{reply: kernel.Body{}.Nested(header, kernel.Body{}.Uint32(uapi.ETHTOOL_A_HEADER_DEV_INDEX, 7))}
+	isFlag := func(a uint16) bool { return a == 11 || a == 12 || a == 24 || a == 25 }
+	isProfile := func(a uint16) bool { return a == 29 || a == 30 }
+	for a := uint16(2); a <= uapi.ETHTOOL_A_COALESCE_MAX; a++ {
+		switch {
+		case isFlag(a):
+			s.reply = s.reply.Uint8(a, 0)
+		case !isProfile(a):
+			s.reply = s.reply.Uint32(a, uint32(a))
+		}
+	}
+	nic := inventory.NIC{Name: "eth7", Index: 7}
+	inventoried, err := inventory.ReadCoalesce(t.Context(), s, nic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	current, _, err := Coalesce().Read(t.Context(), s, nic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := map[string]any{}
+	b, err := json.Marshal(current)
+	if err == nil {
+		err = json.Unmarshal(b, &fields)
+	}
+	if err != nil || len(fields) != 29 || len(inventoried.Values)+len(inventoried.Flags) != 29 {
+		t.Fatalf("%d fields of %+v: %s, %v", len(fields), inventoried, b, err)
+	}
+	for name, value := range fields {
+		var next Moderation
+		change, want := `{"`+name+`":true}`, ""
+		switch name {
+		case "adaptive-rx":
+			want = "11=1"
+		case "adaptive-tx":
+			want = "12=1"
+		case "cqe-mode-tx":
+			want = "24=1"
+		case "cqe-mode-rx":
+			want = "25=1"
+		default:
+			// The value says which attribute it came from.
+			n, _ := value.(float64)
+			change, want = fmt.Sprintf(`{"%s":1000}`, name), fmt.Sprintf("%d=1000", int(n))
 		}
 		for _, text := range []string{string(b), change} {
 			if err := json.Unmarshal([]byte(text), &next); err != nil {
@@ -103,11 +171,121 @@ func TestEveryRingField(t *testing.T) {
 			}
 		}
 		s.set = nil
-		if err := Rings().Write(t.Context(), s, nic, current, next); err != nil || len(s.set) != 1 || s.set[0].Command != uapi.ETHTOOL_MSG_RINGS_SET {
-			t.Fatalf("%s: %+v, %v", change, s.set, err)
+		if err := Coalesce().Write(t.Context(), s, nic, current, next); err != nil || s.set[0].Command != uapi.ETHTOOL_MSG_COALESCE_SET {
+			t.Fatal(err)
 		}
 		if got := sent(t, s.set[0]); got != want {
 			t.Errorf("%s sends %q, want %q", change, got, want)
+		}
+	}
+}
+
+func TestEveryPauseField(t *testing.T) {
+	s := &script{reply: kernel.Body{}.
+		Uint8(uapi.ETHTOOL_A_PAUSE_AUTONEG, 1).Uint8(uapi.ETHTOOL_A_PAUSE_RX, 0).Uint8(uapi.ETHTOOL_A_PAUSE_TX, 1)}
+	everyField(t, Pause(), s, uapi.ETHTOOL_MSG_PAUSE_SET, `{"autoneg":true,"rx":false,"tx":true}`, `{}`, map[string]string{
+		`{"rx":false}`: "", `{"autoneg":false,"rx":true,"tx":false}`: "2=0 3=1 4=0", `{"rx":true}`: "3=1",
+	})
+}
+
+// Flags of which the driver has more than 32, with names that have blanks.
+func TestPrivateFlags(t *testing.T) {
+	const bitset = uapi.ETHTOOL_A_PRIVFLAGS_FLAGS
+	var bits kernel.Body
+	for i := range uint32(40) {
+		bit := kernel.Body{}.Uint32(uapi.ETHTOOL_A_BITSET_BIT_INDEX, i).
+			String(uapi.ETHTOOL_A_BITSET_BIT_NAME, fmt.Sprintf("flag %d", i))
+		if i%2 == 1 {
+			bit = bit.Flag(uapi.ETHTOOL_A_BITSET_BIT_VALUE)
+		}
+		bits = bits.Nested(uapi.ETHTOOL_A_BITSET_BITS_BIT, bit)
+	}
+	s := &script{reply: kernel.Body{}.Nested(bitset, kernel.Body{}.
+		Uint32(uapi.ETHTOOL_A_BITSET_SIZE, 40).Nested(uapi.ETHTOOL_A_BITSET_BITS, bits))}
+	nic := inventory.NIC{Name: "eth7", Index: 7}
+	current, _, err := PrivateFlags().Read(t.Context(), s, nic)
+	if err != nil || len(current) != 40 || current["flag 0"] || !current["flag 39"] {
+		t.Fatalf("%v, %v", current, err)
+	}
+	next := maps.Clone(current)
+	next["flag 2"], next["flag 39"] = true, false
+	if err := PrivateFlags().Write(t.Context(), s, nic, current, next); err != nil || s.set[0].Command != uapi.ETHTOOL_MSG_PRIVFLAGS_SET {
+		t.Fatal(err)
+	}
+	if got := sentBits(t, s.set[0], bitset); got != "flag 2=on, flag 39=off" {
+		t.Errorf("sent %s", got)
+	}
+}
+
+// sentBits are the bits of the bit set in a request.
+func sentBits(t *testing.T, req kernel.Request, attribute uint16) string {
+	t.Helper()
+	var out []string
+	request := kernel.AttributesOf(req.Body)
+	for request.Next() {
+		if request.Type != attribute {
+			continue
+		}
+		set := request.Nested()
+		for set.Next() {
+			if set.Type != uapi.ETHTOOL_A_BITSET_BITS {
+				t.Errorf("the set has an attribute %d", set.Type)
+				continue
+			}
+			bits := set.Nested()
+			for bits.Next() {
+				name, value := "", "off"
+				bit := bits.Nested()
+				for bit.Next() {
+					switch bit.Type {
+					case uapi.ETHTOOL_A_BITSET_BIT_NAME:
+						name = bit.String()
+					case uapi.ETHTOOL_A_BITSET_BIT_VALUE:
+						value = "on"
+					}
+				}
+				bits.Join(bit)
+				out = append(out, name+"="+value)
+			}
+			set.Join(bits)
+		}
+		request.Join(set)
+	}
+	if err := request.Err(); err != nil {
+		t.Error(err)
+	}
+	return strings.Join(out, ", ")
+}
+
+func TestCoalesceImpact(t *testing.T) {
+	eight := Moderation{RXUsecs: new(uint32(8)), AdaptiveRX: new(true), StatsBlockUsecs: new(uint32(1)), CQEModeRX: new(false)}
+	for _, test := range []struct {
+		driver string
+		change string
+		want   tuning.Impact
+	}{
+		{"igb", `{"rx-usecs":9}`, tuning.Seamless},
+		{"", `{"rx-usecs":9,"adaptive-rx":false}`, tuning.Seamless},
+		{"ixgbe", `{"rx-usecs":9}`, tuning.NICReset},
+		{"mlx5_core", `{"rx-usecs":9}`, tuning.Seamless},
+		{"mlx5_core", `{"adaptive-rx":false}`, tuning.NICReset},
+		{"bnxt_en", `{"stats-block-usecs":2}`, tuning.NICReset},
+		{"igb", `{"cqe-mode-rx":true}`, tuning.NICReset},
+		{"mlx5_core", `{"tx-usecs":5}`, tuning.Seamless}, // a field that it lacks
+	} {
+		nic := inventory.NIC{Driver: &inventory.Driver{Name: test.driver}}
+		if test.driver == "" {
+			nic.Driver = nil
+		}
+		var next Moderation
+		b, err := json.Marshal(eight)
+		for _, text := range []string{string(b), test.change} {
+			if err == nil {
+				err = json.Unmarshal([]byte(text), &next)
+			}
+		}
+		if got := coalesceImpact(nic, eight, next); err != nil || got != test.want {
+			t.Errorf("%s %s: %s, %v, want %s", test.driver, test.change, got, err, test.want)
 		}
 	}
 }

@@ -7,6 +7,8 @@ package settings
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
@@ -16,15 +18,19 @@ import (
 
 // All returns every setting in the order in which they are applied:
 //
-//   - channels first, because a driver builds the other queue settings anew for
-//     the queues that it then has;
-//   - rings for these queues;
+//   - private-flags first: what else a driver has can depend on them;
+//   - pause, which goes through a reset with many drivers;
+//   - channels, because a driver builds the other queue settings anew for the
+//     queues that it then has;
+//   - rings, and then coalesce, for these queues;
 //   - features last: rules and contexts, which some of them enable, name queues
 //     that have to exist.
 //
 // Undoing goes the other way.
 func All() []tuning.Setting {
-	return []tuning.Setting{Channels(), Rings(), Features()}
+	return []tuning.Setting{
+		PrivateFlags(), Pause(), Channels(), Rings(), Coalesce(), Features(),
+	}
 }
 
 // The header of every request of these knobs is its first attribute.
@@ -38,6 +44,14 @@ func about(nic inventory.NIC) kernel.Body {
 		Uint32(uapi.ETHTOOL_A_HEADER_FLAGS, uapi.ETHTOOL_FLAG_OMIT_REPLY))
 }
 
+// driverOf is the name of the NIC's driver, empty where it has none or can't say.
+func driverOf(nic inventory.NIC) string {
+	if nic.Driver == nil {
+		return ""
+	}
+	return nic.Driver.Name
+}
+
 func set(ctx context.Context, w kernel.Writer, command uint16, body kernel.Body) error {
 	return w.NetlinkSet(ctx, kernel.Request{Family: kernel.FamilyEthtool, Command: command, Body: body})
 }
@@ -45,7 +59,7 @@ func set(ctx context.Context, w kernel.Writer, command uint16, body kernel.Body)
 // changed appends a number if it is to change. A device that does not know an
 // attribute refuses the whole request, so nothing else is sent.
 func changed(body kernel.Body, attribute uint16, from, to *uint32) kernel.Body {
-	if from == nil || to == nil || *from == *to {
+	if !differ(from, to) {
 		return body
 	}
 	return body.Uint32(attribute, *to)
@@ -54,11 +68,33 @@ func changed(body kernel.Body, attribute uint16, from, to *uint32) kernel.Body {
 // switched appends one of two numbers if the flag is to change.
 func switched(body kernel.Body, attribute uint16, from, to *bool, off, on uint8) kernel.Body {
 	switch {
-	case from == nil || to == nil || *from == *to:
+	case !differ(from, to):
 		return body
 	case *to:
 		return body.Uint8(attribute, on)
 	default:
 		return body.Uint8(attribute, off)
 	}
+}
+
+// differ says whether a field is to change. One that the device lacks is not.
+func differ[T comparable](from, to *T) bool {
+	return from != nil && to != nil && *from != *to
+}
+
+// flips are the named switches of next that are not so in current, in ethtool
+// netlink's verbose form of a bit set. The others stay as they are.
+func flips(current, next map[string]bool) kernel.Body {
+	var bits kernel.Body
+	for _, name := range slices.Sorted(maps.Keys(next)) {
+		if next[name] == current[name] {
+			continue
+		}
+		bit := kernel.Body{}.String(uapi.ETHTOOL_A_BITSET_BIT_NAME, name)
+		if next[name] {
+			bit = bit.Flag(uapi.ETHTOOL_A_BITSET_BIT_VALUE)
+		}
+		bits = bits.Nested(uapi.ETHTOOL_A_BITSET_BITS_BIT, bit)
+	}
+	return kernel.Body{}.Nested(uapi.ETHTOOL_A_BITSET_BITS, bits)
 }

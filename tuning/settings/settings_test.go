@@ -99,18 +99,19 @@ var allow = tuning.Request{User: "root", Allow: tuning.NICReset}
 // state is everything that the knobs can see of some NICs.
 func state(t testing.TB, r kernel.Reader, nics []inventory.NIC, names ...string) string {
 	t.Helper()
-	all := map[string][3]any{}
+	all := map[string]map[string]any{}
 	for _, nic := range nics {
 		if !slices.Contains(names, nic.Name) {
 			continue
 		}
-		channels, _, err1 := Channels().Read(t.Context(), r, nic)
-		rings, _, err2 := Rings().Read(t.Context(), r, nic)
-		features, _, err3 := Features().Read(t.Context(), r, nic)
-		if err := errors.Join(err1, err2, err3); err != nil && kernel.ReasonOf(err) != kernel.Unsupported {
-			t.Fatal(err)
-		}
-		all[nic.ID()] = [3]any{channels, rings, features}
+		seen := map[string]any{}
+		see(t, seen, Channels(), r, nic)
+		see(t, seen, Rings(), r, nic)
+		see(t, seen, Features(), r, nic)
+		see(t, seen, Coalesce(), r, nic)
+		see(t, seen, PrivateFlags(), r, nic)
+		see(t, seen, Pause(), r, nic)
+		all[nic.ID()] = seen
 	}
 	if len(all) != len(names) {
 		t.Fatalf("found %v of %v", slices.Collect(maps.Keys(all)), names)
@@ -120,6 +121,18 @@ func state(t testing.TB, r kernel.Reader, nics []inventory.NIC, names ...string)
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// see reads one knob, if the NIC has it.
+func see[T any](t testing.TB, seen map[string]any, k tuning.Knob[T], r kernel.Reader, nic inventory.NIC) {
+	t.Helper()
+	current, _, err := k.Read(t.Context(), r, nic)
+	switch {
+	case err == nil:
+		seen[k.Name] = current
+	case kernel.ReasonOf(err) != kernel.Unsupported:
+		t.Fatal(err)
+	}
 }
 
 const vethPolicy = `apiVersion: nictune/v1
