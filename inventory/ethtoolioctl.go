@@ -1,7 +1,9 @@
 package inventory
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -9,14 +11,15 @@ import (
 
 // askEach asks every NIC by ioctl for a fact, but for those whose answer is
 // known. All software devices of one type share their driver's operations, so
-// one of a thousand veths is asked for what it refuses. And one that is gone is
-// not asked again: at a name that it doesn't know, the kernel runs modprobe.
+// one of a thousand veths is asked for what it refuses. And one that is gone or
+// hangs is not asked again: at a name that it doesn't know, the kernel runs
+// modprobe, and each call that hangs costs the others its whole deadline.
 func (s *survey) askEach(fact string, ask func(*NIC) error) {
 	refused := map[string]bool{} // by type
 	for _, n := range s.nics {
 		switch {
-		case s.vanished[n]:
-			n.Unread = append(n.Unread, Unread{Fact: fact, Reason: kernel.Gone})
+		case s.lost[n] != nil:
+			n.missed(fact, s.lost[n])
 			continue
 		case software(n) && refused[n.Type]:
 			n.Unread = append(n.Unread, Unread{Fact: fact, Reason: kernel.Unsupported})
@@ -26,17 +29,22 @@ func (s *survey) askEach(fact string, ask func(*NIC) error) {
 		if err == nil {
 			continue
 		}
-		switch kernel.ReasonOf(err) {
-		case kernel.Gone:
-			if s.vanished == nil {
-				s.vanished = map[*NIC]bool{}
+		switch {
+		case lost(err):
+			if s.lost == nil {
+				s.lost = map[*NIC]error{}
 			}
-			s.vanished[n] = true
-		case kernel.Unsupported:
+			s.lost[n] = err
+		case kernel.ReasonOf(err) == kernel.Unsupported:
 			refused[n.Type] = refused[n.Type] || software(n)
 		}
 		n.missed(fact, err)
 	}
+}
+
+// lost says of an error that the device will not answer other questions either.
+func lost(err error) bool {
+	return kernel.ReasonOf(err) == kernel.Gone || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
 // software says that n is certainly no hardware: it has a link type of its own

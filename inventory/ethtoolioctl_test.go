@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -167,11 +168,21 @@ func TestReadNtuple(t *testing.T) {
 		{"location": 1023, "flowType": "udp4", "match": {"dst-port": "53"}, "action": "queue", "queue": 4}]}`)
 }
 
-// Whoever is gone is not asked by name again, and hides nobody else's facts.
-func TestTheGoneAreAskedOnce(t *testing.T) {
+// Whoever is gone or hangs is not asked by name again, and hides nobody else's
+// facts.
+func TestTheLostAreAskedOnce(t *testing.T) {
+	for reason, err := range map[string]error{"gone": syscall.ENODEV, "failed": context.DeadlineExceeded} {
+		t.Run(reason, func(t *testing.T) { lostOnce(t, reason, err) })
+	}
+}
+
+func lostOnce(t *testing.T, reason string, err error) {
+	answered := false
 	fake := &fakeEthtool{ioctl: func(device string, arg []byte) ([]byte, error) {
-		if device == "eth3" {
-			return nil, &kernel.Error{Op: "SIOCETHTOOL", Object: device, Err: syscall.ENODEV}
+		if device == "eth3" && !answered {
+			answered = true // one kind of packet's hash fields
+		} else if device == "eth3" {
+			return nil, &kernel.Error{Op: "SIOCETHTOOL", Object: device, Err: err}
 		}
 		return arg, nil
 	}}
@@ -182,11 +193,11 @@ func TestTheGoneAreAskedOnce(t *testing.T) {
 	readHashFields(t.Context(), s)
 	readNtuple(t.Context(), s)
 	readTunables(t.Context(), s)
-	if n := strings.Count(strings.Join(fake.asked, "\n"), "of eth3"); n != 1 {
-		t.Errorf("eth3 was asked %d times", n)
+	if n := strings.Count(strings.Join(fake.asked, "\n"), "of eth3"); n != 2 {
+		t.Errorf("eth3 was asked %d times, want one and one more", n)
 	}
 	for _, fact := range []string{"queues.rss.fields", "queues.ntuple", "offloads.tunables"} {
-		if got := unreadOf(s.nics[1], fact); !strings.HasPrefix(got, "gone") {
+		if got := unreadOf(s.nics[1], fact); !strings.HasPrefix(got, reason) {
 			t.Errorf("eth3 %s: %q", fact, got)
 		}
 		if got := unreadOf(s.nics[0], fact) + unreadOf(s.nics[2], fact); got != "" {

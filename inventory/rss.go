@@ -193,13 +193,13 @@ func hashFields(ctx context.Context, s *survey, device string) (map[string]strin
 		request := rxnfc(uapi.ETHTOOL_GRXFH, 0)
 		binary.NativeEndian.PutUint32(request[rxnfcFlowType:], f.number)
 		answer, err := s.Ethtool(ctx, device, request)
-		switch reason := kernel.ReasonOf(err); {
+		switch {
 		case err == nil:
 			if len(answer) < rxnfcData+8 {
 				return nil, short("GRXFH", device, answer)
 			}
 			fields[f.name] = fieldLetters(binary.NativeEndian.Uint64(answer[rxnfcData:]))
-		case i == 0, reason == kernel.Gone, reason == kernel.Denied, ctx.Err() != nil:
+		case i == 0, lost(err), kernel.ReasonOf(err) == kernel.Denied:
 			return nil, err
 		}
 	}

@@ -53,8 +53,8 @@ type survey struct {
 	nics    []*NIC // by index
 	byIndex map[int]*NIC
 	byName  map[string]*NIC
-	// vanished are those whose name the kernel didn't know any more. See askEach.
-	vanished map[*NIC]bool
+	// lost are those that don't answer ioctls any more, and why. See askEach.
+	lost map[*NIC]error
 }
 
 // missed notes that a fact of the host could not be read.

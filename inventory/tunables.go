@@ -50,7 +50,7 @@ func deviceTunables(ctx context.Context, s *survey, device string) (map[string]u
 		if refusal == nil || kernel.ReasonOf(refusal) == kernel.Failed {
 			refusal = err
 		}
-		if reason := kernel.ReasonOf(err); reason == kernel.Gone || reason == kernel.Denied || ctx.Err() != nil {
+		if lost(err) || kernel.ReasonOf(err) == kernel.Denied {
 			return nil, err
 		}
 	}
