@@ -35,6 +35,23 @@ build: ## Build bin/nictune: static, with version and commit in it
 man: build ## Write the manual pages to bin/man
 	bin/nictune man bin/man
 
+# Below DESTDIR and PREFIX. It doesn't build, so that root needs no Go: make build comes first.
+PREFIX ?= /usr/local
+UNITS := $(PREFIX)/lib/systemd/system
+SHARE = $(DESTDIR)$(PREFIX)/share
+
+.PHONY: install
+install: ## Install what make build left, manual pages, completion and systemd units (PREFIX, DESTDIR)
+	@test -x bin/nictune || { echo 'install: there is no bin/nictune: run make build first' >&2; exit 1; }
+	install -D -m 0755 bin/nictune '$(DESTDIR)$(PREFIX)/bin/nictune'
+	install -d '$(SHARE)/man/man8' '$(SHARE)/bash-completion/completions' '$(SHARE)/zsh/site-functions' '$(SHARE)/fish/vendor_completions.d' '$(DESTDIR)$(UNITS)'
+	umask 022; bin/nictune man '$(SHARE)/man/man8'
+	umask 022; bin/nictune completion bash >'$(SHARE)/bash-completion/completions/nictune'
+	umask 022; bin/nictune completion zsh >'$(SHARE)/zsh/site-functions/_nictune'
+	umask 022; bin/nictune completion fish >'$(SHARE)/fish/vendor_completions.d/nictune.fish'
+	install -m 0644 packaging/nictune-agent.socket '$(DESTDIR)$(UNITS)'
+	umask 022; for unit in nictune-agent nictune-recover; do sed 's|/usr/local/bin/|$(PREFIX)/bin/|' packaging/$$unit.service >'$(DESTDIR)$(UNITS)'/$$unit.service; done
+
 .PHONY: run
 run: build ## Show this host's inventory, then serve its metrics on loopback (reads only)
 	bin/nictune inventory
