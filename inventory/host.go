@@ -58,10 +58,9 @@ type HostIOMMU struct {
 	// Units are the IOMMUs in use: "dmar0", "ivhd0". Empty means that none is.
 	Units []string `json:"units,omitempty"`
 	// Groups is how many groups there are; Types how many of them have each type
-	// of domain: "identity" (not translated, as with iommu=pt), "DMA" (translated,
-	// strict), "DMA-FQ" (translated, unmapped lazily), "unmanaged" (in the hands
-	// of a guest or a user's program), "blocked". It is absent where one could
-	// not be read.
+	// of default domain: "identity" (not translated, as with iommu=pt), "DMA"
+	// (translated, strict), "DMA-FQ" (translated, unmapped lazily), "blocked". It
+	// is absent where one could not be read.
 	Groups *int           `json:"groups,omitempty"`
 	Types  map[string]int `json:"types,omitempty"`
 }
@@ -272,16 +271,18 @@ func (s *survey) readIOMMUs(ctx context.Context) {
 	}
 }
 
-// readIOMMUTypes counts the types of the groups' domains. The kernel's default
-// is nowhere to be read, and firmware, drivers and administrators each change
-// single groups.
+// readIOMMUTypes counts the types of the groups' default domains. Which one a
+// new group gets is nowhere to be read, and firmware, drivers and administrators
+// each change single groups.
 func (s *survey) readIOMMUTypes(ctx context.Context, groups []string) {
 	types := map[string]int{}
 	for _, group := range groups {
 		data, err := s.ReadFile(ctx, iommuGroups+"/"+group+"/type")
 		switch {
 		case err == nil:
-			types[trimmed(data)]++
+			if domain := defaultDomain(data); domain != "" {
+				types[domain]++
+			}
 		case errors.Is(err, kernel.ErrNotRecorded):
 			return // by a nictune that asked for the NICs' groups only
 		default:

@@ -12,7 +12,8 @@ import (
 
 // IOMMU is a NIC's place among the IOMMU groups.
 type IOMMU struct {
-	// Type is the group's domain: "DMA", "DMA-FQ", "identity".
+	// Type is the group's default domain: "DMA", "DMA-FQ", "identity". A device
+	// handed to a guest is in another one as long, which the kernel doesn't show.
 	Type  string `json:"type,omitempty"`
 	Group int    `json:"group"`
 	// Members are the other devices of the group, by their addresses.
@@ -54,6 +55,15 @@ func (p *places) readIOMMU(ctx context.Context, d *device) *IOMMU {
 	}
 }
 
+// defaultDomain takes a group's file "type". "unknown" is the kernel's word for
+// a group that has no default domain.
+func defaultDomain(data []byte) string {
+	if domain := trimmed(data); domain != "unknown" {
+		return domain
+	}
+	return ""
+}
+
 // iommuGroup reads each group once, however many NICs are in it.
 func (p *places) iommuGroup(ctx context.Context, number int) *iommuGroup {
 	if group, ok := p.groups[number]; ok {
@@ -66,7 +76,7 @@ func (p *places) iommuGroup(ctx context.Context, number int) *iommuGroup {
 	if err != nil {
 		group.unread = append(group.unread, unread("iommu.type", err))
 	}
-	group.domain = trimmed(data)
+	group.domain = defaultDomain(data)
 	if group.devices, err = p.ReadDir(ctx, dir+"/devices"); err != nil {
 		group.unread = append(group.unread, unread("iommu.members", err))
 	}
