@@ -49,7 +49,7 @@ func (e *Engine) apply(ctx context.Context, b beginning, nics []inventory.NIC) (
 	if worst := b.Plan.Impact(); !worst.Within(b.Request.Allow) {
 		return nil, fmt.Errorf("%w: the plan has the impact %s; allow it with --allow %s", ErrRefused, worst, worst)
 	}
-	t, err := e.open(&b.Plan, nics)
+	t, err := e.open(ctx, &b.Plan, nics)
 	if err != nil {
 		return nil, err
 	}
@@ -62,18 +62,23 @@ func (e *Engine) apply(ctx context.Context, b beginning, nics []inventory.NIC) (
 	if t.journal, err = e.Store.begin(b); err != nil {
 		return nil, fmt.Errorf("nothing was changed: %w", err)
 	}
-	failed, err := t.forward(ctx)
-	if err == nil {
-		err = t.journal.end(Applied)
-		if t.journal.Outcome == Applied {
-			return &t.journal.Transaction, err
+	failure := &ApplyError{Transaction: t.journal.ID}
+	var failed int
+	if failed, failure.Err = t.forward(ctx); failure.Err != nil {
+		failure.Change = b.Plan.Changes[failed]
+	} else {
+		failure.Err = t.journal.end(Applied)
+		switch {
+		case t.journal.Outcome != Applied:
+		case failure.Err != nil:
+			return &t.journal.Transaction, fmt.Errorf("every change of transaction %d holds, but its journal can't be filed away: %w", t.journal.ID, failure.Err)
+		default:
+			return &t.journal.Transaction, nil
 		}
 	}
 	// What was begun is undone also when the caller was interrupted.
-	left := t.undo(context.WithoutCancel(ctx), err.Error())
-	return &t.journal.Transaction, &ApplyError{
-		Transaction: t.journal.ID, Change: b.Plan.Changes[failed], Err: err, Left: left,
-	}
+	failure.Left = t.undo(context.WithoutCancel(ctx), failure.Err.Error())
+	return &t.journal.Transaction, failure
 }
 
 // transaction is a plan with everything that carries it out.
@@ -81,45 +86,57 @@ type transaction struct {
 	*Engine
 	plan    *Plan
 	journal *journal
+	// sameBoot is whether the plan is of the boot that the host is in.
+	sameBoot bool
 	// settings and nics belong to the changes of the plan. A nil NIC is gone.
 	settings []Setting
 	nics     []*inventory.NIC
 }
 
 // open finds the settings and the NICs of a plan.
-func (e *Engine) open(plan *Plan, nics []inventory.NIC) (*transaction, error) {
+func (e *Engine) open(ctx context.Context, plan *Plan, nics []inventory.NIC) (*transaction, error) {
 	t := &transaction{Engine: e, plan: plan}
+	t.sameBoot = plan.Host.BootID != "" && readHostID(ctx, e.Writer).BootID == plan.Host.BootID
 	for _, c := range plan.Changes {
 		i := rank(e.Settings, c.Setting)
 		if i < 0 {
 			return nil, fmt.Errorf("this nictune has no setting %q", c.Setting)
 		}
 		t.settings = append(t.settings, e.Settings[i])
-		t.nics = append(t.nics, c.NIC.find(nics))
+		t.nics = append(t.nics, c.NIC.find(nics, t.sameBoot))
 	}
 	return t, nil
 }
 
 // find returns the NIC that the target is, nil if it is gone. A rename is
 // followed where a permanent MAC tells NICs apart. Ports and representors that
-// have none share the identity of their device: there the name must fit, too.
-func (t Target) find(nics []inventory.NIC) *inventory.NIC {
-	var renamed *inventory.NIC
-	several := false
+// have none share the identity of their device, and a software device has only
+// its name: there the name must fit, and in the same boot the index, too. Names
+// are exchanged, and given to the next device; an index is not.
+func (t Target) find(nics []inventory.NIC, sameBoot bool) *inventory.NIC {
+	var alike []*inventory.NIC
 	for i := range nics {
-		switch {
-		case nics[i].ID() != t.ID:
-		case nics[i].Name == t.Name:
-			return &nics[i]
-		default:
-			several = several || renamed != nil
-			renamed = &nics[i]
+		if nics[i].ID() == t.ID {
+			alike = append(alike, &nics[i])
 		}
 	}
-	if several || renamed == nil || renamed.PermanentMAC == "" {
-		return nil
+	if len(alike) == 1 && alike[0].Parent != nil && (alike[0].PermanentMAC != "" || alike[0].Name == t.Name) {
+		return alike[0]
 	}
-	return renamed
+	for _, nic := range alike {
+		if nic.Name == t.Name && (!sameBoot || t.Index == 0 || nic.Index == t.Index) {
+			return nic
+		}
+	}
+	return nil
+}
+
+// gone says that find found nothing.
+func (t Target) gone() string {
+	if t.ID == t.Name {
+		return t.Name + " is gone, or another device has its name now"
+	}
+	return t.String() + " is gone"
 }
 
 // fits refuses a plan whose host, NICs or values are not those it was made for.
@@ -135,8 +152,16 @@ func (t *transaction) fits(ctx context.Context) error {
 	}
 	for i, c := range t.plan.Changes {
 		if t.nics[i] == nil {
-			stale = append(stale, fmt.Sprintf("%s is gone", c.NIC))
+			stale = append(stale, c.NIC.gone())
 			continue
+		}
+		// A plan in a file may say less than what it does.
+		impact, err := t.settings[i].impact(*t.nics[i], c.Before, c.After)
+		if err != nil {
+			return fmt.Errorf("nothing was changed: %s: %s: %w", c.NIC.Name, c.Setting, err)
+		}
+		if !impact.Within(c.Impact) {
+			stale = append(stale, fmt.Sprintf("%s: %s has the impact %s, not %s", c.NIC.Name, c.Setting, impact, c.Impact))
 		}
 		current, err := t.read(ctx, i)
 		if err != nil {
@@ -243,24 +268,8 @@ func (t *transaction) undo(ctx context.Context, reason string) (left []string) {
 	// A journal that can't be written any more says less than what happened; what
 	// it says still leads recovery to the same end.
 	_ = t.journal.append(record{Kind: kindUndoing, Text: reason})
-	// Putting one setting back can disturb another that was put back before it.
-	const passes = 3
-	for range passes {
-		left = nil
-		wrote := false
-		for _, i := range slices.Backward(indexes(t.plan.Changes)) {
-			if state := t.journal.Steps[i].State; state == Planned || state == Left {
-				continue
-			}
-			w, err := t.restore(ctx, i, func(string, Values) bool { return true })
-			wrote = wrote || w
-			if err != nil {
-				left = append(left, fmt.Sprintf("%s: %s: %v", t.plan.Changes[i].NIC.Name, t.plan.Changes[i].Setting, err))
-			}
-		}
-		if !wrote {
-			break
-		}
+	for _, err := range t.putBack(ctx, func(int, string, Values) bool { return true }) {
+		left = append(left, err.Error())
 	}
 	if len(left) > 0 {
 		t.journal.close()
@@ -270,15 +279,51 @@ func (t *transaction) undo(ctx context.Context, reason string) (left []string) {
 	return left
 }
 
+// putBack puts back every change that was or may have been written and has not
+// been put back, the last first, and returns what stands against it. ours says
+// whether a field's present value is one that we may overwrite.
+func (t *transaction) putBack(ctx context.Context, ours func(change int, field string, current Values) bool) (faults []error) {
+	var open []int
+	for i, step := range t.journal.Steps {
+		if step.State == Writing || step.State == Verified {
+			open = append(open, i)
+		}
+	}
+	// Putting one setting back can disturb another that was put back before it.
+	const passes = 3
+	for range passes {
+		faults = nil
+		wrote := false
+		for _, i := range slices.Backward(open) {
+			state := t.journal.Steps[i].State
+			if state == Left {
+				continue
+			}
+			w, err := t.restore(ctx, i, func(field string, current Values) bool {
+				return state == Restored || ours(i, field, current)
+			})
+			wrote = wrote || w
+			if err != nil {
+				c := &t.plan.Changes[i]
+				faults = append(faults, fmt.Errorf("%s: %s: %w", c.NIC.Name, c.Setting, err))
+			}
+		}
+		if !wrote {
+			break
+		}
+	}
+	return faults
+}
+
 // restore puts one change back. ours says whether a field's present value is one
 // that we may overwrite; the change is left alone if one is not.
 func (t *transaction) restore(ctx context.Context, i int, ours func(field string, current Values) bool) (wrote bool, err error) {
 	c := &t.plan.Changes[i]
 	if t.nics[i] == nil {
-		return false, fmt.Errorf("%s is gone", c.NIC)
+		return false, errors.New(c.NIC.gone())
 	}
 	deadline := time.Now().Add(t.settleTime())
-	for pause := firstPause; ; pause *= 2 {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		wrote, err = t.restoreOnce(ctx, i, ours)
 		if err == nil || !sleep(ctx, pause, deadline) {
 			return wrote, err
@@ -341,6 +386,9 @@ func (e *Engine) Recover(ctx context.Context, nics []inventory.NIC) ([]Transacti
 	var done []Transaction
 	var faults []error
 	for _, id := range slices.Backward(ids) {
+		if err := ctx.Err(); err != nil { // which would look like a host that can't be read
+			return done, errors.Join(append(faults, err)...)
+		}
 		j, err := e.Store.pending(id)
 		if err != nil {
 			faults = append(faults, err)
@@ -350,7 +398,8 @@ func (e *Engine) Recover(ctx context.Context, nics []inventory.NIC) ([]Transacti
 			continue
 		}
 		if err := e.recover(ctx, j, nics); err != nil {
-			faults = append(faults, fmt.Errorf("transaction %d is still unfinished: %w", id, err))
+			faults = append(faults, fmt.Errorf("transaction %d is still unfinished: %w; to give up on it, remove %s", id, err,
+				filepath.Join(e.Store.dir, pendingDir, fileName(id))))
 		}
 		done = append(done, j.Transaction)
 	}
@@ -361,14 +410,13 @@ func (e *Engine) recover(ctx context.Context, j *journal, nics []inventory.NIC) 
 	if j.Outcome != Pending { // only the filing was left to do
 		return j.end(j.Outcome)
 	}
-	t, err := e.open(&j.Plan, nics)
+	t, err := e.open(ctx, &j.Plan, nics)
 	if err != nil {
 		return errors.Join(err, j.close())
 	}
 	t.journal = j
-	sameBoot := j.Plan.Host.BootID != "" && readHostID(ctx, e.Writer).BootID == j.Plan.Host.BootID
 	if j.UndoReason == "" && !slices.ContainsFunc(j.Steps, func(s Step) bool { return s.State != Verified }) {
-		if !sameBoot || t.allHold(ctx) {
+		if !t.sameBoot || t.allHold(ctx) {
 			return j.end(Applied)
 		}
 	}
@@ -377,23 +425,11 @@ func (e *Engine) recover(ctx context.Context, j *journal, nics []inventory.NIC) 
 			return errors.Join(err, j.close())
 		}
 	}
-	var faults []error
-	for _, i := range slices.Backward(indexes(j.Plan.Changes)) {
-		// What was put back already may have been changed again since.
-		step := j.Steps[i]
-		if step.State != Writing && step.State != Verified {
-			continue
-		}
-		c := &j.Plan.Changes[i]
-		_, err := t.restore(ctx, i, func(field string, current Values) bool {
-			// Of a write that nobody saw the result of, the result is ours.
-			return sameBoot && step.Found == nil ||
-				same(current, c.After, []string{field}) || same(current, step.Found, []string{field})
-		})
-		if err != nil {
-			faults = append(faults, fmt.Errorf("%s: %s: %w", c.NIC.Name, c.Setting, err))
-		}
-	}
+	faults := t.putBack(ctx, func(i int, field string, current Values) bool {
+		after, found := j.Plan.Changes[i].After, j.Steps[i].Found
+		// Of a write that nobody saw the result of, the result is ours.
+		return t.sameBoot && found == nil || same(current, after, []string{field}) || same(current, found, []string{field})
+	})
 	if len(faults) > 0 {
 		return errors.Join(append(faults, j.close())...)
 	}
@@ -421,7 +457,7 @@ func (e *Engine) Rollback(ctx context.Context, id int, nics []inventory.NIC, req
 	case past == nil || past.Outcome != Applied:
 		return nil, fmt.Errorf("transaction %d changed nothing that lasts: it was undone", id)
 	}
-	t, err := e.open(&past.Plan, nics)
+	t, err := e.open(ctx, &past.Plan, nics)
 	if err != nil {
 		return nil, err
 	}
@@ -434,14 +470,14 @@ func (e *Engine) Rollback(ctx context.Context, id int, nics []inventory.NIC, req
 	for _, i := range slices.Backward(indexes(past.Plan.Changes)) {
 		c, found := &past.Plan.Changes[i], past.Steps[i].Found
 		if t.nics[i] == nil {
-			refusals = append(refusals, fmt.Sprintf("%s is gone", c.NIC))
+			refusals = append(refusals, c.NIC.gone())
 			continue
 		}
 		current, err := t.read(ctx, i)
 		if err != nil {
 			return nil, fmt.Errorf("nothing was changed: %s: %s: %w", t.nics[i].Name, c.Setting, err)
 		}
-		undo := Change{NIC: Target{ID: c.NIC.ID, Name: t.nics[i].Name}, Setting: c.Setting, Before: current}
+		undo := Change{NIC: targetOf(t.nics[i]), Setting: c.Setting, Before: current}
 		undo.After = over(current, c.Before, differing(c.Before, found))
 		for _, field := range differing(current, undo.After) {
 			if !same(current, found, []string{field}) {
@@ -481,14 +517,18 @@ func (t *transaction) write(ctx context.Context, i int, current, next Values) er
 	return t.settings[i].write(ctx, t.Writer, *t.nics[i], current, next)
 }
 
-// firstPause is how long to wait before asking again; each pause doubles.
-const firstPause = 5 * time.Millisecond
+// firstPause is how long to wait before asking again; each pause doubles, up to
+// longestPause.
+const (
+	firstPause   = 5 * time.Millisecond
+	longestPause = 320 * time.Millisecond
+)
 
 // settle reads a setting back until the named fields are as wanted, and returns
 // it whole.
 func (t *transaction) settle(ctx context.Context, i int, want Values, fields []string) (Values, error) {
 	deadline := time.Now().Add(t.settleTime())
-	for pause := firstPause; ; pause *= 2 {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		found, err := t.read(ctx, i)
 		if err == nil && same(found, want, fields) {
 			return found, nil

@@ -125,6 +125,8 @@ func TestRefusals(t *testing.T) {
 		"another field changed since": {func(h *host, p *Plan) {
 			h.files["/toy/"+p.Changes[1].NIC.ID+"/second"] = `{"a":1,"b":10,"c":true}`
 		}, NICReset, "eth0: second.c is on, not off"},
+		"an impact that lies": {func(_ *host, p *Plan) { p.Changes[3].Impact = Seamless }, NICReset,
+			"eth1: first has the impact nic-reset, not seamless"},
 		"restarted":    {func(h *host, _ *Plan) { h.boot = "boot-2" }, NICReset, "restarted"},
 		"another host": {func(_ *host, p *Plan) { p.Host.MachineID = "other" }, NICReset, "another host"},
 		"another card": {func(_ *host, p *Plan) {
@@ -200,6 +202,26 @@ func TestValueThatDoesNotHoldIsUndone(t *testing.T) {
 	}
 	if !maps.Equal(h.files, before) {
 		t.Errorf("host %v", h.files)
+	}
+}
+
+// A driver that takes its time is waited for until the end of it.
+func TestLateValueIsWaitedFor(t *testing.T) {
+	h, nics := newHost()
+	e := engine(t, h, t.TempDir())
+	e.Settle = time.Second
+	h.took = func(path, value string) string {
+		old := h.files[path]
+		written := time.Now()
+		h.late = func() {
+			if time.Since(written) > 700*time.Millisecond {
+				h.files[path] = value
+			}
+		}
+		return old
+	}
+	if _, err := e.Apply(t.Context(), mustPlan(t, h, want(t, nics, "eth0 first a=5")), nics, allowAll); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -347,6 +369,54 @@ func TestOneApplyAtATime(t *testing.T) {
 	second.Close()
 }
 
+// Nobody else may keep us from applying, or leave us a journal to undo.
+func TestStateDirectoryIsOurs(t *testing.T) {
+	dir := t.TempDir()
+	store, err := OpenStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.Close()
+	if info, err := os.Stat(filepath.Join(dir, lockFile)); err != nil || info.Mode().Perm()&0o077 != 0 {
+		t.Errorf("the lock can be opened, and so held, by others: %v, %v", info.Mode(), err)
+	}
+	for _, d := range []string{"", pendingDir, historyDir} {
+		open := filepath.Join(dir, d)
+		if err := os.Chmod(open, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenStore(dir); err == nil || !strings.Contains(err.Error(), open+", and journals there be forged") {
+			t.Errorf("%q: error %v", d, err)
+		}
+		if err := os.Chmod(open, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if os.Getuid() == 0 {
+		if err := os.Chown(dir, 65534, -1); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenStore(dir); err == nil || !strings.Contains(err.Error(), "belongs to the user 65534") {
+			t.Errorf("error %v", err)
+		}
+	}
+}
+
+// What is no journal of ours by its name is no journal.
+func TestForeignFilesAmongJournals(t *testing.T) {
+	h, nics := newHost()
+	dir := t.TempDir()
+	e := engine(t, h, dir)
+	for _, name := range []string{"1.journal", "000001.journal.bak", "000002", "README"} {
+		if err := os.WriteFile(filepath.Join(dir, pendingDir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if done, err := e.Recover(t.Context(), nics); err != nil || len(done) != 0 {
+		t.Errorf("%v, %v", done, err)
+	}
+}
+
 func TestJournalThatCannotBeWrittenStopsEverything(t *testing.T) {
 	h, nics := newHost()
 	dir := t.TempDir()
@@ -369,7 +439,7 @@ func TestFullDisk(t *testing.T) {
 		dir := t.TempDir()
 		e := engine(t, h, dir)
 		b := beginning{Request: allowAll, Plan: *mustPlan(t, h, everything(t, nics))}
-		tx, err := e.open(&b.Plan, nics)
+		tx, err := e.open(t.Context(), &b.Plan, nics)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -411,21 +481,34 @@ func TestFindingANIC(t *testing.T) {
 		return inventory.NIC{Name: name, PermanentMAC: mac, Parent: &inventory.Parent{Bus: "netdevsim", Address: "netdevsim1"}}
 	}
 	shared, own := Target{ID: "netdevsim1", Name: "eth0"}, Target{ID: "netdevsim1/aa:aa:aa:aa:aa:aa", Name: "eth0"}
+	numbered := func(nic inventory.NIC, index int) inventory.NIC {
+		nic.Index = index
+		return nic
+	}
+	software := func(name string, index int) inventory.NIC { return inventory.NIC{Name: name, Index: index} }
+	veth, second := Target{ID: "veth0", Name: "veth0", Index: 7}, Target{ID: "netdevsim1", Name: "eth0", Index: 7}
 	for name, test := range map[string]struct {
-		target Target
-		nics   []inventory.NIC
-		want   string
+		target    Target
+		nics      []inventory.NIC
+		want      string
+		restarted bool
 	}{
-		"as it was":                 {own, []inventory.NIC{port("eth1", ""), port("eth0", "aa:aa:aa:aa:aa:aa")}, "eth0"},
-		"renamed":                   {own, []inventory.NIC{port("eth0", ""), port("new0", "aa:aa:aa:aa:aa:aa")}, "new0"},
-		"gone":                      {own, []inventory.NIC{port("eth0", "bb:bb:bb:bb:bb:bb")}, ""},
-		"one of several ports":      {shared, []inventory.NIC{port("eth1", ""), port("eth0", ""), port("eth2", "")}, "eth0"},
-		"perhaps another port":      {shared, []inventory.NIC{port("new0", "")}, ""},
-		"renamed, one of two ports": {shared, []inventory.NIC{port("new0", ""), port("eth1", "")}, ""},
-		"two of one MAC":            {own, []inventory.NIC{port("new0", "aa:aa:aa:aa:aa:aa"), port("eth1", "aa:aa:aa:aa:aa:aa")}, ""},
+		"as it was":                 {target: own, nics: []inventory.NIC{port("eth1", ""), port("eth0", "aa:aa:aa:aa:aa:aa")}, want: "eth0"},
+		"renamed":                   {target: own, nics: []inventory.NIC{port("eth0", ""), port("new0", "aa:aa:aa:aa:aa:aa")}, want: "new0"},
+		"gone":                      {target: own, nics: []inventory.NIC{port("eth0", "bb:bb:bb:bb:bb:bb")}, want: ""},
+		"one of several ports":      {target: shared, nics: []inventory.NIC{port("eth1", ""), port("eth0", ""), port("eth2", "")}, want: "eth0"},
+		"perhaps another port":      {target: shared, nics: []inventory.NIC{port("new0", "")}, want: ""},
+		"renamed, one of two ports": {target: shared, nics: []inventory.NIC{port("new0", ""), port("eth1", "")}, want: ""},
+		"two of one MAC":            {target: own, nics: []inventory.NIC{port("new0", "aa:aa:aa:aa:aa:aa"), port("eth1", "aa:aa:aa:aa:aa:aa")}, want: ""},
+		"a software device":         {target: veth, nics: []inventory.NIC{software("veth0", 7)}, want: "veth0"},
+		"the next of its name":      {target: veth, nics: []inventory.NIC{software("veth0", 8)}, want: ""},
+		"its name after a restart":  {target: veth, nics: []inventory.NIC{software("veth0", 3)}, want: "veth0", restarted: true},
+		"ports that exchanged names": {target: second,
+			nics: []inventory.NIC{numbered(port("eth1", ""), 7), numbered(port("eth0", ""), 8)}, want: ""},
+		"a driver loaded again": {target: second, nics: []inventory.NIC{numbered(port("eth0", ""), 9)}, want: "eth0"},
 	} {
 		got := ""
-		if nic := test.target.find(test.nics); nic != nil {
+		if nic := test.target.find(test.nics, !test.restarted); nic != nil {
 			got = nic.Name
 		}
 		if got != test.want {

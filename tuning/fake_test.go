@@ -72,6 +72,8 @@ type host struct {
 	// does so only then, and works all the same.
 	obey bool
 	hang int
+	// late is called before each question, for values that take their time.
+	late func()
 	// seen is called around each question and write.
 	seen func(state map[string]string)
 }
@@ -88,6 +90,9 @@ func (h *host) ReadFile(ctx context.Context, path string) ([]byte, error) {
 		return []byte(h.boot + "\n"), nil
 	case "/proc/sys/kernel/hostname":
 		return []byte("toybox\n"), nil
+	}
+	if h.late != nil {
+		h.late()
 	}
 	s, ok := h.files[path]
 	if !ok {

@@ -92,7 +92,8 @@ func (w *wanted) fault(a *policies.Assignment, err error) {
 type ApplyError struct {
 	// Transaction is the number under which history lists it.
 	Transaction int
-	Change      Change
+	// Change is the one that failed; it names no setting where the journal did.
+	Change Change
 	// Err is what went wrong, in the kernel's words where it spoke.
 	Err error
 	// Left are the changes that could not be undone, with the reason. When there
@@ -104,7 +105,9 @@ type ApplyError struct {
 // wanted it, what went wrong, and the state the host is in.
 func (e *ApplyError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s: ", e.Change.NIC.Name, e.Change.Setting)
+	if e.Change.Setting != "" {
+		fmt.Fprintf(&b, "%s: %s: ", e.Change.NIC.Name, e.Change.Setting)
+	}
 	for i, f := range e.Change.Fields {
 		if i > 0 {
 			b.WriteString(", ")
@@ -114,7 +117,10 @@ func (e *ApplyError) Error() string {
 			fmt.Fprintf(&b, " (%s)", f.Source)
 		}
 	}
-	fmt.Fprintf(&b, ": %v\n", e.Err)
+	if len(e.Change.Fields) > 0 {
+		b.WriteString(": ")
+	}
+	fmt.Fprintf(&b, "%v\n", e.Err)
 	if len(e.Left) == 0 {
 		fmt.Fprintf(&b, "transaction %d was undone: what it had changed is as it was before", e.Transaction)
 		return b.String()

@@ -59,11 +59,17 @@ type Change struct {
 }
 
 // Target is the NIC of a change. ID is what it is known by: address and
-// permanent MAC, as [inventory.NIC.ID] gives them. Name was its label; it
-// decides between ports of one device that share the ID.
+// permanent MAC, as [inventory.NIC.ID] gives them. Name was its label and Index
+// its number in its network namespace: they tell devices apart that share the ID,
+// or have no other than their name.
 type Target struct {
-	ID   string `json:"id"`
-	Name string `json:"name"`
+	ID    string `json:"id"`
+	Name  string `json:"name"`
+	Index int    `json:"index,omitempty"`
+}
+
+func targetOf(nic *inventory.NIC) Target {
+	return Target{ID: nic.ID(), Name: nic.Name, Index: nic.Index}
 }
 
 // Field is one field that is to change, and which line of which policy wants it.
@@ -187,7 +193,7 @@ func (w *wanted) compare(ctx context.Context, r kernel.Reader, s Setting) (chang
 		w.fault(nil, err)
 	}
 	change = Change{
-		NIC: Target{ID: w.NIC.ID(), Name: w.NIC.Name}, Setting: w.Setting, Before: current, After: next,
+		NIC: targetOf(w.NIC), Setting: w.Setting, Before: current, After: next,
 	}
 	for _, a := range w.Fields {
 		switch _, has := current[a.Field]; {

@@ -163,7 +163,8 @@ func TestRecoveryWaitsForANICThatIsGone(t *testing.T) {
 	h, nics, dir, before := crashed(t)
 	e := engine(t, h, dir)
 	done, err := e.Recover(t.Context(), nics[:1])
-	if err == nil || !strings.Contains(err.Error(), "eth1 (0000:02:00.0/52:54:00:00:00:03) is gone") {
+	if err == nil || !strings.Contains(err.Error(), "eth1 (0000:02:00.0/52:54:00:00:00:03) is gone") ||
+		!strings.Contains(err.Error(), "remove "+filepath.Join(dir, pendingDir, fileName(1))) {
 		t.Errorf("error %v", err)
 	}
 	if len(done) != 1 || done[0].Outcome != Pending || pendingJournal(t, dir) == nil {
@@ -188,6 +189,21 @@ func TestRecoveryWaitsForANICThatIsGone(t *testing.T) {
 	}
 	if h.files[used] != applied {
 		t.Errorf("%s is %s: what was applied since was undone", used, h.files[used])
+	}
+}
+
+// Putting a setting back can disturb one that was put back before it: fewer
+// channels, and the rings are what the driver makes of them.
+func TestRecoveryPutsBackWhatItDisturbed(t *testing.T) {
+	h, nics, dir, before := crashed(t)
+	h.took = func(path, value string) string {
+		if path == "/toy/"+nics[0].ID()+"/first" {
+			h.files["/toy/"+nics[0].ID()+"/second"] = `{"a":3,"b":10,"c":false}`
+		}
+		return value
+	}
+	if _, err := engine(t, h, dir).Recover(t.Context(), nics); err != nil || !maps.Equal(h.files, before) {
+		t.Errorf("error %v, host %v", err, h.files)
 	}
 }
 

@@ -44,11 +44,15 @@ func OpenStore(dir string) (*Store, error) {
 			}
 			return nil, fmt.Errorf("state directory: %w", err)
 		}
+		if err := trustworthy(d); err != nil {
+			return nil, fmt.Errorf("state directory: %w", err)
+		}
 	}
 	if err := syncDir(dir); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o644)
+	// Who can read a file can lock it.
+	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
@@ -60,6 +64,22 @@ func OpenStore(dir string) (*Store, error) {
 		return nil, fmt.Errorf("lock %s: %w", dir, err)
 	}
 	return &Store{dir: dir, lock: lock}, nil
+}
+
+// trustworthy refuses a directory in which somebody else could leave a journal
+// for us to undo, or a link for us to follow.
+func trustworthy(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o002 != 0 {
+		return fmt.Errorf("anybody can write to %s, and journals there be forged: use another, or chmod o-w", dir)
+	}
+	if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Uid != 0 && int(s.Uid) != os.Geteuid() {
+		return fmt.Errorf("%s belongs to the user %d, who can forge journals there: use another, or chown it", dir, s.Uid)
+	}
+	return nil
 }
 
 // Close gives the state directory free.
@@ -126,8 +146,8 @@ func journals(dir string) ([]int, error) {
 	}
 	var ids []int
 	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), extension)
-		if id, err := strconv.Atoi(name); ok && err == nil && id > 0 {
+		id, err := strconv.Atoi(strings.TrimSuffix(e.Name(), extension))
+		if err == nil && id > 0 && e.Name() == fileName(id) {
 			ids = append(ids, id)
 		}
 	}
@@ -142,7 +162,8 @@ type journal struct {
 	Transaction
 	store *Store
 	file  *os.File
-	next  int // sequence number of the next record
+	next  int   // sequence number of the next record
+	size  int64 // of the whole records, in bytes
 	// broken is why no record can be appended any more: the end of the file is
 	// unknown then, and only the last record of a journal may be torn.
 	broken error
@@ -194,7 +215,9 @@ func (s *Store) pending(id int) (*journal, error) {
 	if err := errors.Join(file.Truncate(int64(valid)), file.Sync()); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return &journal{Transaction: *t, store: s, file: file, next: strings.Count(string(b[:valid]), "\n")}, nil
+	return &journal{
+		Transaction: *t, store: s, file: file, next: strings.Count(string(b[:valid]), "\n"), size: int64(valid),
+	}, nil
 }
 
 // append writes one record and returns when it is on the disk.
@@ -223,11 +246,15 @@ func (j *journal) append(r record) error {
 		err = j.file.Sync()
 	}
 	if err != nil {
+		// What could not be synced may be there all the same, and say Applied of
+		// what is undone next.
+		_ = j.file.Truncate(j.size)
 		j.broken = fmt.Errorf("journal: %w", err)
 		return j.broken
 	}
 	j.Transaction = *after
 	j.next++
+	j.size += int64(len(line))
 	return nil
 }
 
