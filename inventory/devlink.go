@@ -50,12 +50,12 @@ func readDevlink(ctx context.Context, s *survey) {
 	instances := map[string]*devlinkInstance{}
 	devices, err := s.Netlink(ctx, devlinkDump(uapi.DEVLINK_CMD_GET))
 	if err != nil {
-		s.missed("devlink", err)
+		s.missed("nics.devlink", err)
 	}
 	for _, m := range devices {
 		handle, err := decodeDevlinkHandle(m.Body)
 		if err != nil {
-			s.missed("devlink", err)
+			s.missed("nics.devlink", err)
 			continue
 		}
 		instances[handle] = &devlinkInstance{Devlink: Devlink{Handle: handle}}
@@ -66,12 +66,12 @@ func readDevlink(ctx context.Context, s *survey) {
 	s.readDevlinkInfo(ctx, instances)
 	ports, err := s.Netlink(ctx, devlinkDump(uapi.DEVLINK_CMD_PORT_GET))
 	if err != nil {
-		s.missed("devlink.port", err)
+		s.missed("nics.devlink.port", err)
 	}
 	for _, m := range ports {
 		handle, ifindex, port, err := decodeDevlinkPort(m.Body)
 		if err != nil {
-			s.missed("devlink.port", err)
+			s.missed("nics.devlink.port", err)
 			continue
 		}
 		n, instance := s.byIndex[ifindex], instances[handle]
@@ -125,7 +125,7 @@ func (s *survey) readDevlinkInfo(ctx context.Context, instances map[string]*devl
 	}
 	messages, err := s.Netlink(ctx, devlinkDump(uapi.DEVLINK_CMD_INFO_GET))
 	if bad := add(messages); bad != nil {
-		s.missed("devlink", bad)
+		s.missed("nics.devlink", bad)
 	}
 	if err == nil {
 		return // An instance that the dump leaves out has no information to give.

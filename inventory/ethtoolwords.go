@@ -43,7 +43,7 @@ func readWords(ctx context.Context, s *survey, ids ...uint32) *words {
 		}
 	}
 	if err != nil {
-		s.missed("the names of features and link modes", err)
+		s.missed("nics.offloads.features", err) // the names, of these and of link modes
 	}
 	return w
 }

@@ -42,7 +42,7 @@ func readPlaces(ctx context.Context, s *survey) {
 		}
 	}
 	if p.namesErr != nil {
-		s.missed("pci.names", p.namesErr)
+		s.missed("nics.pci.device", p.namesErr)
 	}
 }
 

@@ -343,7 +343,7 @@ func TestPlacesSaysOnceThatNamesAreMissing(t *testing.T) {
 	s := h.survey(pciNIC(2, "eth0", "0000:83:00.0"), pciNIC(3, "eth1", "0000:83:00.1"))
 	s.Reader = namelessHost{h}
 	readPlaces(t.Context(), s)
-	if len(s.unread) != 1 || s.unread[0].Fact != "pci.names" || s.nics[0].Unread != nil {
+	if len(s.unread) != 1 || s.unread[0].Fact != "nics.pci.device" || s.nics[0].Unread != nil {
 		t.Errorf("host %+v, NIC %+v", s.unread, s.nics[0].Unread)
 	}
 }
