@@ -107,6 +107,18 @@ func TestTreeShowsHowTheIOMMUTranslates(t *testing.T) {
 	}
 }
 
+func TestTreeTellsNoIOMMUFromAnUnknownOne(t *testing.T) {
+	for want, iommu := range map[string]inventory.HostIOMMU{
+		"host\n":           {},
+		"host  no IOMMU\n": {Groups: ptr(0)},
+	} {
+		var b strings.Builder
+		if err := Tree(&b, &inventory.Inventory{Host: inventory.Host{IOMMU: iommu}}); err != nil || b.String() != want {
+			t.Errorf("got %q, %v; want %q", b.String(), err, want)
+		}
+	}
+}
+
 func TestTreeEndsOnALoop(t *testing.T) {
 	loop := &inventory.Inventory{NICs: []inventory.NIC{
 		{Name: "a", Index: 1, Stack: inventory.Stack{Lower: []string{"b"}, Upper: []string{"b"}}},

@@ -121,9 +121,12 @@ func words(parts ...string) string {
 }
 
 func host(h *inventory.Host) string {
-	iommu := "no IOMMU"
-	if len(h.IOMMU.Units) > 0 {
+	iommu := ""
+	switch {
+	case len(h.IOMMU.Units) > 0:
 		iommu = "IOMMU " + strings.Join(h.IOMMU.Units, " ") + domains(h.IOMMU.Types)
+	case h.IOMMU.Groups != nil && *h.IOMMU.Groups == 0:
+		iommu = "no IOMMU" // known to be absent, not merely unread
 	}
 	kernel := ""
 	if h.Kernel != "" {
