@@ -467,7 +467,7 @@ func (e *Engine) Rollback(ctx context.Context, id int, nics []inventory.NIC, req
 	}
 	var refusals []string
 	// What depends on what is the other way round now.
-	for _, i := range slices.Backward(indexes(past.Plan.Changes)) {
+	for i := range slices.Backward(past.Plan.Changes) {
 		c, found := &past.Plan.Changes[i], past.Steps[i].Found
 		if t.nics[i] == nil {
 			refusals = append(refusals, c.NIC.gone())
@@ -579,12 +579,4 @@ func (t *transaction) progress(i int) {
 	if t.Progress != nil {
 		t.Progress(t.plan.Changes[i], t.journal.Steps[i].State)
 	}
-}
-
-func indexes[T any](s []T) []int {
-	out := make([]int, len(s))
-	for i := range out {
-		out[i] = i
-	}
-	return out
 }

@@ -300,6 +300,95 @@ func TestRollback(t *testing.T) {
 	}
 }
 
+// What was done last goes back first, in an undo and in a rollback.
+func TestUndoingGoesBackwards(t *testing.T) {
+	h, nics := newHost()
+	e := engine(t, h, t.TempDir())
+	var written []string
+	failing := 0
+	h.fail = func(n int, path string) error {
+		if n == failing {
+			return syscall.EIO
+		}
+		written = append(written, path)
+		return nil
+	}
+	done, err := e.Apply(t.Context(), mustPlan(t, h, everything(t, nics)), nics, allowAll)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forward := slices.Clone(written)
+	backward := slices.Clone(forward)
+	slices.Reverse(backward)
+	written = nil
+	if _, err := e.Rollback(t.Context(), done.ID, nics, allowAll, false); err != nil || !slices.Equal(written, backward) {
+		t.Errorf("%v: rollback wrote %v after %v", err, written, forward)
+	}
+	written, failing = nil, h.writes+6
+	_, err = e.Apply(t.Context(), mustPlan(t, h, everything(t, nics)), nics, allowAll)
+	if want := append(slices.Clone(forward[:5]), backward[1:]...); err == nil || !slices.Equal(written, want) {
+		t.Errorf("%v: wrote %v, want %v", err, written, want)
+	}
+}
+
+func TestUndoneTransactionIsNotRolledBack(t *testing.T) {
+	h, nics := newHost()
+	e := engine(t, h, t.TempDir())
+	h.fail = func(n int, _ string) error {
+		if n == 2 {
+			return syscall.EIO
+		}
+		return nil
+	}
+	done, err := e.Apply(t.Context(), mustPlan(t, h, everything(t, nics)), nics, allowAll)
+	if err == nil {
+		t.Fatal("a write that failed went unnoticed")
+	}
+	h.writes = 0
+	_, err = e.Rollback(t.Context(), done.ID, nics, allowAll, true)
+	if err == nil || !strings.Contains(err.Error(), "it was undone") || h.writes != 0 {
+		t.Errorf("error %v, %d writes", err, h.writes)
+	}
+}
+
+// A value that somebody sets while we are at work stays theirs: also in a setting
+// of which we have changed, and now put back, something else.
+func TestValuesSetMeanwhileStay(t *testing.T) {
+	h, nics := newHost()
+	before := maps.Clone(h.files)
+	e := engine(t, h, t.TempDir())
+	ours, theirs := "/toy/"+nics[0].ID()+"/second", "/toy/"+nics[1].ID()+"/first"
+	h.fail = func(n int, _ string) error {
+		if n == 3 { // the second change is done, the fourth is not
+			h.files[ours] = `{"a":7,"b":70,"c":true}`
+			h.files[theirs] = `{"a":1,"b":42,"c":false}`
+		}
+		return nil
+	}
+	_, err := e.Apply(t.Context(), mustPlan(t, h, everything(t, nics)), nics, allowAll)
+	if err == nil || !strings.Contains(err.Error(), "eth1: first: b 10 -> 50 (edge.yaml:4): first was changed by somebody else meanwhile") {
+		t.Errorf("error %v", err)
+	}
+	before[ours], before[theirs] = `{"a":1,"b":10,"c":true}`, `{"a":1,"b":42,"c":false}`
+	if !maps.Equal(h.files, before) {
+		t.Errorf("host %v", h.files)
+	}
+}
+
+// A value that an earlier change brought along is not written again.
+func TestValueThatCameAlongIsNotWritten(t *testing.T) {
+	h, nics := newHost()
+	e := engine(t, h, t.TempDir())
+	h.took = func(_, value string) string {
+		h.files["/toy/"+nics[0].ID()+"/second"] = `{"a":7,"b":10,"c":false}`
+		return value
+	}
+	done, err := e.Apply(t.Context(), mustPlan(t, h, want(t, nics, "eth0 first a=5", "eth0 second a=7")), nics, allowAll)
+	if err != nil || done.Outcome != Applied || h.writes != 1 {
+		t.Errorf("%v, %+v, %d writes", err, done, h.writes)
+	}
+}
+
 func TestForcedRollbackTakesBackWhatIsLeft(t *testing.T) {
 	h, nics := newHost()
 	e := engine(t, h, t.TempDir())

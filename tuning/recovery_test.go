@@ -107,6 +107,9 @@ func recoverEachMoment(t *testing.T, failing int, before, after map[string]strin
 			if len(done) != 1 || done[0].Outcome == Pending || pendingJournal(t, dir) != nil {
 				t.Fatalf("moment %d, %d bytes of journal: %+v", i, cut, done)
 			}
+			if all, err := History(dir); err != nil || len(all) != 1 || all[0].Outcome != done[0].Outcome {
+				t.Fatalf("moment %d, %d bytes of journal: history %+v, %v", i, cut, all, err)
+			}
 			if planned != (done[0].Outcome == Applied) {
 				t.Fatalf("moment %d: outcome %s", i, done[0].Outcome)
 			}
@@ -149,6 +152,33 @@ func crashed(t *testing.T) (h *host, nics []inventory.NIC, dir string, before ma
 		t.Fatal(err)
 	}
 	return h, nics, dir, before
+}
+
+// A transaction that lacks only its end is completed where all of it still holds,
+// and undone, but for what somebody else set, where it does not.
+func TestRecoveryOfAnEndThatIsMissing(t *testing.T) {
+	for _, holds := range []bool{true, false} {
+		h, nics := newHost()
+		want := maps.Clone(h.files)
+		_, journal := film(t, h, nics)
+		if holds {
+			want = maps.Clone(h.files)
+		} else {
+			foreign := "/toy/" + nics[0].ID() + "/first"
+			h.files[foreign] = `{"a":42,"b":10,"c":true}`
+			want[foreign] = h.files[foreign]
+		}
+		dir := t.TempDir()
+		e := engine(t, h, dir)
+		end := strings.LastIndexByte(strings.TrimSpace(string(journal)), '\n') + 1
+		if err := os.WriteFile(filepath.Join(dir, pendingDir, fileName(1)), journal[:end], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		done, err := e.Recover(t.Context(), nics)
+		if err != nil || (done[0].Outcome == Applied) != holds || !maps.Equal(h.files, want) {
+			t.Errorf("holds %t: %v, %+v, host %v", holds, err, done, h.files)
+		}
+	}
 }
 
 func TestRecoveryFollowsARename(t *testing.T) {
