@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -49,6 +50,48 @@ func ReadPrivateFlags(ctx context.Context, r kernel.Reader, nic NIC) (map[string
 func ReadPause(ctx context.Context, r kernel.Reader, nic NIC) (*Pause, error) {
 	err := readAgain(ctx, &survey{Reader: r}, &nic, uapi.ETHTOOL_MSG_PAUSE_GET, nil)
 	return nic.Link.Pause, err
+}
+
+// ReadFEC reads the forward error correction of one NIC, by its index.
+func ReadFEC(ctx context.Context, r kernel.Reader, nic NIC) (*FEC, error) {
+	s := &survey{Reader: r}
+	w := readWords(ctx, s, uapi.ETH_SS_LINK_MODES)
+	err := readAgain(ctx, s, &nic, uapi.ETHTOOL_MSG_FEC_GET, w)
+	return nic.Link.FEC, err
+}
+
+// ReadEEE reads the Energy-Efficient Ethernet of one NIC, by its index.
+func ReadEEE(ctx context.Context, r kernel.Reader, nic NIC) (*EEE, error) {
+	s := &survey{Reader: r}
+	w := readWords(ctx, s, uapi.ETH_SS_LINK_MODES)
+	err := readAgain(ctx, s, &nic, uapi.ETHTOOL_MSG_EEE_GET, w)
+	return nic.Link.EEE, err
+}
+
+// ReadNetdev reads what ip link shows of one NIC, by its index: its MTU and
+// queue length, and the limits of offloads. The other facts are the NIC's.
+func ReadNetdev(ctx context.Context, r kernel.Reader, nic NIC) (NIC, error) {
+	body := kernel.Body(make([]byte, linkHeader))
+	binary.NativeEndian.PutUint32(body[4:], uint32(nic.Index))
+	messages, err := r.Netlink(ctx, kernel.Request{
+		Family: kernel.FamilyRoute, Command: uapi.RTM_GETLINK,
+		Body: body.Uint32(uapi.IFLA_EXT_MASK, uapi.RTEXT_FILTER_SKIP_STATS),
+	})
+	switch {
+	case errors.Is(err, kernel.ErrNotRecorded):
+		return nic, nic.whyUnread("link")
+	case err != nil:
+		return nic, err
+	case len(messages) != 1:
+		return nic, &kernel.Error{Op: "route LINK_GET", Object: nic.Name, Err: fmt.Errorf("%w: %d answers", kernel.ErrMalformed, len(messages))}
+	}
+	l, err := decodeLink(messages[0].Body)
+	if err != nil {
+		return nic, &kernel.Error{Op: "route LINK_GET", Object: nic.Name, Err: err}
+	}
+	nic.Link.MTU, nic.Link.MinMTU, nic.Link.MaxMTU = l.nic.Link.MTU, l.nic.Link.MinMTU, l.nic.Link.MaxMTU
+	nic.Link.TxQueueLen, nic.Offloads.Limits = l.nic.Link.TxQueueLen, l.nic.Offloads.Limits
+	return nic, nil
 }
 
 // readAgain replaces one group of the NIC's facts. An error is about that group.

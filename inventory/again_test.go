@@ -30,4 +30,11 @@ func TestReadAgainOnARecordedHost(t *testing.T) {
 	if _, err := ReadFeatures(t.Context(), recording{}, nic); kernel.ReasonOf(err) != kernel.Denied || err.Error() != "not for you" {
 		t.Errorf("error %v", err)
 	}
+	nic.Link.MTU = new(1500)
+	if n, err := ReadNetdev(t.Context(), recording{}, nic); err != nil || n.Link.MTU != nic.Link.MTU {
+		t.Errorf("%v, %v", n.Link.MTU, err)
+	}
+	if _, err := ReadCoalesce(t.Context(), recording{}, nic); err != nil {
+		t.Errorf("error %v", err)
+	}
 }

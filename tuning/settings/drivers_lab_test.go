@@ -19,17 +19,17 @@ func TestDrivers(t *testing.T) {
 	labtest.Require(t, "nics")
 	for driver, test := range map[string]struct {
 		settings string
-		sees     map[string]string // by option of ethtool
+		sees     map[string]string // by option of ethtool, or by file in /sys/class/net
 		lacks    string
 		refuses  string
 		says     string // in the error about what it refuses
 	}{
-		"igb": {"private-flags: {legacy-rx: on}\n  coalesce: {rx-usecs: 30}\n  pause: {autoneg: off, rx: off, tx: on}",
-			map[string]string{"--show-priv-flags": "legacy-rx: on", "-c": "rx-usecs: 30", "-a": "Autonegotiate: off RX: off TX: on"},
+		"igb": {"netdev: {mtu: max, txqueuelen: 2000}\n  private-flags: {legacy-rx: on}\n  coalesce: {rx-usecs: 30}\n  pause: {autoneg: off, rx: off, tx: on}",
+			map[string]string{"mtu": "9216", "tx_queue_len": "2000", "--show-priv-flags": "legacy-rx: on", "-c": "rx-usecs: 30", "-a": "Autonegotiate: off RX: off TX: on"},
 			"coalesce: {adaptive-rx: on}",
 			"pause: {autoneg: off}\n  coalesce: {rx-usecs: 20000}", "coalesce: rx-usecs 3 -> 20000 (test.yaml:7): ethtool COALESCE_SET: invalid argument"},
-		"netdevsim": {"pause: {rx: on, tx: on}\n  coalesce: {rx-usecs: 7, adaptive-tx: on, pkt-rate-high: 1000, tx-frames-irq: 3}",
-			map[string]string{"-c": "Adaptive RX: off TX: on stats-block-usecs: 0 sample-interval: 0 pkt-rate-low: 0 pkt-rate-high: 1000 rx-usecs: 7", "-a": "RX: on TX: on"},
+		"netdevsim": {"fec: {encoding: rs}\n  pause: {rx: on, tx: on}\n  coalesce: {rx-usecs: 7, adaptive-tx: on, pkt-rate-high: 1000, tx-frames-irq: 3}",
+			map[string]string{"-c": "Adaptive RX: off TX: on stats-block-usecs: 0 sample-interval: 0 pkt-rate-low: 0 pkt-rate-high: 1000 rx-usecs: 7", "-a": "RX: on TX: on", "--show-fec": "Configured FEC encodings: RS Active FEC encoding: RS"},
 			"private-flags: {warp: on}",
 			"coalesce: {tx-aggr-time-usecs: 9}", "tx-aggr-time-usecs reads back as 0 after 9 was written"}, // it keeps no such field
 		"e1000e": {"rings: {rx: 512, tx: max}\n  features: {tso: off, gro: off}\n  coalesce: {rx-usecs: 50}\n  pause: {autoneg: off, rx: off, tx: off}",
@@ -37,16 +37,17 @@ func TestDrivers(t *testing.T) {
 				"-c": "rx-usecs: 50", "-a": "Autonegotiate: off RX: off TX: off"},
 			"channels: {combined: 1}",
 			"pause: {autoneg: off}\n  coalesce: {rx-usecs: 20000}", "ethtool COALESCE_SET: invalid argument"},
-		"virtio_net": {"channels: {combined: 2}\n  rings: {tx: 128}",
-			map[string]string{"-l": "Combined: 2", "-g": "TX: 128"},
+		"virtio_net": {"netdev: {mtu: 9000, gso-max-size: 32768}\n  channels: {combined: 2}\n  rings: {tx: 128}",
+			map[string]string{"mtu": "9000", "-l": "Combined: 2", "-g": "TX: 128"},
 			"channels: {rx: 1}", "", ""},
-		"vmxnet3": {"rings: {rx: 512, tx: 1024}\n  features: {large-receive-offload: on}",
-			map[string]string{"-g": "RX: 512", "-k": "large-receive-offload: on"},
+		"vmxnet3": {"netdev: {mtu: 9000}\n  rings: {rx: 512, tx: 1024}\n  features: {large-receive-offload: on}",
+			map[string]string{"mtu": "9000", "-g": "RX: 512", "-k": "large-receive-offload: on"},
 			"features: {ntuple: on}", "", ""},
 	} {
 		t.Run(driver, func(t *testing.T) {
 			if driver == "netdevsim" {
-				labtest.Netdevsim(t, 21, 1)
+				port := labtest.Netdevsim(t, 21, 1)[0]
+				labtest.Ethtool(t, "--set-fec", port, "encoding", "off") // at first it has none
 			}
 			name := labtest.NIC(t, driver)
 			w := live(t)
@@ -63,7 +64,12 @@ func TestDrivers(t *testing.T) {
 				t.Errorf("%d writes for %d changes, or more to change", w.writes, len(p.Changes))
 			}
 			for option, want := range test.sees {
-				out := string(labtest.Ethtool(t, option, name))
+				out := ""
+				if strings.HasPrefix(option, "-") {
+					out = string(labtest.Ethtool(t, option, name))
+				} else {
+					out = string(labtest.Run(t, "cat", "/sys/class/net/"+name+"/"+option))
+				}
 				if _, current, ok := strings.Cut(out, "Current hardware settings:"); ok {
 					out = current
 				}

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -20,6 +21,12 @@ func TestSoftwareDevices(t *testing.T) {
 	}{
 		"coalesce of a tap": {"tuntap add tune0 mode tap", "coalesce: {rx-frames: 12}", tuning.Seamless,
 			map[string]string{"ethtool -c tune0": "rx-frames: 12"}},
+		"a veth": {"link add tune0 type veth peer name tune1", "netdev: {mtu: max, gso-max-size: 30000, gso-max-segs: 64, gro-max-size: 40000, gso-ipv4-max-size: 50000}",
+			tuning.Seamless, map[string]string{"ip -d link show tune0": "mtu 65535", "ip -d -j link show tune0": `"gso_max_size":30000,"gso_max_segs":64`}},
+		"a bridge": {"link add tune0 type bridge", "netdev: {mtu: 9000, txqueuelen: 500}", tuning.LinkFlap,
+			map[string]string{"ip link show tune0": "mtu 9000", "ip -j link show tune0": `"txqlen":500`}},
+		"an ifb": {"link add tune0 type ifb", "netdev: {txqueuelen: 64, gso-max-size: max}", tuning.LinkFlap,
+			map[string]string{"ip -d link show tune0": "qlen 64"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			nstest.IP(t, test.make)
@@ -54,5 +61,35 @@ func TestSoftwareDevices(t *testing.T) {
 				t.Errorf("after the rollback:\n%s\nbefore:\n%s", after, before)
 			}
 		})
+	}
+}
+
+// What a device can't have is said with its maximum before anything is written,
+// and what only the kernel knows to refuse is undone with its words.
+func TestNetdevRefuses(t *testing.T) {
+	nstest.Require(t)
+	nstest.Link(t, "tune0", "type veth peer name tune1")
+	w := live(t)
+	all := nics(t, w)
+	before := state(t, w, all, "tune0")
+	policy := func(fields string) string {
+		return "apiVersion: nictune/v1\nkind: TuningPolicy\nname: p\nmatch: {name: tune0}\nsettings:\n  netdev: " + fields + "\n"
+	}
+	_, err := tuning.MakePlan(t.Context(), w, All(), wants(t, all, policy("{mtu: 70000, gso-max-size: 600000}")))
+	for _, part := range []string{"tune0: netdev.mtu: 70000: the device takes 65535 at most", "tune0: netdev.gso-max-size: 600000: the device takes 524280 at most"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("the error lacks %q: %v", part, err)
+		}
+	}
+	if w.writes != 0 {
+		t.Errorf("%d writes", w.writes)
+	}
+	_, err = engine(t, w, t.TempDir()).Apply(t.Context(), plan(t, w, all, policy("{mtu: 60, txqueuelen: 5}")), all, allow)
+	var failure *tuning.ApplyError
+	if !errors.As(err, &failure) || len(failure.Left) > 0 || !strings.Contains(err.Error(), "route LINK_SET: invalid argument (kernel: mtu less than device minimum)") {
+		t.Errorf("error %v", err)
+	}
+	if after := state(t, w, all, "tune0"); after != before {
+		t.Errorf("after the undo:\n%s\nbefore:\n%s", after, before)
 	}
 }

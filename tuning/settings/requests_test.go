@@ -15,14 +15,19 @@ import (
 	"github.com/nictune/nictune/tuning"
 )
 
-// script answers RINGS_GET with one reply, and notes what is set.
+// script answers every request with one reply, but for that about words, and
+// notes what is set.
 type script struct {
 	kernel.Writer
+	words kernel.Body
 	reply kernel.Body
 	set   []kernel.Request
 }
 
-func (s *script) Netlink(context.Context, kernel.Request) ([]kernel.Message, error) {
+func (s *script) Netlink(_ context.Context, req kernel.Request) ([]kernel.Message, error) {
+	if req.Command == uapi.ETHTOOL_MSG_STRSET_GET && req.Family == kernel.FamilyEthtool {
+		return []kernel.Message{{Command: uapi.ETHTOOL_MSG_STRSET_GET_REPLY, Body: s.words}}, nil
+	}
 	return []kernel.Message{{Command: uapi.ETHTOOL_MSG_RINGS_GET_REPLY, Body: s.reply}}, nil
 }
 
@@ -36,9 +41,15 @@ func sent(t *testing.T, req kernel.Request) string {
 	t.Helper()
 	var out []string
 	a := kernel.AttributesOf(req.Body)
+	if req.Family == kernel.FamilyRoute {
+		a = kernel.AttributesAfter(req.Body, 16)
+		if index := binary.NativeEndian.Uint32(req.Body[4:]); index != 7 {
+			t.Errorf("it is about device %d, not 7", index)
+		}
+	}
 	for a.Next() {
 		switch {
-		case a.Type == header:
+		case a.Type == header && req.Family == kernel.FamilyEthtool:
 			h := a.Nested()
 			for h.Next() {
 				if h.Type == uapi.ETHTOOL_A_HEADER_DEV_INDEX && h.Uint32() != 7 {
@@ -229,7 +240,6 @@ func sentBits(t *testing.T, req kernel.Request, attribute uint16) string {
 		set := request.Nested()
 		for set.Next() {
 			if set.Type != uapi.ETHTOOL_A_BITSET_BITS {
-				t.Errorf("the set has an attribute %d", set.Type)
 				continue
 			}
 			bits := set.Nested()
@@ -288,4 +298,118 @@ func TestCoalesceImpact(t *testing.T) {
 			t.Errorf("%s %s: %s, %v, want %s", test.driver, test.change, got, err, test.want)
 		}
 	}
+}
+
+// Kernels differ in which of these they have.
+func TestEveryNetdevField(t *testing.T) {
+	link := kernel.Body(make([]byte, 16)).String(uapi.IFLA_IFNAME, "eth7").
+		Uint32(uapi.IFLA_MTU, 1500).Uint32(uapi.IFLA_MIN_MTU, 68).Uint32(uapi.IFLA_MAX_MTU, 9216).Uint32(uapi.IFLA_TXQLEN, 1000).
+		Uint32(uapi.IFLA_GSO_MAX_SIZE, 65536).Uint32(uapi.IFLA_GSO_MAX_SEGS, 65535)
+	old := &script{reply: link}
+	everyField(t, Netdev(), old, uapi.RTM_SETLINK,
+		`{"mtu":1500,"txqueuelen":1000,"gso-max-size":65536,"gso-max-segs":65535}`, `{"mtu":9216}`,
+		map[string]string{`{"mtu":9000}`: "4=9000", `{"gso-max-size":32768}`: "41=32768", `{"mtu":1500}`: ""})
+	s := &script{reply: link.
+		Uint32(uapi.IFLA_GRO_MAX_SIZE, 65537).Uint32(uapi.IFLA_TSO_MAX_SIZE, 524280).Uint32(uapi.IFLA_TSO_MAX_SEGS, 65535).
+		Uint32(uapi.IFLA_GSO_IPV4_MAX_SIZE, 65538).Uint32(uapi.IFLA_GRO_IPV4_MAX_SIZE, 65539)}
+	everyField(t, Netdev(), s, uapi.RTM_SETLINK,
+		`{"mtu":1500,"txqueuelen":1000,"gso-max-size":65536,"gso-max-segs":65535,"gro-max-size":65537,"gso-ipv4-max-size":65538,"gro-ipv4-max-size":65539}`,
+		`{"mtu":9216,"gso-max-size":524280,"gso-max-segs":65535,"gso-ipv4-max-size":524280}`,
+		map[string]string{
+			`{"mtu":9000,"txqueuelen":2000}`:                   "4=9000 13=2000",
+			`{"gso-max-segs":64}`:                              "40=64",
+			`{"gso-max-size":1000}`:                            "41=1000 63=65538", // as it was
+			`{"gro-max-size":1000,"gro-ipv4-max-size":2000}`:   "58=1000 64=2000",
+			`{"gso-ipv4-max-size":4000,"gro-ipv4-max-size":1}`: "63=4000 64=1",
+		})
+}
+
+func TestNetdevImpact(t *testing.T) {
+	now := PacketLimits{MTU: new(uint32(1500)), TxQueueLen: new(uint32(1000)), GSOMaxSize: new(uint32(65536))}
+	for _, test := range []struct {
+		driver string
+		next   PacketLimits
+		want   tuning.Impact
+	}{
+		{"igb", PacketLimits{MTU: new(uint32(9000))}, tuning.NICReset},
+		{"", PacketLimits{MTU: new(uint32(9000))}, tuning.NICReset},
+		{"bonding", PacketLimits{MTU: new(uint32(9000))}, tuning.NICReset}, // its members'
+		{"virtio_net", PacketLimits{MTU: new(uint32(9000))}, tuning.Seamless},
+		{"virtio_net", PacketLimits{MTU: new(uint32(9000)), TxQueueLen: new(uint32(1))}, tuning.LinkFlap},
+		{"igb", PacketLimits{MTU: new(uint32(1500)), GSOMaxSize: new(uint32(1))}, tuning.Seamless},
+	} {
+		nic := inventory.NIC{Driver: &inventory.Driver{Name: test.driver}}
+		if got := netdevImpact(nic, now, test.next); got != test.want {
+			t.Errorf("%s: %s, want %s", test.driver, got, test.want)
+		}
+	}
+}
+
+// linkModeWords names the FEC bits as the kernel does.
+func linkModeWords() kernel.Body {
+	var strings kernel.Body
+	for bit, word := range map[uint32]string{
+		uapi.ETHTOOL_LINK_MODE_FEC_NONE_BIT: "None", uapi.ETHTOOL_LINK_MODE_FEC_RS_BIT: "RS",
+		uapi.ETHTOOL_LINK_MODE_FEC_BASER_BIT: "BASER", uapi.ETHTOOL_LINK_MODE_FEC_LLRS_BIT: "LLRS",
+	} {
+		strings = strings.Nested(uapi.ETHTOOL_A_STRINGS_STRING, kernel.Body{}.
+			Uint32(uapi.ETHTOOL_A_STRING_INDEX, bit).String(uapi.ETHTOOL_A_STRING_VALUE, word))
+	}
+	return kernel.Body{}.Nested(uapi.ETHTOOL_A_STRSET_STRINGSETS, kernel.Body{}.
+		Nested(uapi.ETHTOOL_A_STRINGSETS_STRINGSET, kernel.Body{}.
+			Uint32(uapi.ETHTOOL_A_STRINGSET_ID, uapi.ETH_SS_LINK_MODES).
+			Nested(uapi.ETHTOOL_A_STRINGSET_STRINGS, strings)))
+}
+
+// What a driver has configured, also in combinations, can be put back.
+func TestFECEncodings(t *testing.T) {
+	for configured, want := range map[string]struct {
+		auto uint8
+		bits []int
+		sent string
+	}{
+		"off":           {0, []int{uapi.ETHTOOL_LINK_MODE_FEC_NONE_BIT}, "None=off, auto 0"},
+		"rs":            {0, []int{uapi.ETHTOOL_LINK_MODE_FEC_RS_BIT}, "RS=off, auto 0"},
+		"llrs":          {0, []int{uapi.ETHTOOL_LINK_MODE_FEC_LLRS_BIT}, "LLRS=off, auto 0"},
+		"auto":          {1, nil, ", auto 1"},
+		"auto rs baser": {1, []int{uapi.ETHTOOL_LINK_MODE_FEC_RS_BIT, uapi.ETHTOOL_LINK_MODE_FEC_BASER_BIT}, "RS=off, BASER=off, auto 1"},
+	} {
+		words := make([]byte, 16)
+		for _, bit := range want.bits {
+			words[bit/8] |= 1 << (bit % 8) // little-endian, as the machines that run this
+		}
+		s := &script{words: linkModeWords(), reply: kernel.Body{}.
+			Nested(uapi.ETHTOOL_A_FEC_MODES, kernel.Body{}.Flag(uapi.ETHTOOL_A_BITSET_NOMASK).
+				Uint32(uapi.ETHTOOL_A_BITSET_SIZE, 128).Bytes(uapi.ETHTOOL_A_BITSET_VALUE, words)).
+			Uint8(uapi.ETHTOOL_A_FEC_AUTO, want.auto)}
+		nic := inventory.NIC{Name: "eth7", Index: 7}
+		current, _, err := FEC().Read(t.Context(), s, nic)
+		if err != nil || current.Encoding == nil || *current.Encoding != configured {
+			t.Errorf("%s: read %+v, %v", configured, current.Encoding, err)
+			continue
+		}
+		if err := FEC().Write(t.Context(), s, nic, ErrorCorrection{Encoding: new("other")}, current); err != nil || s.set[0].Command != uapi.ETHTOOL_MSG_FEC_SET {
+			t.Fatal(err)
+		}
+		auto := "missing"
+		a := kernel.AttributesOf(s.set[0].Body)
+		for a.Next() {
+			if a.Type == uapi.ETHTOOL_A_FEC_AUTO {
+				auto = fmt.Sprint(a.Uint8())
+			}
+		}
+		// In a list a bit has no value: that it is named means on.
+		if got := sentBits(t, s.set[0], uapi.ETHTOOL_A_FEC_MODES) + ", auto " + auto; got != want.sent {
+			t.Errorf("%s: sent %q, want %q", configured, got, want.sent)
+		}
+	}
+}
+
+// Nothing in the lab has EEE.
+func TestEveryEEEField(t *testing.T) {
+	s := &script{words: linkModeWords(), reply: kernel.Body{}.Uint8(uapi.ETHTOOL_A_EEE_ACTIVE, 0).
+		Uint8(uapi.ETHTOOL_A_EEE_ENABLED, 1).Uint8(uapi.ETHTOOL_A_EEE_TX_LPI_ENABLED, 0).Uint32(uapi.ETHTOOL_A_EEE_TX_LPI_TIMER, 17)}
+	everyField(t, EEE(), s, uapi.ETHTOOL_MSG_EEE_SET, `{"eee":true,"tx-lpi":false,"tx-timer":17}`, `{}`, map[string]string{
+		`{"eee":false}`: "5=0", `{"tx-lpi":true,"tx-timer":20}`: "6=1 7=20", `{"tx-timer":17}`: "",
+	})
 }

@@ -19,7 +19,9 @@ import (
 // All returns every setting in the order in which they are applied:
 //
 //   - private-flags first: what else a driver has can depend on them;
-//   - pause, which goes through a reset with many drivers;
+//   - netdev, as an MTU decides how large the buffers of the queues are;
+//   - fec, eee and pause, which the link comes up anew for, with many drivers
+//     through a reset;
 //   - channels, because a driver builds the other queue settings anew for the
 //     queues that it then has;
 //   - rings, and then coalesce, for these queues;
@@ -29,7 +31,7 @@ import (
 // Undoing goes the other way.
 func All() []tuning.Setting {
 	return []tuning.Setting{
-		PrivateFlags(), Pause(), Channels(), Rings(), Coalesce(), Features(),
+		PrivateFlags(), Netdev(), FEC(), EEE(), Pause(), Channels(), Rings(), Coalesce(), Features(),
 	}
 }
 

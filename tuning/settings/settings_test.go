@@ -111,6 +111,9 @@ func state(t testing.TB, r kernel.Reader, nics []inventory.NIC, names ...string)
 		see(t, seen, Coalesce(), r, nic)
 		see(t, seen, PrivateFlags(), r, nic)
 		see(t, seen, Pause(), r, nic)
+		see(t, seen, Netdev(), r, nic)
+		see(t, seen, FEC(), r, nic)
+		see(t, seen, EEE(), r, nic)
 		all[nic.ID()] = seen
 	}
 	if len(all) != len(names) {

@@ -1,0 +1,102 @@
+package settings
+
+import (
+	"context"
+	"encoding/binary"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/tuning"
+)
+
+// PacketLimits are what the stack keeps of a device, as ip -d link shows it.
+type PacketLimits struct {
+	MTU            *uint32 `json:"mtu,omitempty" doc:"largest packet in bytes; below 1280 the kernel takes IPv6 and its addresses off the device" words:"max"`
+	TxQueueLen     *uint32 `json:"txqueuelen,omitempty" doc:"packets that the default queueing discipline holds"`
+	GSOMaxSize     *uint32 `json:"gso-max-size,omitempty" doc:"bytes of a packet that is segmented as late as possible; above 65536 is BIG TCP for IPv6" words:"max"`
+	GSOMaxSegs     *uint32 `json:"gso-max-segs,omitempty" doc:"segments of such a packet" words:"max"`
+	GROMaxSize     *uint32 `json:"gro-max-size,omitempty" doc:"bytes of a packet that received ones are merged into; above 65536 is BIG TCP for IPv6"`
+	GSOIPv4MaxSize *uint32 `json:"gso-ipv4-max-size,omitempty" doc:"as gso-max-size, for IPv4" words:"max"`
+	GROIPv4MaxSize *uint32 `json:"gro-ipv4-max-size,omitempty" doc:"as gro-max-size, for IPv4"`
+}
+
+// Netdev is ip link set.
+func Netdev() tuning.Knob[PacketLimits] {
+	return tuning.Knob[PacketLimits]{
+		Name: "netdev",
+		Doc: "The sizes of packets and queues that the stack keeps for a device (ip link set). " +
+			"Most drivers reset the NIC for another MTU.",
+		Impact: netdevImpact,
+		Read:   readNetdev,
+		Write:  writeNetdev,
+	}
+}
+
+// netdevImpact: an MTU is a number to these drivers; others build their receive
+// buffers anew. Another txqueuelen empties the queueing disciplines of a device
+// that is up (dev_qdisc_change_tx_queue_len of the kernel's sch_generic.c). The
+// rest holds from the next packet on.
+func netdevImpact(nic inventory.NIC, current, next PacketLimits) tuning.Impact {
+	impact := tuning.Seamless
+	if differ(current.TxQueueLen, next.TxQueueLen) {
+		impact = tuning.LinkFlap
+	}
+	if differ(current.MTU, next.MTU) {
+		switch driverOf(nic) {
+		case "virtio_net", "veth", "tun", "bridge", "macvlan":
+		default:
+			impact = tuning.NICReset
+		}
+	}
+	return impact
+}
+
+// readNetdev has no limits for what GRO builds, as the kernel tells none.
+func readNetdev(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit PacketLimits, err error) {
+	n, err := inventory.ReadNetdev(ctx, r, nic)
+	if err != nil {
+		return current, limit, err
+	}
+	of := n.Offloads.Limits
+	current = PacketLimits{
+		MTU: unsigned(n.Link.MTU), TxQueueLen: unsigned(n.Link.TxQueueLen),
+		GSOMaxSize: of.GSOMaxSize, GSOMaxSegs: of.GSOMaxSegs, GROMaxSize: of.GROMaxSize,
+		GSOIPv4MaxSize: of.GSOIPv4MaxSize, GROIPv4MaxSize: of.GROIPv4MaxSize,
+	}
+	limit = PacketLimits{
+		MTU: unsigned(n.Link.MaxMTU), GSOMaxSize: of.TSOMaxSize, GSOMaxSegs: of.TSOMaxSegs, GSOIPv4MaxSize: of.TSOMaxSize,
+	}
+	return current, limit, nil
+}
+
+func unsigned(n *int) *uint32 {
+	if n == nil || *n < 0 {
+		return nil
+	}
+	return new(uint32(*n))
+}
+
+func writeNetdev(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next PacketLimits) error {
+	const ifinfomsg, index = 16, 4 // its size, and where ifi_index is
+	b := kernel.Body(make([]byte, ifinfomsg))
+	binary.NativeEndian.PutUint32(b[index:], uint32(nic.Index))
+	b = changed(b, uapi.IFLA_MTU, current.MTU, next.MTU)
+	b = changed(b, uapi.IFLA_TXQLEN, current.TxQueueLen, next.TxQueueLen)
+	b = changed(b, uapi.IFLA_GSO_MAX_SIZE, current.GSOMaxSize, next.GSOMaxSize)
+	b = changed(b, uapi.IFLA_GSO_MAX_SEGS, current.GSOMaxSegs, next.GSOMaxSegs)
+	b = changed(b, uapi.IFLA_GRO_MAX_SIZE, current.GROMaxSize, next.GROMaxSize)
+	// A size up to 64 KiB becomes that of IPv4, too, unless the request has one.
+	b = along(b, uapi.IFLA_GSO_IPV4_MAX_SIZE, current.GSOIPv4MaxSize, next.GSOIPv4MaxSize, differ(current.GSOMaxSize, next.GSOMaxSize))
+	b = along(b, uapi.IFLA_GRO_IPV4_MAX_SIZE, current.GROIPv4MaxSize, next.GROIPv4MaxSize, differ(current.GROMaxSize, next.GROMaxSize))
+	return w.NetlinkSet(ctx, kernel.Request{Family: kernel.FamilyRoute, Command: uapi.RTM_SETLINK, Body: b})
+}
+
+// along appends a number if it is to change, or if it would change along with
+// another.
+func along(b kernel.Body, attribute uint16, from, to *uint32, other bool) kernel.Body {
+	if other && from != nil && to != nil {
+		return b.Uint32(attribute, *to)
+	}
+	return changed(b, attribute, from, to)
+}
