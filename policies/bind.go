@@ -153,6 +153,8 @@ func (f *Field) refuse(v Value) string {
 		hint = "; write the number without quotes"
 	case f.Type == Number && strings.ContainsAny(word[:1], "-+0123456789"):
 		hint = "; write a plain decimal number"
+	case f.Type == Bool && slices.Contains([]string{"no", "false"}, strings.ToLower(word)):
+		hint = "; did you mean \"off\"?" // although NO is nearer to on
 	case near != "":
 		hint = fmt.Sprintf("; did you mean %q?", near)
 	}

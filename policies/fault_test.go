@@ -103,6 +103,7 @@ func faultCases() []struct{ name, yaml string } {
 		{"MAC too short", in("{permanentMac: \"52:54:00\"}", fine)},
 		{"priority in quotes", head + "priority: \"5\"\nmatch: {}\nsettings: " + fine},
 		{"bool in another case", in("{}", "{features: {rx-gro: On}}")},
+		{"no in another case", in("{}", "{features: {rx-gro: NO}}")},
 		{"priority too large", head + "priority: 3000000000\nmatch: {}\nsettings: " + fine},
 		{"number too large", in("{}", "{rings: {rx: 99999999999999999999}}")},
 		{"unknown setting", in("{}", "{ring: {rx: max}}")},
