@@ -33,6 +33,10 @@ func Netdev() tuning.Knob[PacketLimits] {
 	}
 }
 
+// leastIPv6MTU is IPV6_MIN_MTU. Of a device with less, the kernel forgets the IPv6
+// addresses and routes, and no larger MTU brings back those set by hand.
+const leastIPv6MTU = 1280
+
 // netdevImpact: an MTU is a number to these drivers; others build their receive
 // buffers anew. Another txqueuelen empties the queueing disciplines of a device
 // that is up (dev_qdisc_change_tx_queue_len of the kernel's sch_generic.c). The
@@ -46,6 +50,9 @@ func netdevImpact(nic inventory.NIC, current, next PacketLimits) tuning.Impact {
 		switch driverOf(nic) {
 		case "virtio_net", "veth", "tun", "bridge", "macvlan":
 		default:
+			impact = tuning.NICReset
+		}
+		if next.MTU != nil && *next.MTU < leastIPv6MTU {
 			impact = tuning.NICReset
 		}
 	}

@@ -335,6 +335,8 @@ func TestNetdevImpact(t *testing.T) {
 		{"", PacketLimits{MTU: new(uint32(9000))}, tuning.NICReset},
 		{"bonding", PacketLimits{MTU: new(uint32(9000))}, tuning.NICReset}, // its members'
 		{"virtio_net", PacketLimits{MTU: new(uint32(9000))}, tuning.Seamless},
+		{"virtio_net", PacketLimits{MTU: new(uint32(1280))}, tuning.Seamless},
+		{"virtio_net", PacketLimits{MTU: new(uint32(1279))}, tuning.NICReset},
 		{"virtio_net", PacketLimits{MTU: new(uint32(9000)), TxQueueLen: new(uint32(1))}, tuning.LinkFlap},
 		{"igb", PacketLimits{MTU: new(uint32(1500)), GSOMaxSize: new(uint32(1))}, tuning.Seamless},
 	} {
