@@ -138,8 +138,12 @@ func (f *Field) refuse(v Value) string {
 	word, isWord := v.Word()
 	_, isNumber := v.Number()
 	_, isBool := v.Bool()
-	if f.Type == Number && isNumber || f.Type == Bool && isBool || slices.Contains(f.Words, v.String()) {
+	_, isList := v.List()
+	if f.Type == Text && (isWord || isNumber || isList) || f.Type == Number && isNumber || f.Type == Bool && isBool || !isList && slices.Contains(f.Words, v.String()) {
 		return ""
+	}
+	if isList {
+		return fmt.Sprintf("%s, not a list", f.Takes())
 	}
 	if !isWord {
 		return fmt.Sprintf("%s, not %s", f.Takes(), v)
@@ -169,6 +173,8 @@ func (f *Field) Takes() string {
 		takes = append(takes, "a number")
 	case Bool:
 		takes = append(takes, "on", "off")
+	case Text:
+		takes = append(takes, f.Form)
 	case Words:
 	}
 	takes = append(takes, f.Words...)

@@ -26,6 +26,8 @@ type Field struct {
 	Aliases []string
 	Doc     string
 	Type    Type
+	// Form says for people what a Text is: "a CPU list as in 0-3,8".
+	Form string
 	// Words are the words that it takes, besides what Type allows: "max".
 	Words []string
 }
@@ -41,4 +43,6 @@ const (
 	Number
 	// Bool takes on and off.
 	Bool
+	// Text takes any text, number or list, for the setting to read: "0-3,8".
+	Text
 )

@@ -248,9 +248,34 @@ func (d *decoder) settings(e entry) []Block {
 	return blocks
 }
 
-// value reads one wanted value. Words for on and off are the same in quotes,
-// because programs that write YAML put them there; a number in quotes is a word.
+// value reads one wanted value, or a list of them.
 func (d *decoder) value(n ast.Node, what string) (Value, bool) {
+	list, ok := n.(*ast.SequenceNode)
+	if !ok {
+		return d.single(n, what)
+	}
+	if len(list.Values) == 0 {
+		d.fault(n.GetToken(), "%s is an empty list: leave it out", what)
+	}
+	before := len(d.faults)
+	var items []string
+	for _, n := range list.Values {
+		item, ok := d.single(n, what)
+		switch _, isBool := item.Bool(); {
+		case d.full():
+			return Value{}, false
+		case isBool:
+			d.fault(n.GetToken(), "%s: %s has no place in a list", what, item)
+		case ok:
+			items = append(items, item.String())
+		}
+	}
+	return ListValue(strings.Join(items, ","), d.source(n.GetToken())), len(d.faults) == before && len(items) > 0
+}
+
+// single reads one value. Words for on and off are the same in quotes,
+// because programs that write YAML put them there; a number in quotes is a word.
+func (d *decoder) single(n ast.Node, what string) (Value, bool) {
 	text, at, ok := d.scalar(n, what)
 	if !ok {
 		return Value{}, false

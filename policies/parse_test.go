@@ -183,7 +183,10 @@ func spells(line string, column int, v Value) bool {
 	if _, ok := v.Bool(); ok {
 		return strings.ContainsRune("oOtTyYfFnN'\"|>", at)
 	}
-	word, _ := v.Word()
+	word, isWord := v.Word()
+	if !isWord { // a list, in brackets or with its first dash
+		return at == '[' || at == '-'
+	}
 	first, _ := utf8.DecodeRuneInString(word)
 	return at == first || strings.ContainsRune("'\"|>", at)
 }

@@ -75,9 +75,9 @@ type Assignment struct {
 	Value  Value
 }
 
-// Value is one wanted value, and where it was written. It is a number, a bool or
-// a word, as Number, Bool and Word tell; which of them a field takes is the
-// catalogue's to say.
+// Value is one wanted value, and where it was written. It is a number, a bool, a
+// word or a list, as Number, Bool, Word and List tell; which of them a field
+// takes is the catalogue's to say.
 type Value struct {
 	// Source is what an error about this value names.
 	Source Source
@@ -94,6 +94,7 @@ const (
 	formWord form = iota
 	formNumber
 	formBool
+	formList
 )
 
 // Number returns the value if it is a number: an unsigned decimal, unquoted.
@@ -103,8 +104,13 @@ func (v Value) Number() (n uint64, ok bool) { return v.number, v.form == formNum
 // yes, off, false, no, in lower case as ethtool has them.
 func (v Value) Bool() (on, ok bool) { return v.on, v.form == formBool }
 
-// Word returns the value if it is neither a number nor a bool: "max".
+// Word returns the value if it is a single one and neither a number nor a bool:
+// "max".
 func (v Value) Word() (word string, ok bool) { return v.word, v.form == formWord }
+
+// List returns the value if it is a list of numbers and words, joined by commas:
+// "0,2,4-7".
+func (v Value) List() (items string, ok bool) { return v.word, v.form == formList }
 
 // Equal says whether two values ask for the same, wherever they were written.
 func (v Value) Equal(w Value) bool {
@@ -122,7 +128,7 @@ func (v Value) String() string {
 			return "on"
 		}
 		return "off"
-	default:
+	default: // a list's brackets are YAML's
 		return v.word
 	}
 }
@@ -136,6 +142,9 @@ func BoolValue(on bool, at Source) Value { return Value{Source: at, form: formBo
 // WordValue is a word, written at a source. It may be any text: on, 1 and
 // "max" become words.
 func WordValue(word string, at Source) Value { return Value{Source: at, word: word} }
+
+// ListValue is a list written at a source, its items joined by commas.
+func ListValue(items string, at Source) Value { return Value{Source: at, form: formList, word: items} }
 
 // Source is a place in a document.
 type Source struct {

@@ -97,6 +97,10 @@ func (f *Field) schema() object {
 	case Bool:
 		// An editor may read on and yes as words or, by older YAML, as true.
 		forms = append(forms, object{"enum": []any{true, false, "on", "off", "true", "false", "yes", "no"}})
+	case Text:
+		// The words are among the texts; naming them lets an editor offer them.
+		item := object{"type": []string{"string", "integer"}}
+		forms = append(forms, item, object{"type": "array", "minItems": 1, "items": item})
 	case Words:
 	}
 	if len(f.Words) > 0 {

@@ -34,6 +34,44 @@ func nics() []inventory.NIC {
 	}
 }
 
+// A list is its items, and only a field of text takes one.
+func TestLists(t *testing.T) {
+	catalogue := Catalogue{{Name: "irq", Fields: []Field{
+		{Name: "cpus", Type: Text, Form: "a CPU list", Words: []string{"all"}}, {Name: "spread", Words: []string{"all"}},
+	}}}
+	for settings, want := range map[string]string{
+		"irq: {cpus: [0, 2, 4-7]}":          "0,2,4-7",
+		"irq: {cpus: [\"0,2\", 3]}":         "0,2,3",
+		"irq:\n    cpus:\n    - 1\n    - 3": "1,3",
+		"irq: {cpus: 0-3}":                  "0-3",
+		"irq: {cpus: 3}":                    "3",
+		"irq: {cpus: all}":                  "all",
+		"irq: {spread: [all]}":              "irq.spread takes all, not a list",
+		"irq: {cpus: []}":                   "irq.cpus is an empty list",
+		"irq: {cpus: [1, off]}":             "irq.cpus: off has no place in a list",
+		"irq: {cpus: [[1]]}":                "irq.cpus takes a single value, not a list",
+		"irq: {cpus: off}":                  "irq.cpus takes a CPU list or all, not off",
+	} {
+		got, err := Parse("f.yaml", []byte("apiVersion: nictune/v1\nkind: TuningPolicy\nname: p\nmatch: {}\nsettings:\n  "+settings+"\n"))
+		if err == nil {
+			got, err = Bind(got, catalogue)
+		}
+		if err != nil {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, want %s", settings, err, want)
+			}
+			continue
+		}
+		if v := got[0].Settings[0].Fields[0].Value; v.String() != want {
+			t.Errorf("%s is %s, want %s", settings, v, want)
+		}
+	}
+	at := Source{Line: 1}
+	if ListValue("1,2", at).Equal(WordValue("1,2", at)) || !ListValue("1,2", at).Equal(ListValue("1,2", Source{})) {
+		t.Error("a list is a list, wherever it stands")
+	}
+}
+
 func TestMatch(t *testing.T) {
 	for match, want := range map[string]string{
 		"{}":                                          "eth0 eth1 eth2 eth3",
