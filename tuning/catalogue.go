@@ -13,7 +13,8 @@ import (
 // Catalogue says what the settings and their fields are, so that policies can
 // be checked before any device is asked. It is read from the types of the knobs:
 // the JSON keys are the names, the tag `doc` explains, and the tag `words` lists,
-// with commas, the words that a field takes besides what its type unmarshals.
+// with commas, the words that a field takes besides what its type unmarshals, and
+// `form` says what the text is that a field takes.
 func Catalogue(settings []Setting) policies.Catalogue {
 	var c policies.Catalogue
 	for _, s := range settings {
@@ -24,7 +25,10 @@ func Catalogue(settings []Setting) policies.Catalogue {
 			for i := range shape.NumField() {
 				f := shape.Field(i)
 				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-				field := policies.Field{Name: name, Doc: f.Tag.Get("doc"), Type: takes(f.Type)}
+				field := policies.Field{Name: name, Doc: f.Tag.Get("doc"), Type: takes(f.Type), Form: f.Tag.Get("form")}
+				if field.Form != "" {
+					field.Type = policies.Text
+				}
 				if words := f.Tag.Get("words"); words != "" {
 					field.Words = strings.Split(words, ",")
 				}

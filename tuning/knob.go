@@ -29,6 +29,12 @@ type Knob[T any] struct {
 	Aliases map[string][]string
 	// Doc says in a sentence or two what the setting does.
 	Doc string
+	// Wish, where set, is how policies say what they want where that is not T's
+	// fields themselves: "over four queues" for a table of 128. See [WishOf].
+	Wish *Wish[T]
+	// After names the settings whose change makes the kernel or the driver build
+	// this one's state anew, so that it can't be planned along with them.
+	After []string
 	// Impact says what changing current into next does to traffic of the NIC. Where
 	// drivers differ it expects the worst of those that it does not know.
 	Impact func(nic inventory.NIC, current, next T) Impact
@@ -43,12 +49,47 @@ type Knob[T any] struct {
 	Write func(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next T) error
 }
 
+// Wish turns what policies say into the state that they mean.
+type Wish[T any] struct {
+	shape   reflect.Type
+	resolve func(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish Values, current T) (T, error)
+}
+
+// WishOf makes a Wish of a struct W, whose fields are what policies name. It has
+// the tags that T has otherwise, and for a string that is free text the tag
+// `form`, which says what text that is. A pointer that is nil was not wished for.
+//
+// resolve is asked once, for the plan: what it returns is what the plan holds,
+// and what is written and verified. It returns current where nothing is to
+// change.
+func WishOf[W, T any](resolve func(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish W, current T) (T, error)) *Wish[T] {
+	return &Wish[T]{
+		shape: reflect.TypeFor[W](),
+		resolve: func(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish Values, current T) (T, error) {
+			w, err := restore[W](wish)
+			var kind *json.UnmarshalTypeError
+			switch {
+			case errors.As(err, &kind):
+				return current, fmt.Errorf("%s takes %s", kind.Field, kindOf(kind.Type))
+			case err != nil:
+				return current, err
+			}
+			return resolve(ctx, r, nic, w, current)
+		},
+	}
+}
+
 // Setting is a Knob of any type; the engine holds a list of them.
 type Setting interface {
 	name() string
 	doc() string
-	// shape is T, and the aliases of its fields, for the catalogue.
+	// shape is the type whose fields policies name, and aliases of these fields.
 	shape() (reflect.Type, map[string][]string)
+	// wishes says whether policies name other fields than the state has; resolve
+	// then turns them into a state.
+	wishes() bool
+	after() []string
+	resolve(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish, current Values) (next Values, err error)
 	impact(nic inventory.NIC, current, next Values) (Impact, error)
 	read(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit Values, err error)
 	// spell checks the value of one field and gives it the setting's spelling.
@@ -65,7 +106,25 @@ func (k Knob[T]) name() string { return k.Name }
 func (k Knob[T]) doc() string  { return k.Doc }
 
 func (k Knob[T]) shape() (reflect.Type, map[string][]string) {
+	if k.Wish != nil {
+		return k.Wish.shape, k.Aliases
+	}
 	return reflect.TypeFor[T](), k.Aliases
+}
+
+func (k Knob[T]) wishes() bool    { return k.Wish != nil }
+func (k Knob[T]) after() []string { return k.After }
+
+func (k Knob[T]) resolve(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish, current Values) (Values, error) {
+	c, err := restore[T](current)
+	if err != nil {
+		return nil, err
+	}
+	next, err := k.Wish.resolve(ctx, r, nic, wish, c)
+	if err != nil {
+		return nil, err
+	}
+	return erase(next)
 }
 
 func (k Knob[T]) impact(nic inventory.NIC, current, next Values) (Impact, error) {
@@ -92,10 +151,8 @@ func (k Knob[T]) spell(field string, value json.RawMessage) (json.RawMessage, er
 	t, err := restore[T](Values{field: value})
 	var kind *json.UnmarshalTypeError
 	switch {
-	case errors.As(err, &kind) && kind.Type.Kind() == reflect.Bool:
-		return nil, errors.New("it takes on or off")
-	case errors.As(err, &kind) && kind.Type.Kind() >= reflect.Int && kind.Type.Kind() <= reflect.Uint64:
-		return nil, fmt.Errorf("it takes a number of %d bits", kind.Type.Bits())
+	case errors.As(err, &kind):
+		return nil, errors.New("it takes " + kindOf(kind.Type))
 	case err != nil:
 		return nil, err
 	}
@@ -126,6 +183,18 @@ func (k Knob[T]) write(ctx context.Context, w kernel.Writer, nic inventory.NIC, 
 		return err
 	}
 	return k.Write(ctx, w, nic, from, to)
+}
+
+// kindOf says for people what a field of a type takes.
+func kindOf(t reflect.Type) string {
+	switch kind := t.Kind(); {
+	case kind == reflect.Bool:
+		return "on or off"
+	case kind >= reflect.Int && kind <= reflect.Uint64:
+		return fmt.Sprintf("a number of %d bits", t.Bits())
+	default:
+		return "another value"
+	}
 }
 
 // erase turns T into its fields.

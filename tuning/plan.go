@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -123,6 +124,13 @@ func MakePlan(ctx context.Context, r kernel.Reader, settings []Setting, wants []
 			w.fault(nil, errors.New("there is no setting of this name"))
 			continue
 		}
+		if j := slices.IndexFunc(p.Changes, func(c Change) bool {
+			return c.NIC == targetOf(w.NIC) && slices.Contains(settings[i].after(), c.Setting)
+		}); j >= 0 {
+			w.fault(nil, fmt.Errorf("it is built anew when %[1]s change, which this plan does first: apply the policy for %[1]s alone, then this one",
+				p.Changes[j].Setting))
+			continue
+		}
 		change, kept := w.compare(ctx, r, settings[i])
 		p.Kept += kept
 		if len(change.Fields) > 0 {
@@ -169,6 +177,9 @@ func (w *wanted) compare(ctx context.Context, r kernel.Reader, s Setting) (chang
 		w.fault(nil, err)
 		return change, 0
 	}
+	if s.wishes() {
+		return w.resolved(ctx, r, s, current, limit)
+	}
 	next := current
 	for _, group := range byName(w.Fields) {
 		faults := make([]error, len(group))
@@ -211,6 +222,67 @@ func (w *wanted) compare(ctx context.Context, r kernel.Reader, s Setting) (chang
 		w.fault(nil, err)
 	}
 	return change, kept
+}
+
+// resolved is compare for a setting whose policies name other fields than its
+// state has. Each field that changes has the line of the first that was wanted.
+func (w *wanted) resolved(ctx context.Context, r kernel.Reader, s Setting, current, limit Values) (change Change, kept int) {
+	shape, _ := s.shape()
+	wish := Values{}
+	for _, a := range w.Fields {
+		v, err := wished(a, shape)
+		if err != nil {
+			w.fault(&a, err)
+			return change, 0
+		}
+		wish[a.Field] = v
+	}
+	next, err := s.resolve(ctx, r, *w.NIC, wish, current)
+	if err == nil {
+		err = s.check(next, limit)
+	}
+	if err != nil {
+		w.fault(nil, err)
+		return change, 0
+	}
+	change = Change{
+		NIC: targetOf(w.NIC), Setting: w.Setting, Before: current, After: next,
+	}
+	for _, name := range differing(current, next) {
+		if current[name] == nil || next[name] == nil {
+			w.fault(nil, unsupported("the device has no "+name))
+			return change, 0
+		}
+		change.Fields = append(change.Fields, Field{
+			Name: name, Before: current[name], After: next[name], Source: w.Fields[0].Value.Source,
+		})
+	}
+	if len(change.Fields) == 0 {
+		return change, len(w.Fields)
+	}
+	if change.Impact, err = s.impact(*w.NIC, current, next); err != nil {
+		w.fault(nil, err)
+	}
+	return change, 0
+}
+
+// wished is what a policy says of one field of a wish. Where that takes text, a
+// number is text, too.
+func wished(a policies.Assignment, shape reflect.Type) (json.RawMessage, error) {
+	if on, ok := a.Value.Bool(); ok {
+		return strconv.AppendBool(nil, on), nil
+	}
+	n, isNumber := a.Value.Number()
+	if !isNumber {
+		return json.Marshal(a.Value.String())
+	}
+	for i := range shape.NumField() {
+		f := shape.Field(i)
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name == a.Field && f.Tag.Get("form") != "" {
+			return json.Marshal(a.Value.String())
+		}
+	}
+	return strconv.AppendUint(nil, n, 10), nil
 }
 
 // byName groups assignments by where their field's name was written: an alias

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -77,6 +78,7 @@ func count(n int, one, many string) string {
 // show is a value in ethtool's words: on and off for booleans, words unquoted.
 func show(v json.RawMessage) string {
 	var word string
+	var list []json.RawMessage
 	switch {
 	case v == nil:
 		return "n/a"
@@ -86,7 +88,36 @@ func show(v json.RawMessage) string {
 		return "off"
 	case json.Unmarshal(v, &word) == nil:
 		return word
+	case json.Unmarshal(v, &list) == nil && len(list) > 0:
+		return showList(list)
 	default:
 		return string(v)
 	}
+}
+
+// showList is a list with repetitions folded: a table of 128 entries reads
+// "[0 1 2 3] x 32", or "0 x 64, 1 x 64".
+func showList(list []json.RawMessage) string {
+	words := make([]string, len(list))
+	for i, v := range list {
+		words[i] = show(v)
+	}
+	for period := 1; period <= len(words)/2; period++ {
+		if len(words)%period == 0 && slices.Equal(words[period:], words[:len(words)-period]) {
+			return fmt.Sprintf("[%s] x %d", strings.Join(words[:period], " "), len(words)/period)
+		}
+	}
+	var runs []string
+	for start := 0; start < len(words); {
+		end := start + 1
+		for end < len(words) && words[end] == words[start] {
+			end++
+		}
+		runs = append(runs, fmt.Sprintf("%s x %d", words[start], end-start))
+		start = end
+	}
+	if len(runs) > len(words)/2 {
+		return "[" + strings.Join(words, " ") + "]"
+	}
+	return strings.Join(runs, ", ")
 }
