@@ -104,6 +104,8 @@ func readAgain(ctx context.Context, s *survey, n *NIC, command uint16, w *words)
 		switch {
 		case errors.Is(err, kernel.ErrNotRecorded):
 			return n.whyUnread(g.fact)
+		case kernel.ReasonOf(err) == kernel.Unsupported && g.otherwise != nil:
+			return g.otherwise(ctx, s, n, w) // an older kernel
 		case err != nil:
 			return err
 		case len(s.unread) > 0:

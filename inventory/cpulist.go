@@ -85,6 +85,17 @@ func parseCPU(s string) (int, error) {
 	return int(n), nil
 }
 
+// NewCPUSet is the set of the given CPUs; numbers that are none are left out.
+func NewCPUSet(cpus ...int) CPUSet {
+	var set CPUSet
+	for _, cpu := range cpus {
+		if cpu >= 0 && cpu < maxCPUs {
+			set.add(cpu)
+		}
+	}
+	return set
+}
+
 func (s *CPUSet) add(cpu int) {
 	for len(s.words) <= cpu/64 {
 		s.words = append(s.words, 0)
@@ -112,6 +123,24 @@ func (s CPUSet) All() iter.Seq[int] {
 			}
 		}
 	}
+}
+
+// Intersect are the CPUs in both sets.
+func (s CPUSet) Intersect(t CPUSet) CPUSet {
+	words := make([]uint64, min(len(s.words), len(t.words)))
+	for i := range words {
+		words[i] = s.words[i] & t.words[i]
+	}
+	return CPUSet{words}
+}
+
+// Minus are the CPUs of s that are not in t.
+func (s CPUSet) Minus(t CPUSet) CPUSet {
+	words := append([]uint64(nil), s.words...)
+	for i := range min(len(words), len(t.words)) {
+		words[i] &^= t.words[i]
+	}
+	return CPUSet{words}
 }
 
 // String is the set as the kernel prints it: "0-3,8", and "" for the empty set.

@@ -64,6 +64,22 @@ func TestCPUSetYieldsInOrder(t *testing.T) {
 	}
 }
 
+func TestCPUSetAlgebra(t *testing.T) {
+	a, b := cpus(t, "0-3,100"), cpus(t, "2-5")
+	for _, c := range []struct{ what, got, want string }{
+		{"intersection", a.Intersect(b).String(), "2-3"},
+		{"difference", a.Minus(b).String(), "0-1,100"},
+		{"difference, the other way", b.Minus(a).String(), "4-5"},
+		{"operands unchanged", a.String() + " " + b.String(), "0-3,100 2-5"},
+		{"with the empty set", a.Intersect(CPUSet{}).String(), ""},
+		{"from numbers", NewCPUSet(9, -1, 7, 8, maxCPUs).String(), "7-9"},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %q, want %q", c.what, c.got, c.want)
+		}
+	}
+}
+
 func FuzzParseCPUSet(f *testing.F) {
 	for _, seed := range []string{"", "0", "0-3,8", "0-31:2/8", "1-", ",", "0-4294967295", "(null)\n"} {
 		f.Add(seed)

@@ -40,20 +40,26 @@ func TestGoldenDocs(t *testing.T) {
 	current(t, page, doc)
 }
 
-// The example at the top of the page, and everything shipped, can be used.
+// The examples of the page, and everything shipped, can be used.
 func TestDocumentsBind(t *testing.T) {
 	data, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(data), "<!-- example -->\n```yaml\n")
-	example, _, found := strings.Cut(rest, "```")
-	if !found {
-		t.Fatal("no example")
+	var documents []policies.Policy
+	for i, rest := range strings.Split(string(data), "<!-- example -->\n```yaml\n") {
+		if i == 0 {
+			continue // what comes before the first
+		}
+		example, _, _ := strings.Cut(rest, "```")
+		parsed, err := policies.Parse(page, []byte(example))
+		if err != nil {
+			t.Fatal(err)
+		}
+		documents = append(documents, parsed...)
 	}
-	documents, err := policies.Parse(page, []byte(example))
-	if err != nil {
-		t.Fatal(err)
+	if len(documents) == 0 {
+		t.Fatal("no example")
 	}
 	shipped, err := policies.Shipped()
 	if err != nil {

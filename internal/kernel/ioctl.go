@@ -69,6 +69,9 @@ func ioctlOp(command uint32) string {
 	if name, ok := ioctlReads[command]; ok {
 		return "SIOCETHTOOL " + name
 	}
+	if command == uapi.ETHTOOL_SRSSH { // the one that nictune writes with
+		return "SIOCETHTOOL SRSSH"
+	}
 	return fmt.Sprintf("SIOCETHTOOL %#x", command)
 }
 

@@ -25,13 +25,16 @@ import (
 //   - channels, because a driver builds the other queue settings anew for the
 //     queues that it then has;
 //   - rings, and then coalesce, for these queues;
-//   - features last: rules and contexts, which some of them enable, name queues
-//     that have to exist.
+//   - features: rules and contexts, which some of them enable, name queues that
+//     have to exist;
+//   - what is said of single queues and their interrupts last: whatever builds
+//     queues anew forgets it.
 //
 // Undoing goes the other way.
 func All() []tuning.Setting {
 	return []tuning.Setting{
 		PrivateFlags(), Netdev(), FEC(), EEE(), Pause(), Channels(), Rings(), Coalesce(), Features(),
+		RSS(), IRQ(), RPS(), XPS(), NAPI(),
 	}
 }
 

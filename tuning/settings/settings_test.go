@@ -29,14 +29,36 @@ type countingWriter struct {
 	fail func(n int) error
 }
 
-func (w *countingWriter) NetlinkSet(ctx context.Context, req kernel.Request) error {
+// count counts a write, and keeps it from the kernel if it shall fail.
+func (w *countingWriter) count(op string) error {
 	w.writes++
 	if w.fail != nil {
 		if err := w.fail(w.writes); err != nil {
-			return &kernel.Error{Op: req.String(), Err: err, Message: "refused by the test"}
+			return &kernel.Error{Op: op, Err: err, Message: "refused by the test"}
 		}
 	}
+	return nil
+}
+
+func (w *countingWriter) NetlinkSet(ctx context.Context, req kernel.Request) error {
+	if err := w.count(req.String()); err != nil {
+		return err
+	}
 	return w.Writer.NetlinkSet(ctx, req)
+}
+
+func (w *countingWriter) WriteFile(ctx context.Context, path string, data []byte) error {
+	if err := w.count("write " + path); err != nil {
+		return err
+	}
+	return w.Writer.WriteFile(ctx, path, data)
+}
+
+func (w *countingWriter) EthtoolSet(ctx context.Context, device string, arg []byte) ([]byte, error) {
+	if err := w.count("SIOCETHTOOL " + device); err != nil {
+		return nil, err
+	}
+	return w.Writer.EthtoolSet(ctx, device, arg)
 }
 
 func live(t testing.TB) *countingWriter {

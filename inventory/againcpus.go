@@ -1,0 +1,85 @@
+package inventory
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
+)
+
+// What decides which CPU a packet is handled on, read again for one NIC.
+
+// ReadRSS reads the default RSS table and key of one NIC, by its index.
+func ReadRSS(ctx context.Context, r kernel.Reader, nic NIC) (*RSS, error) {
+	nic.Queues.RSS = nil
+	err := readAgain(ctx, &survey{Reader: r}, &nic, uapi.ETHTOOL_MSG_RSS_GET, &words{})
+	return nic.Queues.RSS, err
+}
+
+// ReadRXRings reads how many queues an RSS table of one NIC can name, by its
+// name (ETHTOOL_GRXRINGS).
+func ReadRXRings(ctx context.Context, r kernel.Reader, nic NIC) (uint64, error) {
+	answer, err := r.Ethtool(ctx, nic.Name, rxnfc(uapi.ETHTOOL_GRXRINGS, 0))
+	if err != nil {
+		return 0, err
+	}
+	if len(answer) < rxnfcData+8 {
+		return 0, short("GRXRINGS", nic.Name, answer)
+	}
+	return binary.NativeEndian.Uint64(answer[rxnfcData:]), nil
+}
+
+// ReadIRQs reads the interrupt vectors of one NIC with their names and
+// affinities. A vector that nobody has asked for, as of a NIC that is down, has
+// neither.
+func ReadIRQs(ctx context.Context, r kernel.Reader, nic NIC) ([]IRQ, error) {
+	if nic.Parent == nil {
+		return nil, nil
+	}
+	p := &places{Reader: r, devices: map[string]*device{}}
+	dir, err := p.directory(ctx, &nic)
+	if err != nil {
+		return nil, err
+	}
+	source := interruptsOf(&nic, dir)
+	if source == "" {
+		return nil, nil
+	}
+	if function, ok := pciFunctionOf(source); ok && function == source {
+		// Whether there is an interrupt line is asked of PCI functions only.
+		p.device(ctx, source).pci = &PCI{}
+	}
+	d := p.interrupts(ctx, source)
+	p.describeIRQs(ctx)
+	return d.irqs, firstUnread(append(d.unread, d.irqsUnread...))
+}
+
+// ReadCPUs reads which CPUs the host has, and which of them are kept free of
+// work.
+func ReadCPUs(ctx context.Context, r kernel.Reader) (CPUs, error) {
+	s := &survey{Reader: r}
+	s.readCPUs(ctx)
+	for _, u := range s.unread {
+		if u.Fact != "cpus.model" && u.Fact != "architecture" {
+			return CPUs{}, fmt.Errorf("%s: %w", u.Fact, unreadError{u})
+		}
+	}
+	return s.host.CPUs, nil
+}
+
+// ReadManagers lists the running programs that also set NICs up.
+func ReadManagers(ctx context.Context, r kernel.Reader) ([]Manager, error) {
+	s := &survey{Reader: r}
+	s.readManagers(ctx)
+	return s.host.Managers, firstUnread(s.unread)
+}
+
+// firstUnread is the first fact that is missing, as an error.
+func firstUnread(unread []Unread) error {
+	if len(unread) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", unread[0].Fact, unreadError{unread[0]})
+}

@@ -1,0 +1,134 @@
+package settings
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
+)
+
+// Words that name CPUs in a policy.
+const (
+	allCPUs          = "all"
+	localCPUs        = "local-cpus"
+	housekeepingCPUs = "housekeeping-cpus"
+	noCPUs           = "none"
+)
+
+// How work is spread over CPUs.
+const (
+	spreadAll      = "all"
+	spreadOneToOne = "one-to-one"
+)
+
+// onlineCPUs resolves what a policy says of CPUs: a list, a word, or several of
+// them between "&", which is the CPUs that are in each.
+func onlineCPUs(ctx context.Context, r kernel.Reader, nic inventory.NIC, text string) (inventory.CPUSet, error) {
+	facts, err := inventory.ReadCPUs(ctx, r)
+	if err != nil {
+		return inventory.CPUSet{}, err
+	}
+	return resolveCPUs(facts, nic.NUMA, text)
+}
+
+func resolveCPUs(facts inventory.CPUs, numa *inventory.NUMA, text string) (inventory.CPUSet, error) {
+	var none inventory.CPUSet
+	online, err := inventory.ParseCPUSet(facts.Online)
+	if err != nil {
+		return none, err
+	}
+	cpus := online
+	for part := range strings.SplitSeq(text, "&") {
+		var set inventory.CPUSet
+		switch part = strings.TrimSpace(part); part {
+		case "":
+			return none, fmt.Errorf("cpus %q: a name or a list is missing", text)
+		case allCPUs:
+			set = online
+		case localCPUs:
+			if numa == nil || numa.LocalCPUs == "" {
+				return none, fmt.Errorf("cpus %s: the NIC names no local CPUs; write a list", localCPUs)
+			}
+			set, err = inventory.ParseCPUSet(numa.LocalCPUs)
+		case housekeepingCPUs:
+			isolated, err1 := inventory.ParseCPUSet(facts.Isolated)
+			nohz, err2 := inventory.ParseCPUSet(facts.NoHZFull)
+			set, err = online.Minus(isolated).Minus(nohz), errors.Join(err1, err2)
+		default:
+			if strings.Trim(part, "0123456789,-:/ ") != "" {
+				return none, fmt.Errorf("cpus %q is neither a list of CPUs as in 0-3,8 nor one of %s, %s, %s", part, allCPUs, localCPUs, housekeepingCPUs)
+			}
+			set, err = inventory.ParseCPUSet(part)
+			if offline := set.Minus(online); err == nil && offline.Len() > 0 {
+				err = fmt.Errorf("cpus %s: %s are not online, only %s are", part, offline, online)
+			}
+		}
+		if err != nil {
+			return none, err
+		}
+		cpus = cpus.Intersect(set)
+	}
+	if cpus.Len() == 0 {
+		return none, fmt.Errorf("cpus %s: there is no such CPU", text)
+	}
+	return cpus, nil
+}
+
+// spread gives each of n queues or interrupts its CPUs: all of them, or one each
+// in turn.
+func spread(cpus inventory.CPUSet, n int, how *string) []inventory.CPUSet {
+	sets := make([]inventory.CPUSet, n)
+	list := slices.Collect(cpus.All())
+	for i := range sets {
+		sets[i] = cpus
+		if how != nil && *how == spreadOneToOne {
+			sets[i] = inventory.NewCPUSet(list[i%len(list)])
+		}
+	}
+	return sets
+}
+
+// parseMask reads a CPU mask as the kernel prints it: hexadecimal, 32 bits to a
+// group, the highest first: "00000001,0000000f".
+func parseMask(text string) (inventory.CPUSet, error) {
+	groups := strings.Split(strings.TrimSpace(text), ",")
+	slices.Reverse(groups)
+	var cpus []int
+	for i, group := range groups {
+		bits, err := strconv.ParseUint(group, 16, 32)
+		if err != nil {
+			return inventory.CPUSet{}, fmt.Errorf("%w: CPU mask %.80q", kernel.ErrMalformed, text)
+		}
+		for bit := range 32 {
+			if bits>>bit&1 != 0 {
+				cpus = append(cpus, 32*i+bit)
+			}
+		}
+	}
+	return inventory.NewCPUSet(cpus...), nil
+}
+
+// formatMask writes a CPU mask as the kernel reads it.
+func formatMask(cpus inventory.CPUSet) string {
+	groups := []uint32{0}
+	for cpu := range cpus.All() {
+		for len(groups) <= cpu/32 {
+			groups = append(groups, 0)
+		}
+		groups[cpu/32] |= 1 << (cpu % 32)
+	}
+	var b strings.Builder
+	for i, bits := range slices.Backward(groups) {
+		if i == len(groups)-1 {
+			fmt.Fprintf(&b, "%x", bits)
+		} else {
+			fmt.Fprintf(&b, ",%08x", bits)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,159 @@
+package settings
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/tuning"
+)
+
+// IRQAffinity has the CPUs that each interrupt vector of a NIC may fire on, as a
+// list, by the vector's name in /proc/interrupts.
+type IRQAffinity map[string]string
+
+// IRQWish is what policies say.
+type IRQWish struct {
+	CPUs   *string `json:"cpus,omitempty" form:"CPUs" words:"all,local-cpus,housekeeping-cpus" doc:"the CPUs that the interrupts of the queues may fire on (smp_affinity_list)"`
+	Spread *string `json:"spread,omitempty" words:"all,one-to-one" doc:"whether each interrupt gets all of the CPUs, as without this, or each queue one of them in turn"`
+}
+
+// IRQ is /proc/irq/*/smp_affinity_list of a NIC's queues.
+func IRQ() tuning.Knob[IRQAffinity] {
+	return tuning.Knob[IRQAffinity]{
+		Name:   "irq",
+		Doc:    "Which CPUs the interrupts of the queues fire on (/proc/irq/*/smp_affinity_list), and so which handle their packets. Interrupts that serve no queue stay as they are. A running irqbalance is an error, because it would move them again.",
+		Impact: func(inventory.NIC, IRQAffinity, IRQAffinity) tuning.Impact { return tuning.Seamless },
+		Wish:   tuning.WishOf(resolveIRQ),
+		After:  []string{"channels"},
+		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit IRQAffinity, err error) {
+			vectors, err := readVectors(ctx, r, nic)
+			if err != nil {
+				return nil, nil, err
+			}
+			current = IRQAffinity{}
+			for name, irq := range vectors {
+				current[name] = irq.Affinity
+			}
+			return current, IRQAffinity{}, nil
+		},
+		Write: writeIRQ,
+	}
+}
+
+// readVectors are the vectors in use, by name.
+func readVectors(ctx context.Context, r kernel.Reader, nic inventory.NIC) (map[string]inventory.IRQ, error) {
+	irqs, err := inventory.ReadIRQs(ctx, r, nic)
+	if err != nil {
+		return nil, err
+	}
+	vectors := map[string]inventory.IRQ{}
+	for _, irq := range irqs {
+		if irq.Affinity == "" {
+			continue // nobody has asked for it
+		}
+		name := irq.Name
+		if _, taken := vectors[name]; taken || name == "" {
+			name = strings.TrimSpace(name + " #" + strconv.Itoa(irq.Number))
+		}
+		vectors[name] = irq
+	}
+	if len(vectors) == 0 {
+		return nil, fmt.Errorf("the NIC has no interrupts of its own now (one that is down has none with most drivers): %w", errors.ErrUnsupported)
+	}
+	return vectors, nil
+}
+
+// queueVector finds the number of the queue in a vector's name: "eth0-TxRx-3",
+// "virtio2-input.1", "mlx5_comp4@pci:0000:03:00.0".
+var queueVector = regexp.MustCompile(`(?i)(?:tx|rx|input|output|comp|queue|_q|ntfy-blk|ntfy-block\.)[-._]?([0-9]+)(?:@.*)?$`)
+
+// byQueue groups vectors by the queue that they serve, in the order of queues.
+// A single vector serves them all.
+func byQueue(names []string) ([][]string, error) {
+	if len(names) == 1 {
+		return [][]string{names}, nil
+	}
+	groups := map[int][]string{}
+	for _, name := range names {
+		if m := queueVector.FindStringSubmatch(name); m != nil {
+			queue, err := strconv.Atoi(m[1])
+			if err != nil {
+				return nil, fmt.Errorf("interrupt %s: %w", name, err)
+			}
+			groups[queue] = append(groups[queue], name)
+		}
+	}
+	if len(groups) == 0 {
+		return nil, fmt.Errorf("which of the interrupts %s serve queues can't be told from their names: %w", strings.Join(names, ", "), errors.ErrUnsupported)
+	}
+	var ordered [][]string
+	for _, queue := range slices.Sorted(maps.Keys(groups)) {
+		ordered = append(ordered, groups[queue])
+	}
+	return ordered, nil
+}
+
+func resolveIRQ(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish IRQWish, current IRQAffinity) (IRQAffinity, error) {
+	if wish.CPUs == nil {
+		return nil, errors.New("spread: say over which cpus")
+	}
+	cpus, err := onlineCPUs(ctx, r, nic, *wish.CPUs)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := byQueue(slices.Sorted(maps.Keys(current)))
+	if err != nil {
+		return nil, err
+	}
+	next := maps.Clone(current)
+	for i, set := range spread(cpus, len(groups), wish.Spread) {
+		for _, name := range groups[i] {
+			next[name] = set.String()
+		}
+	}
+	if maps.Equal(next, current) {
+		return next, nil
+	}
+	managers, err := inventory.ReadManagers(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range managers {
+		if m.Name == "irqbalance" {
+			return nil, fmt.Errorf("irqbalance (process %d) runs and would move the interrupts again: stop it, or leave them to it", m.PID)
+		}
+	}
+	return next, nil
+}
+
+func writeIRQ(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next IRQAffinity) error {
+	vectors, err := readVectors(ctx, w, nic)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(next)) {
+		if next[name] == current[name] {
+			continue
+		}
+		irq, ok := vectors[name]
+		if !ok {
+			return fmt.Errorf("the interrupt %s is gone", name)
+		}
+		err := w.WriteFile(ctx, "/proc/irq/"+strconv.Itoa(irq.Number)+"/smp_affinity_list", []byte(next[name]))
+		switch {
+		case kernel.ReasonOf(err) == kernel.Failed: // EIO, then
+			return fmt.Errorf("%s: %w: interrupts that the kernel manages itself can't be moved", name, err)
+		case err != nil:
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+package settings
+
+import (
+	"context"
+	"maps"
+	"strconv"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/tuning"
+)
+
+// RPSWish is what policies say of receive packet steering.
+type RPSWish struct {
+	CPUs    *string `json:"cpus,omitempty" form:"CPUs" words:"all,local-cpus,housekeeping-cpus,none" doc:"the CPUs that packets of a receive queue are handed to (rps_cpus); none switches it off"`
+	Spread  *string `json:"spread,omitempty" words:"all,one-to-one" doc:"whether each queue gets all of the CPUs, as without this, or one each in turn"`
+	FlowCnt *uint32 `json:"flow-cnt,omitempty" doc:"flows that each queue remembers for RFS (rps_flow_cnt), a power of two or 0; they count against net.core.rps_sock_flow_entries"`
+}
+
+// RPS is rps_cpus and rps_flow_cnt of each receive queue.
+func RPS() tuning.Knob[QueueFiles] {
+	return tuning.Knob[QueueFiles]{
+		Name:   "rps",
+		Doc:    "Which CPUs handle the packets of each receive queue in software: RPS and RFS (/sys/class/net/*/queues/rx-*). Where the NIC has a queue for each CPU, rss and irq do the same for less.",
+		Impact: func(inventory.NIC, QueueFiles, QueueFiles) tuning.Impact { return tuning.Seamless },
+		Wish:   tuning.WishOf(resolveRPS),
+		After:  []string{"channels"},
+		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit QueueFiles, err error) {
+			current, err = readQueueFiles(ctx, r, nic, "rx-", rpsCPUs, rpsFlowCnt)
+			return current, QueueFiles{}, err
+		},
+		Write: writeQueueFiles,
+	}
+}
+
+func resolveRPS(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish RPSWish, current QueueFiles) (QueueFiles, error) {
+	next := maps.Clone(current)
+	if err := steer(ctx, r, nic, next, "rx-", rpsCPUs, wish.CPUs, wish.Spread); err != nil {
+		return nil, err
+	}
+	if wish.FlowCnt != nil {
+		names, err := queues(ctx, r, nic, "rx-")
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			next[name+"/"+rpsFlowCnt] = strconv.FormatUint(uint64(*wish.FlowCnt), 10)
+		}
+	}
+	return next, nil
+}

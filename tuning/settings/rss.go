@@ -1,0 +1,253 @@
+package settings
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/tuning"
+)
+
+// RSSState is the default context of receive side scaling, as ethtool -x shows
+// it: the queue of each bucket, and the key in colon-separated hex.
+type RSSState struct {
+	Table []uint32 `json:"table,omitempty"`
+	Key   string   `json:"key,omitempty"`
+	// InputTransform goes along with the others, and is no policy's yet.
+	InputTransform string `json:"input-xfrm,omitempty"`
+}
+
+// RSSWish is what policies say, in the words of ethtool -X.
+type RSSWish struct {
+	Equal         *uint32 `json:"equal,omitempty" doc:"spread evenly over so many queues, from queue 0 on"`
+	Weight        *string `json:"weight,omitempty" form:"a list of numbers" doc:"the share of each queue, from queue 0 on: [3, 1] sends three quarters to queue 0"`
+	ExcludeQueues *string `json:"exclude-queues,omitempty" form:"a list of queues" doc:"queues that get nothing; alone it spreads evenly over all others, with equal over the first of the others"`
+	Key           *string `json:"key,omitempty" form:"bytes in hex as in 6d:5a:..." doc:"the hash key, of the length that ethtool -x shows"`
+}
+
+// RSS is ethtool -X.
+func RSS() tuning.Knob[RSSState] {
+	return tuning.Knob[RSSState]{
+		Name: "rss",
+		Doc: "Which queues receive (ethtool -X): the indirection table and the key. " +
+			"Packets of a flow may be reordered once when it moves to another queue.",
+		Impact: func(inventory.NIC, RSSState, RSSState) tuning.Impact { return tuning.Seamless },
+		Wish:   tuning.WishOf(resolveRSS),
+		After:  []string{"channels"},
+		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit RSSState, err error) {
+			rss, err := inventory.ReadRSS(ctx, r, nic)
+			if err != nil || rss == nil {
+				return current, limit, err
+			}
+			return RSSState{Table: rss.Table, Key: rss.Key, InputTransform: rss.InputTransform}, limit, nil
+		},
+		Write: writeRSS,
+	}
+}
+
+func resolveRSS(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish RSSWish, current RSSState) (RSSState, error) {
+	next := current
+	if wish.Equal != nil || wish.Weight != nil || wish.ExcludeQueues != nil {
+		if len(current.Table) == 0 {
+			return next, fmt.Errorf("the device has no indirection table: %w", errors.ErrUnsupported)
+		}
+		queues, err := rxRings(ctx, r, nic)
+		if err != nil {
+			return next, err
+		}
+		if next.Table, err = wish.table(len(current.Table), queues); err != nil {
+			return next, err
+		}
+	}
+	if wish.Key != nil {
+		if current.Key == "" {
+			return next, fmt.Errorf("the device has no key: %w", errors.ErrUnsupported)
+		}
+		key := strings.ToLower(*wish.Key)
+		if b, err := parseKey(key); err != nil || 3*len(b)-1 != len(current.Key) {
+			return next, fmt.Errorf("key: it takes %d bytes in hex with colons between", (len(current.Key)+1)/3)
+		}
+		next.Key = key
+	}
+	return next, nil
+}
+
+// rxRings is how many queues a table can name.
+func rxRings(ctx context.Context, r kernel.Reader, nic inventory.NIC) (uint64, error) {
+	queues, err := inventory.ReadRXRings(ctx, r, nic)
+	if err == nil {
+		return queues, nil
+	}
+	// A recorded host was not asked this.
+	c, channelsErr := inventory.ReadChannels(ctx, r, nic)
+	if channelsErr != nil || c == nil {
+		return 0, err
+	}
+	for _, n := range []*inventory.ChannelCount{c.RX, c.Combined} {
+		if n != nil {
+			queues += uint64(n.Current)
+		}
+	}
+	return queues, nil
+}
+
+// table is the table of so many entries that is wished for, on a device with so
+// many queues. It is the one that ethtool -X makes of the same words.
+func (w RSSWish) table(size int, queues uint64) ([]uint32, error) {
+	excluded, err := parseNumbers(w.ExcludeQueues, "exclude-queues")
+	if err != nil {
+		return nil, err
+	}
+	for _, q := range excluded {
+		if q >= queues {
+			return nil, fmt.Errorf("exclude-queues: there is no queue %d, the device has %d now", q, queues)
+		}
+	}
+	if w.Weight != nil {
+		if w.Equal != nil || w.ExcludeQueues != nil {
+			return nil, errors.New("weight says all: leave equal and exclude-queues out, and give a queue the weight 0 to exclude it")
+		}
+		weights, err := parseNumbers(w.Weight, "weight")
+		if err != nil {
+			return nil, err
+		}
+		if uint64(len(weights)) > queues {
+			return nil, fmt.Errorf("weight names %d queues, the device has %d now", len(weights), queues)
+		}
+		return weightedTable(size, weights)
+	}
+	var over []uint32
+	for q := range queues {
+		if !slices.Contains(excluded, q) {
+			over = append(over, uint32(q))
+		}
+	}
+	if w.Equal != nil {
+		if *w.Equal == 0 || uint64(*w.Equal) > uint64(len(over)) {
+			return nil, fmt.Errorf("equal: %d: the device has %d queues for it now", *w.Equal, len(over))
+		}
+		over = over[:*w.Equal]
+	}
+	if len(over) == 0 {
+		return nil, errors.New("exclude-queues leaves no queue to receive")
+	}
+	table := make([]uint32, size)
+	for i := range table {
+		table[i] = over[i%len(over)]
+	}
+	return table, nil
+}
+
+// weightedTable gives each queue a run of entries in proportion to its weight.
+func weightedTable(size int, weights []uint64) ([]uint32, error) {
+	var sum uint64
+	for _, w := range weights {
+		sum += w
+	}
+	if sum == 0 {
+		return nil, errors.New("weight: all are 0, no queue would be left to receive")
+	}
+	table := make([]uint32, 0, size)
+	var upTo uint64
+	for queue, w := range weights {
+		upTo += w
+		for uint64(len(table)) < uint64(size)*upTo/sum {
+			table = append(table, uint32(queue))
+		}
+	}
+	return table, nil
+}
+
+// parseNumbers reads a list of numbers below 65536.
+func parseNumbers(list *string, field string) ([]uint64, error) {
+	if list == nil {
+		return nil, nil
+	}
+	var numbers []uint64
+	for part := range strings.SplitSeq(*list, ",") {
+		n, err := strconv.ParseUint(strings.TrimSpace(part), 10, 16)
+		if err != nil {
+			return nil, fmt.Errorf("%s takes a list of numbers as in [2, 3], not %q", field, *list)
+		}
+		numbers = append(numbers, n)
+	}
+	return numbers, nil
+}
+
+func parseKey(text string) ([]byte, error) {
+	return hex.DecodeString(strings.ReplaceAll(text, ":", ""))
+}
+
+// Offsets and values in struct ethtool_rxfh of linux/ethtool.h.
+const (
+	rxfhIndirSize  = 8
+	rxfhKeySize    = 12
+	rxfhTransform  = 17
+	rxfhConfig     = 24
+	rxfhKeepsTable = 0xffffffff // ETH_RXFH_INDIR_NO_CHANGE
+	rxfhKeepsXfrm  = 0xff       // RXH_XFRM_NO_CHANGE
+)
+
+// writeRSS uses the ioctl, which all kernels have: netlink's RSS_SET is as young
+// as Linux 6.17.
+func writeRSS(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next RSSState) error {
+	arg := make([]byte, rxfhConfig)
+	binary.NativeEndian.PutUint32(arg, uapi.ETHTOOL_SRSSH)
+	binary.NativeEndian.PutUint32(arg[rxfhIndirSize:], rxfhKeepsTable)
+	// "Unchanged" has a value of its own only since Linux 6.8; older kernels want
+	// a zero there.
+	switch current.InputTransform {
+	case "":
+	case "symmetric-xor":
+		arg[rxfhTransform] = uapi.RXH_XFRM_SYM_XOR
+	case "symmetric-or-xor":
+		arg[rxfhTransform] = uapi.RXH_XFRM_SYM_OR_XOR
+	default:
+		arg[rxfhTransform] = rxfhKeepsXfrm
+	}
+	if !slices.Equal(current.Table, next.Table) {
+		queues, err := rxRings(ctx, w, nic)
+		if err != nil {
+			return err
+		}
+		if isDefault(next.Table, queues) {
+			// As a table of the kernel's own it does not stand in the way of later
+			// changes of the channels.
+			binary.NativeEndian.PutUint32(arg[rxfhIndirSize:], 0)
+		} else {
+			binary.NativeEndian.PutUint32(arg[rxfhIndirSize:], uint32(len(next.Table)))
+			for _, queue := range next.Table {
+				arg = binary.NativeEndian.AppendUint32(arg, queue)
+			}
+		}
+	}
+	if current.Key != next.Key {
+		key, err := parseKey(next.Key)
+		if err != nil {
+			return fmt.Errorf("key: %w", err)
+		}
+		binary.NativeEndian.PutUint32(arg[rxfhKeySize:], uint32(len(key)))
+		arg = append(arg, key...)
+	}
+	_, err := w.EthtoolSet(ctx, nic.Name, arg)
+	return err
+}
+
+// isDefault says whether a table is what the kernel makes of "default": each
+// queue in turn (ethtool_rxfh_indir_default).
+func isDefault(table []uint32, queues uint64) bool {
+	for i, queue := range table {
+		if queues == 0 || uint64(queue) != uint64(i)%queues {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,164 @@
+package settings
+
+import (
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/nictune/nictune/lab/nstest"
+	"github.com/nictune/nictune/tuning"
+)
+
+const steeringPolicy = `apiVersion: nictune/v1
+kind: TuningPolicy
+name: steering
+match: {name: [steer0]}
+settings:
+  rps: {cpus: all, spread: one-to-one, flow-cnt: 64}
+  xps: {cpus: "0"}
+  napi: {defer-hard-irqs: 2, gro-flush-timeout: 200000}
+`
+
+// sysfs is what the files of a device hold, one after the other.
+func sysfs(t testing.TB, name string, files ...string) string {
+	t.Helper()
+	var all []string
+	for _, file := range files {
+		b, err := os.ReadFile("/sys/class/net/" + name + "/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, strings.TrimLeft(strings.ReplaceAll(strings.TrimSpace(string(b)), ",", ""), "0")+";")
+	}
+	return strings.Join(all, "")
+}
+
+func steeringFiles(t testing.TB) string {
+	return sysfs(t, "steer0", "queues/rx-0/rps_cpus", "queues/rx-1/rps_cpus", "queues/rx-2/rps_cpus", "queues/rx-0/rps_flow_cnt",
+		"queues/rx-2/rps_flow_cnt", "queues/tx-0/xps_cpus", "queues/tx-2/xps_cpus", "napi_defer_hard_irqs", "gro_flush_timeout")
+}
+
+// TestSteering sets RPS, RFS, XPS and NAPI of a real device, which sysfs shows.
+func TestSteering(t *testing.T) {
+	nstest.Require(t)
+	nstest.Link(t, "steer0", "numrxqueues 3 numtxqueues 3 type veth peer name steer1")
+	nstest.Run(t, "ethtool", "-L", "steer0", "rx", "3", "tx", "3")
+	w := live(t)
+	all := nics(t, w)
+	before := steeringFiles(t)
+	e := engine(t, w, t.TempDir())
+	p := plan(t, w, all, steeringPolicy)
+	if len(p.Changes) != 3 || p.Impact() != tuning.Seamless {
+		t.Fatalf("plan %+v", p)
+	}
+	done, err := e.Apply(t.Context(), p, all, tuning.Request{User: "root"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of two CPUs or more the first two queues get one each.
+	if got := steeringFiles(t); !strings.HasPrefix(got, "1;2;") || !strings.HasSuffix(got, ";64;64;1;1;2;200000;") {
+		t.Errorf("sysfs has %s", got)
+	}
+	written := w.writes
+	if _, err := e.Apply(t.Context(), plan(t, w, all, steeringPolicy), all, allow); err != nil || w.writes != written {
+		t.Errorf("a second apply: %v, %d writes after %d", err, w.writes, written)
+	}
+	if _, err := e.Rollback(t.Context(), done.ID, all, allow, false); err != nil {
+		t.Error(err)
+	}
+	if after := steeringFiles(t); after != before {
+		t.Errorf("after the rollback %s, before %s", after, before)
+	}
+}
+
+// TestSteeringEachWriteFails keeps each single file's write from the kernel.
+func TestSteeringEachWriteFails(t *testing.T) {
+	nstest.Require(t)
+	nstest.Link(t, "steer0", "numrxqueues 3 numtxqueues 3 type veth peer name steer1")
+	nstest.Run(t, "ethtool", "-L", "steer0", "rx", "3", "tx", "3")
+	w := live(t)
+	all := nics(t, w)
+	before := steeringFiles(t)
+	e := engine(t, w, t.TempDir())
+	const files = 3 + 3 + 3 + 2
+	for n := 1; n <= files+1; n++ {
+		w.writes = 0
+		w.fail = func(i int) error {
+			if i == n {
+				return syscall.EIO
+			}
+			return nil
+		}
+		done, err := e.Apply(t.Context(), plan(t, w, all, steeringPolicy), all, allow)
+		if n > files {
+			if err != nil || done == nil || w.writes != files {
+				t.Errorf("%d writes for %d files, %v", w.writes, files, err)
+			}
+			break
+		}
+		if err == nil || !strings.Contains(err.Error(), "was undone") {
+			t.Errorf("write %d: %v", n, err)
+		}
+		if after := steeringFiles(t); after != before {
+			t.Fatalf("write %d: %s, want %s", n, after, before)
+		}
+	}
+	t.Logf("%d of %d failures undone", files, files)
+}
+
+// What the kernel makes of a value is held against what was wanted.
+func TestSteeringRefused(t *testing.T) {
+	nstest.Require(t)
+	nstest.Link(t, "steer0", "numrxqueues 3 numtxqueues 3 type veth peer name steer1")
+	nstest.Run(t, "ethtool", "-L", "steer0", "rx", "3", "tx", "3")
+	w := live(t)
+	all := nics(t, w)
+	before := steeringFiles(t)
+	e := engine(t, w, t.TempDir())
+	_, err := e.Apply(t.Context(), plan(t, w, all, strings.Replace(steeringPolicy, "64", "65", 1)), all, allow)
+	if err == nil || !strings.Contains(err.Error(), "rps_flow_cnt reads back as 128 after 65 was written") || steeringFiles(t) != before {
+		t.Errorf("an odd number of flows: %v", err)
+	}
+	for change, want := range map[string]string{
+		`rps: {cpus: "0,4000"}`:                   "test.yaml:6: steer0: rps: cpus 0,4000: 4000 are not online",
+		"rps: {spread: all}":                      "rps: spread: say over which cpus",
+		"rps: {cpus: local-cpus}":                 "the NIC names no local CPUs",
+		"irq: {cpus: all}":                        "irq: unsupported: the NIC has no interrupts of its own",
+		"rss: {equal: 1}":                         "rss: unsupported",
+		"channels: {rx: 2}\n  rps: {cpus: \"0\"}": "rps: it is built anew when channels change, which this plan does first",
+	} {
+		document := "apiVersion: nictune/v1\nkind: TuningPolicy\nname: p\nmatch: {name: [steer0]}\nsettings:\n  " + change + "\n"
+		if _, err := tuning.MakePlan(t.Context(), w, All(), wants(t, all, document)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", change, err, want)
+		}
+	}
+}
+
+// TestThreadedNAPI: polling in threads needs a driver with NAPI, which tun has
+// once a program asks for it, and veth while it is up with GRO.
+func TestThreadedNAPI(t *testing.T) {
+	nstest.Require(t)
+	nstest.Link(t, "steer0", "type veth peer name steer1")
+	nstest.Run(t, "ethtool", "-K", "steer0", "gro", "on")
+	nstest.IP(t, "link set steer0 up")
+	nstest.IP(t, "link set steer1 up")
+	w := live(t)
+	all := nics(t, w)
+	const document = "apiVersion: nictune/v1\nkind: TuningPolicy\nname: p\nmatch: {name: [steer0]}\nsettings:\n  napi: {threaded: on}\n"
+	p := plan(t, w, all, document)
+	e := engine(t, w, t.TempDir())
+	done, err := e.Apply(t.Context(), p, all, allow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := sysfs(t, "steer0", "threaded"); got != "1;" {
+		t.Errorf("threaded is %s", got)
+	}
+	if _, err := e.Rollback(t.Context(), done.ID, all, allow, false); err != nil {
+		t.Error(err)
+	}
+	if got := sysfs(t, "steer0", "threaded"); got != ";" {
+		t.Errorf("threaded is %s after the rollback", got)
+	}
+}

@@ -1,0 +1,41 @@
+package settings
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/tuning"
+)
+
+// XPSWish is what policies say of transmit packet steering.
+type XPSWish struct {
+	CPUs   *string `json:"cpus,omitempty" form:"CPUs" words:"all,local-cpus,housekeeping-cpus,none" doc:"the CPUs that may use a transmit queue (xps_cpus); none leaves the choice to a hash"`
+	Spread *string `json:"spread,omitempty" words:"all,one-to-one" doc:"whether each queue gets all of the CPUs, as without this, or one each in turn; CPUs that get no queue choose by a hash"`
+}
+
+// XPS is xps_cpus of each transmit queue.
+func XPS() tuning.Knob[QueueFiles] {
+	return tuning.Knob[QueueFiles]{
+		Name:   "xps",
+		Doc:    "Which CPUs send through which transmit queue (/sys/class/net/*/queues/tx-*/xps_cpus).",
+		Impact: func(inventory.NIC, QueueFiles, QueueFiles) tuning.Impact { return tuning.Seamless },
+		Wish:   tuning.WishOf(resolveXPS),
+		After:  []string{"channels"},
+		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit QueueFiles, err error) {
+			current, err = readQueueFiles(ctx, r, nic, "tx-", xpsCPUs)
+			if kernel.ReasonOf(err) == kernel.Unsupported {
+				err = fmt.Errorf("a device with a single transmit queue has none to choose: %w", err)
+			}
+			return current, QueueFiles{}, err
+		},
+		Write: writeQueueFiles,
+	}
+}
+
+func resolveXPS(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish XPSWish, current QueueFiles) (QueueFiles, error) {
+	next := maps.Clone(current)
+	return next, steer(ctx, r, nic, next, "tx-", xpsCPUs, wish.CPUs, wish.Spread)
+}
