@@ -46,7 +46,7 @@ func lspci(t *testing.T, address string) lspciFunction {
 	if m := capture(`LnkSta:\s+Speed ([\d.]+)GT/s[^,]*, Width x(\d+)`); m[1] != "" && m[1] != "0" {
 		f.current = m[0] + " x" + m[1]
 	}
-	if m := capture(`MSI\(X\) routed to IRQ ([\d,-]+)`); m[0] != "" {
+	if m := capture(`MSI\(X\) routed to IRQ ([\d-]+(?:,[\d-]+)*)`); m[0] != "" {
 		set, err := inventory.ParseCPUSet(m[0]) // The same notation.
 		if err != nil {
 			t.Fatal(err)
