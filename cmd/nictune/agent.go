@@ -64,7 +64,7 @@ shipped policies are compared with the host, and nothing is changed.`,
 	flags.BoolVar(&f.systemd, "web.systemd-socket", false, "use the socket that systemd hands over instead of an address")
 	flags.StringVar(&f.path, "web.telemetry-path", "/metrics", "serve the metrics under this `PATH`")
 	flags.DurationVar(&f.interval, "interval", 5*time.Minute, "read the facts at least this often (0: only when the kernel tells of a change)")
-	flags.DurationVar(&f.pause, "pause", 5*time.Second, "read the facts at most this often, however much changes")
+	flags.DurationVar(&f.pause, "pause", 30*time.Second, "read the facts at most this often, however much changes")
 	flags.StringSliceVarP(&f.policies, "policy", "f", nil, "compare the host with the policies in these `FILES` or directories instead of the shipped ones")
 	return cmd
 }

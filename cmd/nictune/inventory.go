@@ -53,18 +53,21 @@ root can read more.`,
 			}
 			switch format {
 			case "json":
-				return writeInventory(app.stdout, inv)
+				err = writeInventory(app.stdout, inv)
 			case "yaml":
-				return writeYAML(app.stdout, inv)
+				err = writeYAML(app.stdout, inv)
 			case "tree":
 				err = terminal.Tree(app.stdout, inv)
 			default:
 				err = terminal.Table(app.stdout, inv.NICs, format == "wide")
 			}
-			if err != nil {
-				return err
+			if err == nil && format != "json" && format != "yaml" { // they hold it
+				err = terminal.Unread(app.stderr, inv)
 			}
-			return terminal.Unread(app.stderr, inv)
+			if err == nil && ctx.Err() != nil {
+				err = fmt.Errorf("reading the host took longer than %s and was cut short: what is shown is not all; --timeout gives it longer", app.timeout)
+			}
+			return err
 		},
 	}
 	outputFlag(cmd, &format, "table", "wide", "tree", "json", "yaml")

@@ -192,11 +192,30 @@ func rate(r *inventory.PCIeRate) string {
 	return fmt.Sprintf("%s GT/s x%d %.2f GB/s", strconv.FormatFloat(r.GTs, 'g', -1, 64), r.Width, r.GBs)
 }
 
+// bottleneck marks the hop that narrows the path, where one is narrower than
+// another.
 func bottleneck(p *inventory.PCI, address string) string {
-	if p.Bottleneck != address || len(p.Path) == 0 {
+	if p.Bottleneck != address {
+		return ""
+	}
+	rates := map[float64]bool{}
+	for _, l := range append([]*inventory.PCIeLink{p.Link}, links(p.Path)...) {
+		if l != nil && l.Current != nil {
+			rates[l.Current.GBs] = true
+		}
+	}
+	if len(rates) < 2 {
 		return ""
 	}
 	return "<- narrowest hop"
+}
+
+func links(hops []inventory.PCIHop) []*inventory.PCIeLink {
+	all := make([]*inventory.PCIeLink, len(hops))
+	for i := range hops {
+		all[i] = hops[i].Link
+	}
+	return all
 }
 
 func group(g *inventory.IOMMU) string {
