@@ -1,0 +1,179 @@
+//go:build lab
+
+package settings
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/lab/labtest"
+)
+
+const (
+	sendTo = "NICTUNE_TEST_SEND_TO"
+	flows  = 64
+	// packets is of all flows together.
+	packets = 8 * flows
+)
+
+// TestPacketsToSend is the process in the peer's namespace: 64 flows of UDP.
+func TestPacketsToSend(t *testing.T) {
+	labtest.Require(t)
+	to := os.Getenv(sendTo)
+	if to == "" {
+		return // not started by TestTraffic
+	}
+	for flow := range flows {
+		dialer := net.Dialer{LocalAddr: &net.UDPAddr{Port: 20000 + flow}}
+		c, err := dialer.DialContext(t.Context(), "udp", to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range packets / flows {
+			// An answer that nobody listens there is an error of the next write, which
+			// then was not sent.
+			if _, err := c.Write(make([]byte, 64)); err != nil {
+				_, _ = c.Write(make([]byte, 64))
+			}
+		}
+		c.Close()
+	}
+}
+
+// TestTraffic sends packets through one igb into another and looks where they
+// arrive: in which queue, and on which CPU its interrupt fires.
+func TestTraffic(t *testing.T) {
+	labtest.Require(t, "hub")
+	names := igb(t)
+	near, far := names[0], names[1]
+	labtest.Ethtool(t, "-N", near, "rx-flow-hash", "udp4", "sdfn")
+	labtest.Run(t, "ip", "netns", "add", "peer")
+	t.Cleanup(func() { labtest.Run(t, "ip", "netns", "del", "peer") })
+	labtest.Run(t, "ip", "link", "set", far, "netns", "peer")
+	labtest.Run(t, "ip", "-n", "peer", "addr", "add", "192.0.2.2/24", "dev", far)
+	labtest.Run(t, "ip", "-n", "peer", "link", "set", far, "up")
+	labtest.Run(t, "ip", "addr", "add", "192.0.2.1/24", "dev", near)
+	t.Cleanup(func() { labtest.Run(t, "ip", "addr", "flush", "dev", near) })
+	labtest.Eventually(t, "an answer from the peer", func() bool {
+		_, err := labtest.Try(t, "ping", "-c", "1", "-W", "1", "192.0.2.2")
+		return err == nil
+	})
+	send := func() {
+		t.Helper()
+		child := exec.CommandContext(t.Context(), "ip", "netns", "exec", "peer", "/proc/self/exe", "-test.run=^TestPacketsToSend$")
+		if self, err := os.Executable(); err == nil {
+			child.Args[4] = self
+		}
+		child.Env = append(os.Environ(), sendTo+"=192.0.2.1:9")
+		if out, err := child.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+
+	w := live(t)
+	all := nics(t, w)
+	for settings, wanted := range map[string][4]bool{ // the queues that shall receive
+		"rss: {equal: 2}":                    {true, true, false, false},
+		"rss: {weight: [0, 0, 0, 1]}":        {false, false, false, true},
+		"rss: {exclude-queues: [0]}":         {false, true, true, true},
+		"rss: {equal: 1, exclude-queues: 0}": {false, true, false, false},
+	} {
+		if _, err := engine(t, w, t.TempDir()).Apply(t.Context(), plan(t, w, all, policyFor(near, settings)), all, allow); err != nil {
+			t.Fatal(err)
+		}
+		before := queuePackets(t, near)
+		send()
+		var got [4]int
+		labtest.Eventually(t, "the packets", func() bool {
+			sum := 0
+			for q, n := range queuePackets(t, near) {
+				got[q] = n - before[q]
+				sum += got[q]
+			}
+			return sum >= packets*9/10
+		})
+		t.Logf("%s: packets by queue %v", settings, got)
+		for q, some := range wanted {
+			// What is not of these flows, ARP and IPv6, counts a little.
+			if some && got[q] < packets/10 || !some && got[q] > packets/40 {
+				t.Errorf("%s: queue %d received %d of %d", settings, q, got[q], packets)
+			}
+		}
+	}
+
+	labtest.Ethtool(t, "-X", near, "default")
+	if _, err := engine(t, w, t.TempDir()).Apply(t.Context(), plan(t, w, all, policyFor(near, "irq: {cpus: 2-3, spread: one-to-one}")), all, allow); err != nil {
+		t.Fatal(err)
+	}
+	send() // an interrupt under way still comes where it was
+	var nic inventory.NIC
+	for _, n := range all {
+		if n.Name == near {
+			nic = n
+		}
+	}
+	before := interrupts(t, nic)
+	send()
+	fired := [4]int{}
+	for name, counts := range interrupts(t, nic) {
+		if !queueVector.MatchString(name) {
+			continue
+		}
+		for cpu := range fired {
+			fired[cpu] += counts[cpu] - before[name][cpu]
+		}
+	}
+	t.Logf("interrupts by CPU %v", fired)
+	if fired[0] != 0 || fired[1] != 0 || fired[2] == 0 || fired[3] == 0 {
+		t.Errorf("interrupts fired on the CPUs %v, not on 2 and 3 alone", fired)
+	}
+}
+
+// queuePackets are igb's own counters of its receive queues.
+func queuePackets(t *testing.T, name string) (counts [4]int) {
+	t.Helper()
+	out := string(labtest.Ethtool(t, "-S", name))
+	for q := range counts {
+		_, rest, found := strings.Cut(out, fmt.Sprintf("rx_queue_%d_packets: ", q))
+		number, _, _ := strings.Cut(rest, "\n")
+		n, err := strconv.Atoi(number)
+		if !found || err != nil {
+			t.Fatalf("queue %d: %q, %v", q, number, err)
+		}
+		counts[q] = n
+	}
+	return counts
+}
+
+// interrupts are a NIC's in /proc/interrupts: the count of each of four CPUs.
+func interrupts(t *testing.T, nic inventory.NIC) map[string][4]int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/interrupts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string][4]int{}
+	for line := range strings.Lines(string(b)) {
+		words := strings.Fields(line)
+		for _, irq := range nic.IRQs {
+			if len(words) < 6 || words[0] != strconv.Itoa(irq.Number)+":" {
+				continue
+			}
+			var counts [4]int
+			for cpu := range counts {
+				counts[cpu], _ = strconv.Atoi(words[1+cpu])
+			}
+			all[irq.Name] = counts
+		}
+	}
+	if len(all) == 0 {
+		t.Fatalf("/proc/interrupts has none of %s:\n%s", nic.Name, b)
+	}
+	return all
+}
