@@ -30,6 +30,10 @@ func TestReadAgainOnARecordedHost(t *testing.T) {
 	if _, err := ReadFeatures(t.Context(), recording{}, nic); kernel.ReasonOf(err) != kernel.Denied || err.Error() != "not for you" {
 		t.Errorf("error %v", err)
 	}
+	nic.Queues.RSS = &RSS{Table: []uint32{0, 1}}
+	if got, err := ReadRSS(t.Context(), recording{}, nic); err != nil || got != nic.Queues.RSS {
+		t.Errorf("%+v, %v", got, err)
+	}
 	nic.Link.MTU = new(1500)
 	if n, err := ReadNetdev(t.Context(), recording{}, nic); err != nil || n.Link.MTU != nic.Link.MTU {
 		t.Errorf("%v, %v", n.Link.MTU, err)

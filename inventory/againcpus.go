@@ -13,7 +13,6 @@ import (
 
 // ReadRSS reads the default RSS table and key of one NIC, by its index.
 func ReadRSS(ctx context.Context, r kernel.Reader, nic NIC) (*RSS, error) {
-	nic.Queues.RSS = nil
 	err := readAgain(ctx, &survey{Reader: r}, &nic, uapi.ETHTOOL_MSG_RSS_GET, &words{})
 	return nic.Queues.RSS, err
 }

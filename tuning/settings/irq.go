@@ -66,7 +66,7 @@ func readVectors(ctx context.Context, r kernel.Reader, nic inventory.NIC) (map[s
 		vectors[name] = irq
 	}
 	if len(vectors) == 0 {
-		return nil, fmt.Errorf("the NIC has no interrupts of its own now (one that is down has none with most drivers): %w", errors.ErrUnsupported)
+		return nil, unsupported("the NIC has no interrupts of its own now; one that is down has none with most drivers")
 	}
 	return vectors, nil
 }
@@ -92,7 +92,7 @@ func byQueue(names []string) ([][]string, error) {
 		}
 	}
 	if len(groups) == 0 {
-		return nil, fmt.Errorf("which of the interrupts %s serve queues can't be told from their names: %w", strings.Join(names, ", "), errors.ErrUnsupported)
+		return nil, unsupported("which of the interrupts serve queues can't be told from their names: " + strings.Join(names, ", "))
 	}
 	var ordered [][]string
 	for _, queue := range slices.Sorted(maps.Keys(groups)) {

@@ -57,7 +57,7 @@ func resolveRSS(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish RS
 	next := current
 	if wish.Equal != nil || wish.Weight != nil || wish.ExcludeQueues != nil {
 		if len(current.Table) == 0 {
-			return next, fmt.Errorf("the device has no indirection table: %w", errors.ErrUnsupported)
+			return next, unsupported("the device has no indirection table")
 		}
 		queues, err := rxRings(ctx, r, nic)
 		if err != nil {
@@ -69,7 +69,7 @@ func resolveRSS(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish RS
 	}
 	if wish.Key != nil {
 		if current.Key == "" {
-			return next, fmt.Errorf("the device has no key: %w", errors.ErrUnsupported)
+			return next, unsupported("the device has no key")
 		}
 		key := strings.ToLower(*wish.Key)
 		if b, err := parseKey(key); err != nil || 3*len(b)-1 != len(current.Key) {

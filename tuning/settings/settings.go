@@ -7,6 +7,7 @@ package settings
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 
@@ -56,6 +57,14 @@ func driverOf(nic inventory.NIC) string {
 	}
 	return nic.Driver.Name
 }
+
+// unsupported is what a device lacks, said by us and not by the kernel.
+type unsupported string
+
+func (e unsupported) Error() string { return string(e) }
+
+// Is makes kernel.ReasonOf say unsupported.
+func (e unsupported) Is(target error) bool { return target == errors.ErrUnsupported }
 
 func set(ctx context.Context, w kernel.Writer, command uint16, body kernel.Body) error {
 	return w.NetlinkSet(ctx, kernel.Request{Family: kernel.FamilyEthtool, Command: command, Body: body})
