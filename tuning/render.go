@@ -35,9 +35,6 @@ func (p *Plan) WriteText(w io.Writer) error {
 	} else {
 		fmt.Fprintf(&b, "\nPlan: %s on %s; %s already as wanted.\n", count(len(p.Changes), "change", "changes"),
 			count(nics, "NIC", "NICs"), count(p.Kept, "value is", "values are"))
-		if worst := p.Impact(); worst != Seamless {
-			fmt.Fprintf(&b, "It needs --allow %s.\n", worst)
-		}
 	}
 	_, err := io.WriteString(w, trimLines(b.String()))
 	return err

@@ -27,7 +27,6 @@ eth1
       c  off  ->  on  edge.yaml:3
 
 Plan: 3 changes on 2 NICs; 1 value is already as wanted.
-It needs --allow nic-reset.
 `
 	if b.String() != text {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), text)

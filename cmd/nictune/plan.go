@@ -57,6 +57,9 @@ Exit status: 0 when all is as wanted, 2 when there are changes, 1 on an error.`,
 				err = writeJSON(app.stdout, plan)
 			} else {
 				err = plan.WriteText(app.stdout)
+				if worst := plan.Impact(); err == nil && worst != tuning.Seamless {
+					_, err = fmt.Fprintf(app.stdout, "To apply it takes --allow %s.\n", worst)
+				}
 			}
 			if err == nil && len(plan.Changes) > 0 {
 				return &exitStatus{code: exitDifferences}
