@@ -52,6 +52,15 @@ func ReadPause(ctx context.Context, r kernel.Reader, nic NIC) (*Pause, error) {
 	return nic.Link.Pause, err
 }
 
+// ReadLinkModes reads the link of one NIC, by its index: negotiation, speed,
+// duplex and modes. The other facts are the NIC's.
+func ReadLinkModes(ctx context.Context, r kernel.Reader, nic NIC) (Link, error) {
+	s := &survey{Reader: r}
+	w := readWords(ctx, s, uapi.ETH_SS_LINK_MODES)
+	err := readAgain(ctx, s, &nic, uapi.ETHTOOL_MSG_LINKMODES_GET, w)
+	return nic.Link, err
+}
+
 // ReadFEC reads the forward error correction of one NIC, by its index.
 func ReadFEC(ctx context.Context, r kernel.Reader, nic NIC) (*FEC, error) {
 	s := &survey{Reader: r}
@@ -68,8 +77,8 @@ func ReadEEE(ctx context.Context, r kernel.Reader, nic NIC) (*EEE, error) {
 	return nic.Link.EEE, err
 }
 
-// ReadNetdev reads what ip link shows of one NIC, by its index: its MTU and
-// queue length, and the limits of offloads. The other facts are the NIC's.
+// ReadNetdev reads what ip link shows of one NIC, by its index: its MTU,
+// queue length and alias, and the limits of offloads. The other facts are the NIC's.
 func ReadNetdev(ctx context.Context, r kernel.Reader, nic NIC) (NIC, error) {
 	body := kernel.Body(make([]byte, linkHeader))
 	binary.NativeEndian.PutUint32(body[4:], uint32(nic.Index))
@@ -90,7 +99,7 @@ func ReadNetdev(ctx context.Context, r kernel.Reader, nic NIC) (NIC, error) {
 		return nic, &kernel.Error{Op: "route LINK_GET", Object: nic.Name, Err: err}
 	}
 	nic.Link.MTU, nic.Link.MinMTU, nic.Link.MaxMTU = l.nic.Link.MTU, l.nic.Link.MinMTU, l.nic.Link.MaxMTU
-	nic.Link.TxQueueLen, nic.Offloads.Limits = l.nic.Link.TxQueueLen, l.nic.Offloads.Limits
+	nic.Link.TxQueueLen, nic.Alias, nic.Offloads.Limits = l.nic.Link.TxQueueLen, l.nic.Alias, l.nic.Offloads.Limits
 	return nic, nil
 }
 

@@ -192,6 +192,8 @@ func kindOf(t reflect.Type) string {
 		return "on or off"
 	case kind >= reflect.Int && kind <= reflect.Uint64:
 		return fmt.Sprintf("a number of %d bits", t.Bits())
+	case kind == reflect.String:
+		return "text: put a number in quotes"
 	default:
 		return "another value"
 	}

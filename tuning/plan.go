@@ -338,6 +338,9 @@ func resolve(a policies.Assignment, limit Values) (json.RawMessage, error) {
 	if on, ok := a.Value.Bool(); ok {
 		return strconv.AppendBool(nil, on), nil
 	}
+	if items, ok := a.Value.List(); ok {
+		return json.Marshal(items)
+	}
 	word, _ := a.Value.Word()
 	if word == "max" {
 		if most, ok := limit[a.Field]; ok {

@@ -17,15 +17,15 @@ import (
 // knows to refuse is undone.
 func TestDrivers(t *testing.T) {
 	labtest.Require(t, "nics")
-	for driver, test := range map[string]struct {
+	for of, test := range map[string]struct {
 		settings string
 		sees     map[string]string // by option of ethtool, or by file in /sys/class/net
 		lacks    string
 		refuses  string
 		says     string // in the error about what it refuses
 	}{
-		"igb": {"netdev: {mtu: max, txqueuelen: 2000}\n  private-flags: {legacy-rx: on}\n  coalesce: {rx-usecs: 30}\n  pause: {autoneg: off, rx: off, tx: on}",
-			map[string]string{"mtu": "9216", "tx_queue_len": "2000", "--show-priv-flags": "legacy-rx: on", "-c": "rx-usecs: 30", "-a": "Autonegotiate: off RX: off TX: on"},
+		"igb": {"link: {advertise: [100baseT/Full, 10baseT/Full]}\n  netdev: {mtu: max, txqueuelen: 2000}\n  private-flags: {legacy-rx: on}\n  coalesce: {rx-usecs: 30}\n  pause: {autoneg: off, rx: off, tx: on}",
+			map[string]string{"": "Advertised link modes: 10baseT/Full 100baseT/Full Advertised pause", "mtu": "9216", "tx_queue_len": "2000", "--show-priv-flags": "legacy-rx: on", "-c": "rx-usecs: 30", "-a": "Autonegotiate: off RX: off TX: on"},
 			"coalesce: {adaptive-rx: on}",
 			"pause: {autoneg: off}\n  coalesce: {rx-usecs: 20000}", "coalesce: rx-usecs 3 -> 20000 (test.yaml:7): ethtool COALESCE_SET: invalid argument"},
 		"netdevsim": {"fec: {encoding: rs}\n  pause: {rx: on, tx: on}\n  coalesce: {rx-usecs: 7, adaptive-tx: on, pkt-rate-high: 1000, tx-frames-irq: 3}",
@@ -37,14 +37,20 @@ func TestDrivers(t *testing.T) {
 				"-c": "rx-usecs: 50", "-a": "Autonegotiate: off RX: off TX: off"},
 			"channels: {combined: 1}",
 			"pause: {autoneg: off}\n  coalesce: {rx-usecs: 20000}", "ethtool COALESCE_SET: invalid argument"},
-		"virtio_net": {"netdev: {mtu: 9000, gso-max-size: 32768}\n  channels: {combined: 2}\n  rings: {tx: 128}",
-			map[string]string{"mtu": "9000", "-l": "Combined: 2", "-g": "TX: 128"},
+		// A plan of its own: without negotiation of the link, this driver has none of
+		// pause either.
+		"e1000e, its link": {"link: {autoneg: off, speed: 100, duplex: full}",
+			map[string]string{"": "Speed: 100Mb/s Duplex: Full Auto-negotiation: off"},
+			"eee: {eee: off}", "link: {autoneg: off, speed: 12345, duplex: full}", "ethtool LINKMODES_SET: invalid argument"},
+		"virtio_net": {"link: {speed: 10000, duplex: full}\n  netdev: {mtu: 9000, gso-max-size: 32768}\n  channels: {combined: 2}\n  rings: {tx: 128}",
+			map[string]string{"": "Speed: 10000Mb/s Duplex: Full", "mtu": "9000", "-l": "Combined: 2", "-g": "TX: 128"},
 			"channels: {rx: 1}", "", ""},
 		"vmxnet3": {"netdev: {mtu: 9000}\n  rings: {rx: 512, tx: 1024}\n  features: {large-receive-offload: on}",
 			map[string]string{"mtu": "9000", "-g": "RX: 512", "-k": "large-receive-offload: on"},
 			"features: {ntuple: on}", "", ""},
 	} {
-		t.Run(driver, func(t *testing.T) {
+		driver, _, _ := strings.Cut(of, ",")
+		t.Run(of, func(t *testing.T) {
 			if driver == "netdevsim" {
 				port := labtest.Netdevsim(t, 21, 1)[0]
 				labtest.Ethtool(t, "--set-fec", port, "encoding", "off") // at first it has none
@@ -64,10 +70,13 @@ func TestDrivers(t *testing.T) {
 				t.Errorf("%d writes for %d changes, or more to change", w.writes, len(p.Changes))
 			}
 			for option, want := range test.sees {
-				out := ""
-				if strings.HasPrefix(option, "-") {
+				var out string
+				switch {
+				case option == "":
+					out = string(labtest.Ethtool(t, name))
+				case strings.HasPrefix(option, "-"):
 					out = string(labtest.Ethtool(t, option, name))
-				} else {
+				default:
 					out = string(labtest.Run(t, "cat", "/sys/class/net/"+name+"/"+option))
 				}
 				if _, current, ok := strings.Cut(out, "Current hardware settings:"); ok {

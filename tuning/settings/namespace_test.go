@@ -21,6 +21,10 @@ func TestSoftwareDevices(t *testing.T) {
 	}{
 		"coalesce of a tap": {"tuntap add tune0 mode tap", "coalesce: {rx-frames: 12}", tuning.Seamless,
 			map[string]string{"ethtool -c tune0": "rx-frames: 12"}},
+		"link of a tap": {"tuntap add tune0 mode tap", "link: {speed: 2500, duplex: half}", tuning.Seamless,
+			map[string]string{"ethtool tune0": "Speed: 2500Mb/s Duplex: Half"}},
+		"alias of a bridge": {"link add tune0 type bridge", "netdev: {alias: uplink to rack 7}", tuning.Seamless,
+			map[string]string{"ip link show tune0": "alias uplink to rack 7"}},
 		"a veth": {"link add tune0 type veth peer name tune1", "netdev: {mtu: max, gso-max-size: 30000, gso-max-segs: 64, gro-max-size: 40000, gso-ipv4-max-size: 50000}",
 			tuning.Seamless, map[string]string{"ip -d link show tune0": "mtu 65535", "ip -d -j link show tune0": `"gso_max_size":30000,"gso_max_segs":64`}},
 		"a bridge": {"link add tune0 type bridge", "netdev: {mtu: 9000, txqueuelen: 500}", tuning.LinkFlap,
@@ -75,11 +79,15 @@ func TestNetdevRefuses(t *testing.T) {
 	policy := func(fields string) string {
 		return "apiVersion: nictune/v1\nkind: TuningPolicy\nname: p\nmatch: {name: tune0}\nsettings:\n  netdev: " + fields + "\n"
 	}
-	_, err := tuning.MakePlan(t.Context(), w, All(), wants(t, all, policy("{mtu: 70000, gso-max-size: 600000}")))
-	for _, part := range []string{"tune0: netdev.mtu: 70000: the device takes 65535 at most", "tune0: netdev.gso-max-size: 600000: the device takes 524280 at most"} {
+	_, err := tuning.MakePlan(t.Context(), w, All(), wants(t, all, policy("{mtu: 70000, gso-max-size: 600000, alias: "+strings.Repeat("a", 256)+"}")))
+	for _, part := range []string{"tune0: netdev.mtu: 70000: the device takes 65535 at most", "tune0: netdev.gso-max-size: 600000: the device takes 524280 at most", "alias: the kernel keeps 255 bytes, not 256"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("the error lacks %q: %v", part, err)
 		}
+	}
+	if _, err := tuning.MakePlan(t.Context(), w, All(), wants(t, all, policy("{alias: 7}"))); err == nil ||
+		!strings.Contains(err.Error(), "tune0: netdev.alias: 7: it takes text: put a number in quotes") {
+		t.Errorf("error %v", err)
 	}
 	if w.writes != 0 {
 		t.Errorf("%d writes", w.writes)

@@ -3,6 +3,7 @@ package settings
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
@@ -10,8 +11,8 @@ import (
 	"github.com/nictune/nictune/tuning"
 )
 
-// PacketLimits are what the stack keeps of a device, as ip -d link shows it.
-type PacketLimits struct {
+// NetdevState is what the stack keeps of a device, as ip -d link shows it.
+type NetdevState struct {
 	MTU            *uint32 `json:"mtu,omitempty" doc:"largest packet in bytes; below 1280 the kernel takes IPv6 and its addresses off the device" words:"max"`
 	TxQueueLen     *uint32 `json:"txqueuelen,omitempty" doc:"packets that the default queueing discipline holds"`
 	GSOMaxSize     *uint32 `json:"gso-max-size,omitempty" doc:"bytes of a packet that is segmented as late as possible; above 65536 is BIG TCP for IPv6" words:"max"`
@@ -19,17 +20,25 @@ type PacketLimits struct {
 	GROMaxSize     *uint32 `json:"gro-max-size,omitempty" doc:"bytes of a packet that received ones are merged into; above 65536 is BIG TCP for IPv6"`
 	GSOIPv4MaxSize *uint32 `json:"gso-ipv4-max-size,omitempty" doc:"as gso-max-size, for IPv4" words:"max"`
 	GROIPv4MaxSize *uint32 `json:"gro-ipv4-max-size,omitempty" doc:"as gro-max-size, for IPv4"`
+	Alias          *string `json:"alias,omitempty" form:"text" doc:"a description for people; a number in quotes"`
 }
 
 // Netdev is ip link set.
-func Netdev() tuning.Knob[PacketLimits] {
-	return tuning.Knob[PacketLimits]{
+func Netdev() tuning.Knob[NetdevState] {
+	return tuning.Knob[NetdevState]{
 		Name: "netdev",
-		Doc: "The sizes of packets and queues that the stack keeps for a device (ip link set). " +
+		Doc: "What the stack keeps for a device: sizes of packets and queues, and its description (ip link set). " +
 			"Most drivers reset the NIC for another MTU.",
 		Impact: netdevImpact,
 		Read:   readNetdev,
-		Write:  writeNetdev,
+		Check: func(next, _ NetdevState) error {
+			const most = 255 // IFALIASZ, with a NUL
+			if next.Alias != nil && len(*next.Alias) > most {
+				return fmt.Errorf("alias: the kernel keeps %d bytes, not %d", most, len(*next.Alias))
+			}
+			return nil
+		},
+		Write: writeNetdev,
 	}
 }
 
@@ -41,7 +50,7 @@ const leastIPv6MTU = 1280
 // buffers anew. Another txqueuelen empties the queueing disciplines of a device
 // that is up (dev_qdisc_change_tx_queue_len of the kernel's sch_generic.c). The
 // rest holds from the next packet on.
-func netdevImpact(nic inventory.NIC, current, next PacketLimits) tuning.Impact {
+func netdevImpact(nic inventory.NIC, current, next NetdevState) tuning.Impact {
 	impact := tuning.Seamless
 	if differ(current.TxQueueLen, next.TxQueueLen) {
 		impact = tuning.LinkFlap
@@ -60,18 +69,18 @@ func netdevImpact(nic inventory.NIC, current, next PacketLimits) tuning.Impact {
 }
 
 // readNetdev has no limits for what GRO builds, as the kernel tells none.
-func readNetdev(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit PacketLimits, err error) {
+func readNetdev(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit NetdevState, err error) {
 	n, err := inventory.ReadNetdev(ctx, r, nic)
 	if err != nil {
 		return current, limit, err
 	}
 	of := n.Offloads.Limits
-	current = PacketLimits{
+	current = NetdevState{
 		MTU: unsigned(n.Link.MTU), TxQueueLen: unsigned(n.Link.TxQueueLen),
 		GSOMaxSize: of.GSOMaxSize, GSOMaxSegs: of.GSOMaxSegs, GROMaxSize: of.GROMaxSize,
-		GSOIPv4MaxSize: of.GSOIPv4MaxSize, GROIPv4MaxSize: of.GROIPv4MaxSize,
+		GSOIPv4MaxSize: of.GSOIPv4MaxSize, GROIPv4MaxSize: of.GROIPv4MaxSize, Alias: &n.Alias,
 	}
-	limit = PacketLimits{
+	limit = NetdevState{
 		MTU: unsigned(n.Link.MaxMTU), GSOMaxSize: of.TSOMaxSize, GSOMaxSegs: of.TSOMaxSegs, GSOIPv4MaxSize: of.TSOMaxSize,
 	}
 	return current, limit, nil
@@ -84,7 +93,7 @@ func unsigned(n *int) *uint32 {
 	return new(uint32(*n))
 }
 
-func writeNetdev(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next PacketLimits) error {
+func writeNetdev(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next NetdevState) error {
 	const ifinfomsg, index = 16, 4 // its size, and where ifi_index is
 	b := kernel.Body(make([]byte, ifinfomsg))
 	binary.NativeEndian.PutUint32(b[index:], uint32(nic.Index))
@@ -93,6 +102,9 @@ func writeNetdev(ctx context.Context, w kernel.Writer, nic inventory.NIC, curren
 	b = changed(b, uapi.IFLA_GSO_MAX_SIZE, current.GSOMaxSize, next.GSOMaxSize)
 	b = changed(b, uapi.IFLA_GSO_MAX_SEGS, current.GSOMaxSegs, next.GSOMaxSegs)
 	b = changed(b, uapi.IFLA_GRO_MAX_SIZE, current.GROMaxSize, next.GROMaxSize)
+	if differ(current.Alias, next.Alias) {
+		b = b.Bytes(uapi.IFLA_IFALIAS, []byte(*next.Alias)) // nothing takes it away
+	}
 	// A size up to 64 KiB becomes that of IPv4, too, unless the request has one.
 	b = along(b, uapi.IFLA_GSO_IPV4_MAX_SIZE, current.GSOIPv4MaxSize, next.GSOIPv4MaxSize, differ(current.GSOMaxSize, next.GSOMaxSize))
 	b = along(b, uapi.IFLA_GRO_IPV4_MAX_SIZE, current.GROIPv4MaxSize, next.GROIPv4MaxSize, differ(current.GROMaxSize, next.GROMaxSize))

@@ -57,6 +57,7 @@ func sent(t *testing.T, req kernel.Request) string {
 				}
 			}
 			a.Join(h)
+		case len(a.Data) > 4: // a bit set, for sentBits
 		case len(a.Data) == 1:
 			out = append(out, fmt.Sprintf("%d=%d", a.Type, a.Data[0]))
 		default:
@@ -161,7 +162,8 @@ func TestEveryCoalesceField(t *testing.T) {
 	}
 	for name, value := range fields {
 		var next Moderation
-		change, want := `{"`+name+`":true}`, ""
+		var want string
+		change := `{"` + name + `":true}`
 		switch name {
 		case "adaptive-rx":
 			want = "11=1"
@@ -307,13 +309,13 @@ func TestEveryNetdevField(t *testing.T) {
 		Uint32(uapi.IFLA_GSO_MAX_SIZE, 65536).Uint32(uapi.IFLA_GSO_MAX_SEGS, 65535)
 	old := &script{reply: link}
 	everyField(t, Netdev(), old, uapi.RTM_SETLINK,
-		`{"mtu":1500,"txqueuelen":1000,"gso-max-size":65536,"gso-max-segs":65535}`, `{"mtu":9216}`,
+		`{"mtu":1500,"txqueuelen":1000,"gso-max-size":65536,"gso-max-segs":65535,"alias":""}`, `{"mtu":9216}`,
 		map[string]string{`{"mtu":9000}`: "4=9000", `{"gso-max-size":32768}`: "41=32768", `{"mtu":1500}`: ""})
 	s := &script{reply: link.
 		Uint32(uapi.IFLA_GRO_MAX_SIZE, 65537).Uint32(uapi.IFLA_TSO_MAX_SIZE, 524280).Uint32(uapi.IFLA_TSO_MAX_SEGS, 65535).
 		Uint32(uapi.IFLA_GSO_IPV4_MAX_SIZE, 65538).Uint32(uapi.IFLA_GRO_IPV4_MAX_SIZE, 65539)}
 	everyField(t, Netdev(), s, uapi.RTM_SETLINK,
-		`{"mtu":1500,"txqueuelen":1000,"gso-max-size":65536,"gso-max-segs":65535,"gro-max-size":65537,"gso-ipv4-max-size":65538,"gro-ipv4-max-size":65539}`,
+		`{"mtu":1500,"txqueuelen":1000,"gso-max-size":65536,"gso-max-segs":65535,"gro-max-size":65537,"gso-ipv4-max-size":65538,"gro-ipv4-max-size":65539,"alias":""}`,
 		`{"mtu":9216,"gso-max-size":524280,"gso-max-segs":65535,"gso-ipv4-max-size":524280}`,
 		map[string]string{
 			`{"mtu":9000,"txqueuelen":2000}`:                   "4=9000 13=2000",
@@ -325,20 +327,20 @@ func TestEveryNetdevField(t *testing.T) {
 }
 
 func TestNetdevImpact(t *testing.T) {
-	now := PacketLimits{MTU: new(uint32(1500)), TxQueueLen: new(uint32(1000)), GSOMaxSize: new(uint32(65536))}
+	now := NetdevState{MTU: new(uint32(1500)), TxQueueLen: new(uint32(1000)), GSOMaxSize: new(uint32(65536))}
 	for _, test := range []struct {
 		driver string
-		next   PacketLimits
+		next   NetdevState
 		want   tuning.Impact
 	}{
-		{"igb", PacketLimits{MTU: new(uint32(9000))}, tuning.NICReset},
-		{"", PacketLimits{MTU: new(uint32(9000))}, tuning.NICReset},
-		{"bonding", PacketLimits{MTU: new(uint32(9000))}, tuning.NICReset}, // its members'
-		{"virtio_net", PacketLimits{MTU: new(uint32(9000))}, tuning.Seamless},
-		{"virtio_net", PacketLimits{MTU: new(uint32(1280))}, tuning.Seamless},
-		{"virtio_net", PacketLimits{MTU: new(uint32(1279))}, tuning.NICReset},
-		{"virtio_net", PacketLimits{MTU: new(uint32(9000)), TxQueueLen: new(uint32(1))}, tuning.LinkFlap},
-		{"igb", PacketLimits{MTU: new(uint32(1500)), GSOMaxSize: new(uint32(1))}, tuning.Seamless},
+		{"igb", NetdevState{MTU: new(uint32(9000))}, tuning.NICReset},
+		{"", NetdevState{MTU: new(uint32(9000))}, tuning.NICReset},
+		{"bonding", NetdevState{MTU: new(uint32(9000))}, tuning.NICReset}, // its members'
+		{"virtio_net", NetdevState{MTU: new(uint32(9000))}, tuning.Seamless},
+		{"virtio_net", NetdevState{MTU: new(uint32(1280))}, tuning.Seamless},
+		{"virtio_net", NetdevState{MTU: new(uint32(1279))}, tuning.NICReset},
+		{"virtio_net", NetdevState{MTU: new(uint32(9000)), TxQueueLen: new(uint32(1))}, tuning.LinkFlap},
+		{"igb", NetdevState{MTU: new(uint32(1500)), GSOMaxSize: new(uint32(1))}, tuning.Seamless},
 	} {
 		nic := inventory.NIC{Driver: &inventory.Driver{Name: test.driver}}
 		if got := netdevImpact(nic, now, test.next); got != test.want {
@@ -414,4 +416,87 @@ func TestEveryEEEField(t *testing.T) {
 	everyField(t, EEE(), s, uapi.ETHTOOL_MSG_EEE_SET, `{"eee":true,"tx-lpi":false,"tx-timer":17}`, `{}`, map[string]string{
 		`{"eee":false}`: "5=0", `{"tx-lpi":true,"tx-timer":20}`: "6=1 7=20", `{"tx-timer":17}`: "",
 	})
+}
+
+// linkModesReply is an answer about a port that supports three modes.
+func linkModesReply(autoneg uint8, speed uint32, duplex uint8, advertised ...int) kernel.Body {
+	set := func(bits ...int) []byte {
+		words := make([]byte, 16)
+		for _, bit := range bits {
+			words[bit/8] |= 1 << (bit % 8)
+		}
+		return words
+	}
+	return kernel.Body{}.Uint8(uapi.ETHTOOL_A_LINKMODES_AUTONEG, autoneg).
+		Uint32(uapi.ETHTOOL_A_LINKMODES_SPEED, speed).Uint8(uapi.ETHTOOL_A_LINKMODES_DUPLEX, duplex).
+		Nested(uapi.ETHTOOL_A_LINKMODES_OURS, kernel.Body{}.Uint32(uapi.ETHTOOL_A_BITSET_SIZE, 128).
+			Bytes(uapi.ETHTOOL_A_BITSET_VALUE, set(advertised...)).
+			Bytes(uapi.ETHTOOL_A_BITSET_MASK, set(uapi.ETHTOOL_LINK_MODE_10baseT_Full_BIT, uapi.ETHTOOL_LINK_MODE_100baseT_Full_BIT,
+				uapi.ETHTOOL_LINK_MODE_1000baseT_Full_BIT, uapi.ETHTOOL_LINK_MODE_TP_BIT, uapi.ETHTOOL_LINK_MODE_Autoneg_BIT)))
+}
+
+func TestLink(t *testing.T) {
+	var names kernel.Body
+	for bit, word := range map[uint32]string{
+		uapi.ETHTOOL_LINK_MODE_10baseT_Full_BIT: "10baseT/Full", uapi.ETHTOOL_LINK_MODE_100baseT_Full_BIT: "100baseT/Full",
+		uapi.ETHTOOL_LINK_MODE_1000baseT_Full_BIT: "1000baseT/Full",
+	} {
+		names = names.Nested(uapi.ETHTOOL_A_STRINGS_STRING, kernel.Body{}.
+			Uint32(uapi.ETHTOOL_A_STRING_INDEX, bit).String(uapi.ETHTOOL_A_STRING_VALUE, word))
+	}
+	words := kernel.Body{}.Nested(uapi.ETHTOOL_A_STRSET_STRINGSETS, kernel.Body{}.
+		Nested(uapi.ETHTOOL_A_STRINGSETS_STRINGSET, kernel.Body{}.
+			Uint32(uapi.ETHTOOL_A_STRINGSET_ID, uapi.ETH_SS_LINK_MODES).
+			Nested(uapi.ETHTOOL_A_STRINGSET_STRINGS, names)))
+	const hundred, thousand, autoneg = uapi.ETHTOOL_LINK_MODE_100baseT_Full_BIT, uapi.ETHTOOL_LINK_MODE_1000baseT_Full_BIT, uapi.ETHTOOL_LINK_MODE_Autoneg_BIT
+	negotiating := linkModesReply(1, 1000, uapi.DUPLEX_FULL, autoneg, hundred, thousand)
+	forced := linkModesReply(0, 100, uapi.DUPLEX_HALF)
+	down := linkModesReply(0, 1<<32-1, uapi.DUPLEX_UNKNOWN)
+	for _, test := range []struct {
+		reply   kernel.Body
+		current string
+		change  string
+		sent    string
+		modes   string
+	}{
+		{negotiating, `{"autoneg":true,"speed":"auto","duplex":"auto","advertise":"1000baseT/Full,100baseT/Full"}`,
+			`{"autoneg":false,"speed":100,"duplex":"half"}`, "2=0 5=100 6=0", ""},
+		{negotiating, "", `{"advertise":"100baseT/Full, 10baseT/Full"}`, "", "1000baseT/Full=off, 100baseT/Full=on, 10baseT/Full=on"},
+		{negotiating, "", `{"advertise":"100baseT/Full 1000baseT/Full"}`, "", ""}, // in another order
+		// The way back from forced to negotiating, modes and all.
+		{forced, `{"autoneg":false,"speed":100,"duplex":"half","advertise":"none"}`,
+			`{"autoneg":true,"speed":"auto","duplex":"auto","advertise":"1000baseT/Full,100baseT/Full"}`, "2=1", "1000baseT/Full=on, 100baseT/Full=on"},
+		{forced, "", `{"autoneg":true}`, "2=1", ""},
+		{forced, "", `{"speed":10}`, "5=10 6=0", ""},
+		{down, `{"autoneg":false,"speed":"unknown","duplex":"unknown","advertise":"none"}`, `{"speed":100,"duplex":"full"}`, "5=100 6=1", ""},
+	} {
+		s := &script{words: words, reply: test.reply}
+		nic := inventory.NIC{Name: "eth7", Index: 7}
+		current, _, err := Link().Read(t.Context(), s, nic)
+		b, err2 := json.Marshal(current)
+		if err != nil || err2 != nil || test.current != "" && string(b) != test.current {
+			t.Errorf("read %s, %v, want %s", b, err, test.current)
+			continue
+		}
+		var next LinkModes
+		for _, text := range []string{string(b), test.change} {
+			if err := json.Unmarshal([]byte(text), &next); err != nil {
+				t.Fatalf("%s: %v", text, err)
+			}
+		}
+		if err := Link().Write(t.Context(), s, nic, current, next); err != nil || s.set[0].Command != uapi.ETHTOOL_MSG_LINKMODES_SET {
+			t.Fatal(err)
+		}
+		if modes := sentBits(t, s.set[0], uapi.ETHTOOL_A_LINKMODES_OURS); modes != test.modes {
+			t.Errorf("%s from %s: sent modes %q, want %q", test.change, b, modes, test.modes)
+		}
+		if got := sent(t, s.set[0]); got != test.sent {
+			t.Errorf("%s from %s: sent %q, want %q", test.change, b, got, test.sent)
+		}
+	}
+	for _, bad := range []string{`{"speed":0}`, `{"speed":-1}`, `{"speed":"fast"}`, `{"speed":4294967295}`, `{"duplex":"both"}`, `{"advertise":" "}`} {
+		if err := json.Unmarshal([]byte(bad), &LinkModes{}); err == nil {
+			t.Errorf("%s was taken", bad)
+		}
+	}
 }

@@ -21,7 +21,7 @@ import (
 //
 //   - private-flags first: what else a driver has can depend on them;
 //   - netdev, as an MTU decides how large the buffers of the queues are;
-//   - fec, eee and pause, which the link comes up anew for, with many drivers
+//   - link, fec, eee and pause, which the link comes up anew for, with many drivers
 //     through a reset;
 //   - channels, because a driver builds the other queue settings anew for the
 //     queues that it then has;
@@ -34,7 +34,7 @@ import (
 // Undoing goes the other way.
 func All() []tuning.Setting {
 	return []tuning.Setting{
-		PrivateFlags(), Netdev(), FEC(), EEE(), Pause(), Channels(), Rings(), Coalesce(), Features(),
+		PrivateFlags(), Netdev(), Link(), FEC(), EEE(), Pause(), Channels(), Rings(), Coalesce(), Features(),
 		RSS(), IRQ(), RPS(), XPS(), NAPI(),
 	}
 }
