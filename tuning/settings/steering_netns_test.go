@@ -1,10 +1,14 @@
 package settings
 
 import (
+	"net"
 	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"github.com/nictune/nictune/lab/nstest"
 	"github.com/nictune/nictune/tuning"
@@ -160,5 +164,83 @@ func TestThreadedNAPI(t *testing.T) {
 	}
 	if got := sysfs(t, "steer0", "threaded"); got != ";" {
 		t.Errorf("threaded is %s after the rollback", got)
+	}
+}
+
+// TestRPSMovesWork sends packets on one CPU and has another one handle them.
+func TestRPSMovesWork(t *testing.T) {
+	nstest.Require(t)
+	nstest.Link(t, "steer0", "type veth peer name steer1")
+	nstest.IP(t, "link set steer0 up")
+	nstest.IP(t, "link set steer1 up")
+	nstest.IP(t, "addr add 192.0.2.1/24 dev steer1")
+	nstest.IP(t, "neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev steer1")
+	w := live(t)
+	all := nics(t, w)
+	handed := func() (byCPU []uint64) {
+		b, err := os.ReadFile("/proc/net/softnet_stat")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(b)) {
+			n, err := strconv.ParseUint(strings.Fields(line)[9], 16, 64) // received_rps
+			if err != nil {
+				t.Fatal(err)
+			}
+			byCPU = append(byCPU, n)
+		}
+		return byCPU
+	}
+	const document = "apiVersion: nictune/v1\nkind: TuningPolicy\nname: p\nmatch: {name: [steer0]}\nsettings:\n  rps: {cpus: 1}\n"
+	for _, applied := range []bool{false, true} {
+		if applied {
+			if _, err := engine(t, w, t.TempDir()).Apply(t.Context(), plan(t, w, all, document), all, allow); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := handed()
+		sendOn(t, 0, "192.0.2.2:9")
+		moved := handed()[1] - before[1]
+		if applied != (moved > 0) {
+			t.Errorf("with the policy %v: %d times packets were handed to CPU 1", applied, moved)
+		}
+		t.Logf("with the policy %v: CPU 1 was called for packets %d times", applied, moved)
+	}
+}
+
+// sentOn is how many packets sendOn sends.
+const sentOn = 100
+
+// sendOn sends packets on a CPU, which then also receives what a veth's peer
+// gets.
+func sendOn(t *testing.T, cpu int, to string) {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // the thread ends with the goroutine, on its CPU
+		mask := [16]uint64{1 << cpu}
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SCHED_SETAFFINITY, 0, unsafe.Sizeof(mask), uintptr(unsafe.Pointer(&mask))); errno != 0 {
+			done <- errno
+			return
+		}
+		addr, err := net.ResolveUDPAddr("udp4", to)
+		if err != nil {
+			done <- err
+			return
+		}
+		// A socket without a peer isn't told that nobody listens there.
+		c, err := (&net.ListenConfig{}).ListenPacket(t.Context(), "udp4", ":0")
+		for range sentOn {
+			if err == nil {
+				_, err = c.WriteTo(make([]byte, 64), addr)
+			}
+		}
+		if err == nil {
+			err = c.Close()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
 	}
 }

@@ -87,12 +87,12 @@ func TestTraffic(t *testing.T) {
 		if _, err := engine(t, w, t.TempDir()).Apply(t.Context(), plan(t, w, all, policyFor(near, settings)), all, allow); err != nil {
 			t.Fatal(err)
 		}
-		before := queuePackets(t, near)
+		before := queuePackets(t, near, "rx")
 		send()
 		var got [4]int
 		labtest.Eventually(t, "the packets", func() bool {
 			sum := 0
-			for q, n := range queuePackets(t, near) {
+			for q, n := range queuePackets(t, near, "rx") {
 				got[q] = n - before[q]
 				sum += got[q]
 			}
@@ -133,14 +133,36 @@ func TestTraffic(t *testing.T) {
 	if fired[0] != 0 || fired[1] != 0 || fired[2] == 0 || fired[3] == 0 {
 		t.Errorf("interrupts fired on the CPUs %v, not on 2 and 3 alone", fired)
 	}
+
+	// In turn: queues 0 and 2 for CPU 2, queues 1 and 3 for CPU 3.
+	if _, err := engine(t, w, t.TempDir()).Apply(t.Context(), plan(t, w, all, policyFor(near, "xps: {cpus: 2-3, spread: one-to-one}")), all, allow); err != nil {
+		t.Fatal(err)
+	}
+	for _, cpu := range []int{2, 3} {
+		before := queuePackets(t, near, "tx")
+		sendOn(t, cpu, "192.0.2.2:9")
+		var got [4]int
+		labtest.Eventually(t, "the packets to be sent", func() bool {
+			sum := 0
+			for q, n := range queuePackets(t, near, "tx") {
+				got[q] = n - before[q]
+				sum += got[q]
+			}
+			return sum >= sentOn
+		})
+		t.Logf("CPU %d: packets by transmit queue %v", cpu, got)
+		if own := got[cpu-2] + got[cpu]; own < sentOn || got[3-cpu]+got[5-cpu] > sentOn/10 {
+			t.Errorf("what CPU %d sent went through the queues %v", cpu, got)
+		}
+	}
 }
 
-// queuePackets are igb's own counters of its receive queues.
-func queuePackets(t *testing.T, name string) (counts [4]int) {
+// queuePackets are igb's own counters of its queues.
+func queuePackets(t *testing.T, name, direction string) (counts [4]int) {
 	t.Helper()
 	out := string(labtest.Ethtool(t, "-S", name))
 	for q := range counts {
-		_, rest, found := strings.Cut(out, fmt.Sprintf("rx_queue_%d_packets: ", q))
+		_, rest, found := strings.Cut(out, fmt.Sprintf("%s_queue_%d_packets: ", direction, q))
 		number, _, _ := strings.Cut(rest, "\n")
 		n, err := strconv.Atoi(number)
 		if !found || err != nil {
