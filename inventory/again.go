@@ -80,27 +80,55 @@ func ReadEEE(ctx context.Context, r kernel.Reader, nic NIC) (*EEE, error) {
 // ReadNetdev reads what ip link shows of one NIC, by its index: its MTU,
 // queue length and alias, and the limits of offloads. The other facts are the NIC's.
 func ReadNetdev(ctx context.Context, r kernel.Reader, nic NIC) (NIC, error) {
+	l, _, err := readLinkAgain(ctx, r, nic)
+	if errors.Is(err, kernel.ErrNotRecorded) {
+		return nic, nic.whyUnread("link")
+	}
+	if err != nil {
+		return nic, err
+	}
+	nic.Link.MTU, nic.Link.MinMTU, nic.Link.MaxMTU = l.nic.Link.MTU, l.nic.Link.MinMTU, l.nic.Link.MaxMTU
+	nic.Link.TxQueueLen, nic.Alias, nic.Offloads.Limits = l.nic.Link.TxQueueLen, l.nic.Alias, l.nic.Offloads.Limits
+	return nic, nil
+}
+
+// ReadMulticastFlags reads the flags MULTICAST and ALLMULTI of one NIC, by its
+// index, as an administrator set them. Of a recorded host, ALLMULTI is nil where
+// somebody else may have asked for it.
+func ReadMulticastFlags(ctx context.Context, r kernel.Reader, nic NIC) (capable, allMulti *bool, err error) {
+	_, flags, err := readLinkAgain(ctx, r, nic)
+	switch {
+	case errors.Is(err, kernel.ErrNotRecorded):
+		if users := nic.Multicast.AllMultiUsers; users != nil && *users == 0 {
+			allMulti = new(false)
+		}
+		return nic.Multicast.Capable, allMulti, nic.whyUnread("link")
+	case err != nil:
+		return nil, nil, err
+	}
+	return new(flags&uapi.IFF_MULTICAST != 0), new(flags&uapi.IFF_ALLMULTI != 0), nil
+}
+
+// readLinkAgain asks for one link, with the flags of its ifinfomsg.
+func readLinkAgain(ctx context.Context, r kernel.Reader, nic NIC) (l link, flags uint32, err error) {
 	body := kernel.Body(make([]byte, linkHeader))
 	binary.NativeEndian.PutUint32(body[4:], uint32(nic.Index))
 	messages, err := r.Netlink(ctx, kernel.Request{
 		Family: kernel.FamilyRoute, Command: uapi.RTM_GETLINK,
 		Body: body.Uint32(uapi.IFLA_EXT_MASK, uapi.RTEXT_FILTER_SKIP_STATS),
 	})
-	switch {
-	case errors.Is(err, kernel.ErrNotRecorded):
-		return nic, nic.whyUnread("link")
-	case err != nil:
-		return nic, err
-	case len(messages) != 1:
-		return nic, &kernel.Error{Op: "route LINK_GET", Object: nic.Name, Err: fmt.Errorf("%w: %d answers", kernel.ErrMalformed, len(messages))}
-	}
-	l, err := decodeLink(messages[0].Body)
 	if err != nil {
-		return nic, &kernel.Error{Op: "route LINK_GET", Object: nic.Name, Err: err}
+		return l, 0, err
 	}
-	nic.Link.MTU, nic.Link.MinMTU, nic.Link.MaxMTU = l.nic.Link.MTU, l.nic.Link.MinMTU, l.nic.Link.MaxMTU
-	nic.Link.TxQueueLen, nic.Alias, nic.Offloads.Limits = l.nic.Link.TxQueueLen, l.nic.Alias, l.nic.Offloads.Limits
-	return nic, nil
+	if len(messages) != 1 {
+		err = fmt.Errorf("%w: %d answers", kernel.ErrMalformed, len(messages))
+	} else {
+		l, err = decodeLink(messages[0].Body)
+	}
+	if err != nil {
+		return l, 0, &kernel.Error{Op: "route LINK_GET", Object: nic.Name, Err: err}
+	}
+	return l, binary.NativeEndian.Uint32(messages[0].Body[8:]), nil
 }
 
 // readAgain replaces one group of the NIC's facts. An error is about that group.

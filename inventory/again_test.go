@@ -41,4 +41,12 @@ func TestReadAgainOnARecordedHost(t *testing.T) {
 	if _, err := ReadCoalesce(t.Context(), recording{}, nic); err != nil {
 		t.Errorf("error %v", err)
 	}
+	nic.Multicast.Capable = new(true)
+	for users, known := range map[uint32]bool{0: true, 1: false} {
+		nic.Multicast.AllMultiUsers = &users
+		capable, allMulti, err := ReadMulticastFlags(t.Context(), recording{}, nic)
+		if err != nil || capable == nil || !*capable || (allMulti != nil) != known || known && *allMulti {
+			t.Errorf("%d users: %v, %v, %v", users, capable, allMulti, err)
+		}
+	}
 }

@@ -24,8 +24,8 @@ func TestDrivers(t *testing.T) {
 		refuses  string
 		says     string // in the error about what it refuses
 	}{
-		"igb": {"link: {advertise: [100baseT/Full, 10baseT/Full]}\n  netdev: {mtu: max, txqueuelen: 2000}\n  private-flags: {legacy-rx: on}\n  coalesce: {rx-usecs: 30}\n  pause: {autoneg: off, rx: off, tx: on}",
-			map[string]string{"": "Advertised link modes: 10baseT/Full 100baseT/Full Advertised pause", "mtu": "9216", "tx_queue_len": "2000", "--show-priv-flags": "legacy-rx: on", "-c": "rx-usecs: 30", "-a": "Autonegotiate: off RX: off TX: on"},
+		"igb": {"multicast: {allmulti: on}\n  link: {advertise: [100baseT/Full, 10baseT/Full]}\n  netdev: {mtu: max, txqueuelen: 2000}\n  private-flags: {legacy-rx: on}\n  coalesce: {rx-usecs: 30}\n  pause: {autoneg: off, rx: off, tx: on}",
+			map[string]string{"": "Advertised link modes: 10baseT/Full 100baseT/Full Advertised pause", "mtu": "9216", "flags": "0x1202", "tx_queue_len": "2000", "--show-priv-flags": "legacy-rx: on", "-c": "rx-usecs: 30", "-a": "Autonegotiate: off RX: off TX: on"},
 			"coalesce: {adaptive-rx: on}",
 			"pause: {autoneg: off}\n  coalesce: {rx-usecs: 20000}", "coalesce: rx-usecs 3 -> 20000 (test.yaml:7): ethtool COALESCE_SET: invalid argument"},
 		"netdevsim": {"fec: {encoding: rs}\n  pause: {rx: on, tx: on}\n  coalesce: {rx-usecs: 7, adaptive-tx: on, pkt-rate-high: 1000, tx-frames-irq: 3}",

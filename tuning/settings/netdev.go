@@ -86,6 +86,14 @@ func readNetdev(ctx context.Context, r kernel.Reader, nic inventory.NIC) (curren
 	return current, limit, nil
 }
 
+// ifinfomsg begins a RTM_SETLINK about one NIC with the struct of that name.
+func ifinfomsg(nic inventory.NIC) kernel.Body {
+	const size, index = 16, 4
+	b := kernel.Body(make([]byte, size))
+	binary.NativeEndian.PutUint32(b[index:], uint32(nic.Index))
+	return b
+}
+
 func unsigned(n *int) *uint32 {
 	if n == nil || *n < 0 {
 		return nil
@@ -94,9 +102,7 @@ func unsigned(n *int) *uint32 {
 }
 
 func writeNetdev(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next NetdevState) error {
-	const ifinfomsg, index = 16, 4 // its size, and where ifi_index is
-	b := kernel.Body(make([]byte, ifinfomsg))
-	binary.NativeEndian.PutUint32(b[index:], uint32(nic.Index))
+	b := ifinfomsg(nic)
 	b = changed(b, uapi.IFLA_MTU, current.MTU, next.MTU)
 	b = changed(b, uapi.IFLA_TXQLEN, current.TxQueueLen, next.TxQueueLen)
 	b = changed(b, uapi.IFLA_GSO_MAX_SIZE, current.GSOMaxSize, next.GSOMaxSize)

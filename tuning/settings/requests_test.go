@@ -500,3 +500,33 @@ func TestLink(t *testing.T) {
 		}
 	}
 }
+
+// A change of one flag leaves all others as they are.
+func TestMulticastFlags(t *testing.T) {
+	body := kernel.Body(make([]byte, 16))
+	binary.NativeEndian.PutUint32(body[8:], uapi.IFF_UP|uapi.IFF_MULTICAST)
+	s := &script{reply: body.String(uapi.IFLA_IFNAME, "eth7").Uint32(uapi.IFLA_ALLMULTI, 1)} // somebody else's
+	nic := inventory.NIC{Name: "eth7", Index: 7}
+	current, _, err := Multicast().Read(t.Context(), s, nic)
+	if b, _ := json.Marshal(current); err != nil || string(b) != `{"multicast":true,"allmulti":false}` {
+		t.Fatalf("%s, %v", b, err)
+	}
+	for _, test := range []struct {
+		next          MulticastFlags
+		flags, change uint32
+	}{
+		{MulticastFlags{Multicast: new(true), AllMulti: new(true)}, uapi.IFF_ALLMULTI, uapi.IFF_ALLMULTI},
+		{MulticastFlags{Multicast: new(false), AllMulti: new(false)}, 0, uapi.IFF_MULTICAST},
+		{current, 0, 0},
+	} {
+		s.set = nil
+		if err := Multicast().Write(t.Context(), s, nic, current, test.next); err != nil {
+			t.Fatal(err)
+		}
+		b := s.set[0].Body
+		if len(b) != 16 || binary.NativeEndian.Uint32(b[4:]) != 7 ||
+			binary.NativeEndian.Uint32(b[8:]) != test.flags || binary.NativeEndian.Uint32(b[12:]) != test.change {
+			t.Errorf("sent % x, want flags %x of %x", b, test.flags, test.change)
+		}
+	}
+}

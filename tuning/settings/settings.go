@@ -20,7 +20,8 @@ import (
 // All returns every setting in the order in which they are applied:
 //
 //   - private-flags first: what else a driver has can depend on them;
-//   - netdev, as an MTU decides how large the buffers of the queues are;
+//   - netdev and multicast, of which an MTU decides how large the buffers of the
+//     queues are;
 //   - link, fec, eee and pause, which the link comes up anew for, with many drivers
 //     through a reset;
 //   - channels, because a driver builds the other queue settings anew for the
@@ -34,7 +35,7 @@ import (
 // Undoing goes the other way.
 func All() []tuning.Setting {
 	return []tuning.Setting{
-		PrivateFlags(), Netdev(), Link(), FEC(), EEE(), Pause(), Channels(), Rings(), Coalesce(), Features(),
+		PrivateFlags(), Netdev(), Multicast(), Link(), FEC(), EEE(), Pause(), Channels(), Rings(), Coalesce(), Features(),
 		RSS(), IRQ(), RPS(), XPS(), NAPI(),
 	}
 }

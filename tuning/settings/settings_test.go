@@ -135,6 +135,7 @@ func state(t testing.TB, r kernel.Reader, nics []inventory.NIC, names ...string)
 		see(t, seen, Pause(), r, nic)
 		see(t, seen, Netdev(), r, nic)
 		see(t, seen, Link(), r, nic)
+		see(t, seen, Multicast(), r, nic)
 		see(t, seen, FEC(), r, nic)
 		see(t, seen, EEE(), r, nic)
 		all[nic.ID()] = seen
