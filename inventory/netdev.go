@@ -21,24 +21,25 @@ func readNetdev(ctx context.Context, s *survey) {
 	})
 	// An interrupted dump repeats itself: the first answer of the device's next
 	// round would be added to the last. Filing by id makes the later one win.
+	queues, napis, pools := filed{}, filed{}, filed{}
 	s.netdevDump(ctx, "nics.queues.netdev", uapi.NETDEV_CMD_QUEUE_GET, func(body []byte) error {
 		index, q, err := decodeNetdevQueue(body)
 		if n := s.byIndex[index]; n != nil && err == nil {
-			n.Queues.Netdev = file(n.Queues.Netdev, q, func(o Queue) bool { return o.ID == q.ID && o.Direction == q.Direction })
+			n.Queues.Netdev = file(queues, netdevObject{n, q.Direction, uint64(q.ID)}, n.Queues.Netdev, q)
 		}
 		return err
 	})
 	s.netdevDump(ctx, "nics.queues.napi", uapi.NETDEV_CMD_NAPI_GET, func(body []byte) error {
 		index, p, err := decodeNAPI(body)
 		if n := s.byIndex[index]; n != nil && err == nil {
-			n.Queues.NAPI = file(n.Queues.NAPI, p, func(o NAPI) bool { return o.ID == p.ID })
+			n.Queues.NAPI = file(napis, netdevObject{n, "", uint64(p.ID)}, n.Queues.NAPI, p)
 		}
 		return err
 	})
 	s.netdevDump(ctx, "nics.queues.pagePools", uapi.NETDEV_CMD_PAGE_POOL_GET, func(body []byte) error {
 		index, p, err := decodePagePool(body)
 		if n := s.byIndex[index]; n != nil && err == nil {
-			n.Queues.PagePools = file(n.Queues.PagePools, p, func(o PagePool) bool { return o.ID == p.ID })
+			n.Queues.PagePools = file(pools, netdevObject{n, "", p.ID}, n.Queues.PagePools, p)
 		}
 		return err
 	})
@@ -58,14 +59,22 @@ func (s *survey) netdevDump(ctx context.Context, fact string, command uint16, de
 	}
 }
 
-// file puts v in place of the element that is the same object, or at the end.
-func file[T any](list []T, v T, same func(T) bool) []T {
-	for i := range list {
-		if same(list[i]) {
-			list[i] = v
-			return list
-		}
+// filed is where the objects of one dump stand in their NICs' lists.
+type filed map[netdevObject]int
+
+type netdevObject struct {
+	nic       *NIC
+	direction string // of a queue
+	id        uint64
+}
+
+// file puts v in place of what was filed under the same place, or at the end.
+func file[T any](done filed, at netdevObject, list []T, v T) []T {
+	if i, ok := done[at]; ok {
+		list[i] = v
+		return list
 	}
+	done[at] = len(list)
 	return append(list, v)
 }
 
