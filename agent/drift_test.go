@@ -1,0 +1,77 @@
+package agent
+
+import (
+	"os"
+	"testing"
+
+	"github.com/nictune/nictune/exporters/metrics"
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/policies"
+	"github.com/nictune/nictune/tuning"
+	"github.com/nictune/nictune/tuning/settings"
+)
+
+// A recorded lab host has drifted in one setting, is as wanted in another, and
+// can't have a third; each is told on its own.
+func TestComparer(t *testing.T) {
+	b, err := os.ReadFile("../cmd/nictune/testdata/hosts/lab-nics.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := kernel.ParseRecording(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inv, err := inventory.Read(t.Context(), host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted, err := policies.Parse("edge.yaml", []byte(`apiVersion: nictune/v1
+kind: TuningPolicy
+name: edge
+match: {name: [eth1, eth3]}
+settings:
+  rings: {rx: max}
+  channels: {combined: 2}
+  features: {rx-gro: on}
+---
+apiVersion: nictune/v1
+kind: TuningPolicy
+name: elsewhere
+match: {driver: mlx5_core}
+settings:
+  rings: {rx: max}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if wanted, err = policies.Bind(wanted, tuning.Catalogue(settings.All())); err != nil {
+		t.Fatal(err)
+	}
+	drift, err := Comparer(host, settings.All(), wanted)(t.Context(), inv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[metrics.DriftedSetting]bool{
+		{Device: "eth1", Setting: "rings", Drifted: true}: true,
+		{Device: "eth1", Setting: "channels"}:             true,
+		{Device: "eth1", Setting: "features"}:             true,
+		{Device: "eth3", Setting: "rings", Drifted: true}: true,
+		// e1000e has no channels.
+		{Device: "eth3", Setting: "channels", Reason: inventory.Unsupported}: true,
+		{Device: "eth3", Setting: "features"}:                                true,
+	}
+	for _, got := range drift.Settings {
+		if !want[got] {
+			t.Errorf("%+v is not so", got)
+		}
+		delete(want, got)
+	}
+	for missing := range want {
+		t.Errorf("%+v is missing", missing)
+	}
+	if drift.Matched["edge"] != 2 || drift.Matched["elsewhere"] != 0 || len(drift.Matched) != 2 {
+		t.Errorf("matched %v", drift.Matched)
+	}
+}
