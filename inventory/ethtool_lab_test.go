@@ -486,8 +486,7 @@ func TestSameAsEthtool(t *testing.T) {
 	labtest.Ethtool(t, "-G", igb, "rx", "512", "tx", "1024")
 	labtest.Ethtool(t, "-L", igb, "combined", "2")
 	labtest.Ethtool(t, "-X", igb, "weight", "1", "3")
-	// The VM goes on to other packages' tests: they find igb as its driver sets
-	// it up.
+	// Other tests in this VM find igb as its driver sets it up.
 	t.Cleanup(func() {
 		labtest.Ethtool(t, "-X", igb, "default")
 		labtest.Ethtool(t, "-G", igb, "rx", "256", "tx", "256")

@@ -61,8 +61,8 @@ type testRun struct {
 	terminalMu     sync.Mutex
 }
 
-// runTests compiles the lab tests of each package once, then boots each profile once and runs
-// all of them in it, one package after the other. Tests that belong to another profile skip
+// runTests compiles the lab tests of each package once, then boots each profile once for each
+// package and runs its tests in it. Tests that belong to another profile skip
 // themselves there; a test that ran on none is a failure. Tests that boot VMs by themselves come
 // last, on the host.
 func runTests(ctx context.Context, args []string) (int, error) {
@@ -128,7 +128,7 @@ func runTests(ctx context.Context, args []string) (int, error) {
 	return 0, nil
 }
 
-// runAll runs each profile that has tests, so many at a time, and then the host's.
+// runAll runs each package on each profile, so many at a time, and then the host's.
 func (t *testRun) runAll(ctx context.Context) (reports []*report, err error) {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, max(1, t.parallel))
@@ -136,19 +136,22 @@ func (t *testRun) runAll(ctx context.Context) (reports []*report, err error) {
 		if name == hostProfile || len(t.guest) == 0 {
 			continue
 		}
-		v, err := t.machine(name)
-		if err != nil {
-			return nil, err
+		// A VM for each package: what one leaves of a NIC's settings is no other's.
+		for _, p := range t.guest {
+			v, err := t.machine(name)
+			if err != nil {
+				return nil, err
+			}
+			r := &report{profile: name, token: rand.Text(), packages: []*labPackage{p}, verbose: t.verbose}
+			reports = append(reports, r)
+			wg.Go(func() {
+				slots <- struct{}{}
+				defer func() { <-slots }()
+				defer t.show(r)()
+				code, err := v.run(ctx, t.script(r.packages, r.token), r)
+				r.finish(code, err)
+			})
 		}
-		r := &report{profile: name, token: rand.Text(), packages: t.guest, verbose: t.verbose}
-		reports = append(reports, r)
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			defer t.show(r)()
-			code, err := v.run(ctx, t.script(t.guest, r.token), r)
-			r.finish(code, err)
-		})
 	}
 	wg.Wait()
 	if len(t.host) > 0 {
