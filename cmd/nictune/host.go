@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -52,4 +53,16 @@ func (a *app) open() (host, error) {
 		return host{}, err
 	}
 	return host{Reader: live, live: live, closer: live}, nil
+}
+
+// read hands the host that the flags name to f, for as long as --timeout allows.
+func (a *app) read(ctx context.Context, f func(context.Context, host) error) error {
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	h, err := a.open()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	return f(ctx, h)
 }

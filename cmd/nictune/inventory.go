@@ -34,40 +34,35 @@ root can read more.`,
   nictune inventory -o tree --kind pf,vf
   nictune inventory -o json | jq '.nics[].link.speedMbps'`,
 		RunE: func(cmd *cobra.Command, devices []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), app.timeout)
-			defer cancel()
-			reader, err := app.open()
-			if err != nil {
+			return app.read(cmd.Context(), func(ctx context.Context, reader host) error {
+				inv, err := inventory.Read(ctx, reader)
+				if err != nil {
+					return err
+				}
+				if !reader.recorded.IsZero() {
+					inv.CollectedAt = reader.recorded
+				}
+				if err := filter(inv, devices, kinds); err != nil {
+					return err
+				}
+				switch format {
+				case "json":
+					err = writeInventory(app.stdout, inv)
+				case "yaml":
+					err = writeYAML(app.stdout, inv)
+				case "tree":
+					err = terminal.Tree(app.stdout, inv)
+				default:
+					err = terminal.Table(app.stdout, inv.NICs, format == "wide")
+				}
+				if err == nil && format != "json" && format != "yaml" { // they hold it
+					err = terminal.Unread(app.stderr, inv)
+				}
+				if err == nil && ctx.Err() != nil {
+					err = fmt.Errorf("reading the host took longer than %s and was cut short: what is shown is not all; --timeout gives it longer", app.timeout)
+				}
 				return err
-			}
-			defer reader.Close()
-			inv, err := inventory.Read(ctx, reader)
-			if err != nil {
-				return err
-			}
-			if !reader.recorded.IsZero() {
-				inv.CollectedAt = reader.recorded
-			}
-			if err := filter(inv, devices, kinds); err != nil {
-				return err
-			}
-			switch format {
-			case "json":
-				err = writeInventory(app.stdout, inv)
-			case "yaml":
-				err = writeYAML(app.stdout, inv)
-			case "tree":
-				err = terminal.Tree(app.stdout, inv)
-			default:
-				err = terminal.Table(app.stdout, inv.NICs, format == "wide")
-			}
-			if err == nil && format != "json" && format != "yaml" { // they hold it
-				err = terminal.Unread(app.stderr, inv)
-			}
-			if err == nil && ctx.Err() != nil {
-				err = fmt.Errorf("reading the host took longer than %s and was cut short: what is shown is not all; --timeout gives it longer", app.timeout)
-			}
-			return err
+			})
 		},
 	}
 	outputFlag(cmd, &format, "table", "wide", "tree", "json", "yaml")

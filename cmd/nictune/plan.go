@@ -33,38 +33,33 @@ Exit status: 0 when all is as wanted, 2 when there are changes, 1 on an error.`,
   nictune plan -f edge.yaml --host web1.txtar        # on a recorded host`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), app.timeout)
-			defer cancel()
-			reader, err := app.open()
-			if err != nil {
-				return err
-			}
-			defer reader.Close()
-			inv, err := inventory.Read(ctx, reader)
-			if err != nil {
-				return err
-			}
-			plan, err := app.plan(ctx, reader, inv.NICs, paths)
-			if err != nil {
-				return err
-			}
-			if out != "" {
-				if err := writeWhole(out, func(f *os.File) error { return writeJSON(f, plan) }); err != nil {
+			return app.read(cmd.Context(), func(ctx context.Context, reader host) error {
+				inv, err := inventory.Read(ctx, reader)
+				if err != nil {
 					return err
 				}
-			}
-			if format == "json" {
-				err = writeJSON(app.stdout, plan)
-			} else {
-				err = plan.WriteText(app.stdout)
-				if worst := plan.Impact(); err == nil && worst != tuning.Seamless {
-					_, err = fmt.Fprintf(app.stdout, "To apply it takes --allow %s.\n", worst)
+				plan, err := app.plan(ctx, reader, inv.NICs, paths)
+				if err != nil {
+					return err
 				}
-			}
-			if err == nil && len(plan.Changes) > 0 {
-				return &exitStatus{code: exitDifferences}
-			}
-			return err
+				if out != "" {
+					if err := writeWhole(out, func(f *os.File) error { return writeJSON(f, plan) }); err != nil {
+						return err
+					}
+				}
+				if format == "json" {
+					err = writeJSON(app.stdout, plan)
+				} else {
+					err = plan.WriteText(app.stdout)
+					if worst := plan.Impact(); err == nil && worst != tuning.Seamless {
+						_, err = fmt.Fprintf(app.stdout, "To apply it takes --allow %s.\n", worst)
+					}
+				}
+				if err == nil && len(plan.Changes) > 0 {
+					return &exitStatus{code: exitDifferences}
+				}
+				return err
+			})
 		},
 	}
 	policyFlag(cmd, &paths)

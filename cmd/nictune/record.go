@@ -29,25 +29,20 @@ before handing it on: it is text. Nothing of this host is changed.`,
   nictune --host web1.txtar inventory -o tree`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), app.timeout)
-			defer cancel()
-			reader, err := app.open()
-			if err != nil {
-				return err
-			}
-			defer reader.Close()
-			v, _ := buildVersion()
-			recorder := kernel.NewRecorder(reader, kernel.RecordingHeader{Nictune: v, Recorded: time.Now().UTC()})
-			if err := ask(ctx, recorder); err != nil {
-				return err
-			}
-			if output == "" {
-				_, err := recorder.WriteTo(app.stdout)
-				return err
-			}
-			return writeWhole(output, func(f *os.File) error {
-				_, err := recorder.WriteTo(f)
-				return err
+			return app.read(cmd.Context(), func(ctx context.Context, reader host) error {
+				v, _ := buildVersion()
+				recorder := kernel.NewRecorder(reader, kernel.RecordingHeader{Nictune: v, Recorded: time.Now().UTC()})
+				if err := ask(ctx, recorder); err != nil {
+					return err
+				}
+				if output == "" {
+					_, err := recorder.WriteTo(app.stdout)
+					return err
+				}
+				return writeWhole(output, func(f *os.File) error {
+					_, err := recorder.WriteTo(f)
+					return err
+				})
 			})
 		},
 	}
