@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,6 +33,7 @@ type binder struct {
 func (b *binder) policy(p Policy) Policy {
 	blocks := p.Settings
 	p.Settings = make([]Block, 0, len(blocks))
+	optional, clamp := b.selector(p.text, p.Optional, "optional"), b.selector(p.text, p.Clamp, "clamp")
 	for _, block := range blocks {
 		if b.full() {
 			break
@@ -42,10 +44,108 @@ func (b *binder) policy(p Policy) Policy {
 				quoted(block.Setting), suggest(block.Setting, b.catalogue.names()))
 			continue
 		}
-		block.Fields = b.fields(p.text, setting, block.Fields)
+		block.Host = setting.Host
+		if b.shaped(p.text, setting, block) {
+			block.Fields = b.fields(p.text, setting, block.Fields)
+			block.Items = b.items(p.text, setting, block.Items)
+			optional.mark(setting, &block, func(a *Assignment) *bool { return &a.Optional }, &block.Optional)
+			clamp.mark(setting, &block, func(a *Assignment) *bool { return &a.Clamp }, &block.Clamp)
+		}
 		p.Settings = append(p.Settings, block)
 	}
+	optional.rest()
+	clamp.rest()
 	return p
+}
+
+// shaped says whether a block is a list where the setting is one.
+func (b *binder) shaped(text string, s *Setting, block Block) bool {
+	switch isList := block.Items != nil; {
+	case s.List && !isList:
+		b.add(text, block.Source, utf8.RuneCountInString(block.Setting), "%s is a list: begin each item with a dash, as in %q", s.Name, s.example())
+		return false
+	case !s.List && isList:
+		b.add(text, block.Source, utf8.RuneCountInString(block.Setting), "%s is a mapping of fields to values, not a list", s.Name)
+		return false
+	}
+	return true
+}
+
+// example is an item of a list setting, as a document has it.
+func (s *Setting) example() string {
+	if len(s.Fields) == 0 {
+		return "- {...}"
+	}
+	return "- {" + s.Fields[0].Name + ": ...}"
+}
+
+func (b *binder) items(text string, s *Setting, written []Item) []Item {
+	if written == nil {
+		return nil
+	}
+	items := make([]Item, len(written))
+	for i, item := range written {
+		items[i] = Item{Source: item.Source, Fields: b.fields(text, s, item.Fields)}
+	}
+	return items
+}
+
+// selector holds one of the keys optional and clamp against what a policy sets.
+type selector struct {
+	binder    *binder
+	text, key string
+	selection Selection
+	used      []bool // by name
+}
+
+func (b *binder) selector(text string, s Selection, key string) *selector {
+	return &selector{binder: b, text: text, key: key, selection: s, used: make([]bool, len(s.Names))}
+}
+
+// mark sets the flag of each field of a block, and of the whole block, that the
+// key names.
+func (k *selector) mark(s *Setting, block *Block, flag func(*Assignment) *bool, whole *bool) {
+	*whole = k.selection.All
+	for i, selected := range k.selection.Names {
+		if selected.Name == s.Name {
+			k.used[i], *whole = true, true
+		}
+	}
+	for i := range block.Fields {
+		*flag(&block.Fields[i]) = *whole
+	}
+	for i, selected := range k.selection.Names {
+		setting, name, ok := strings.Cut(selected.Name, ".")
+		if !ok || setting != s.Name {
+			continue
+		}
+		if s.List {
+			k.used[i] = true
+			k.fault(selected, "%s names %s, which is one list: name %s alone", k.key, quoted(selected.Name), s.Name)
+			continue
+		}
+		for _, f := range s.fields(name) {
+			for j := range block.Fields {
+				if block.Fields[j].Field == f.Name {
+					k.used[i], *flag(&block.Fields[j]) = true, true
+				}
+			}
+		}
+	}
+}
+
+// rest refuses names that the policy sets nothing of: they are mistaken.
+func (k *selector) rest() {
+	for i, selected := range k.selection.Names {
+		if !k.used[i] {
+			k.fault(selected, "%s names %s, which this policy does not set: name its settings (\"rings\") or their fields (\"rings.tx\")",
+				k.key, quoted(selected.Name))
+		}
+	}
+}
+
+func (k *selector) fault(s Selected, format string, args ...any) {
+	k.binder.add(k.text, s.Source, utf8.RuneCountInString(s.Name), format, args...)
 }
 
 // fields renames aliases, expands those of several fields, and checks values.
@@ -60,6 +160,11 @@ func (b *binder) fields(text string, s *Setting, written []Assignment) []Assignm
 		if len(fields) == 0 {
 			b.add(text, a.Source, utf8.RuneCountInString(a.Field), "unknown field %s of %s%s",
 				quoted(a.Field), s.Name, suggest(a.Field, s.names()))
+			continue
+		}
+		if err := fields[0].compute(&a.Value); err != nil {
+			at, width := within(text, a.Value, err)
+			b.add(text, at, width, "%s.%s: %v", s.Name, a.Field, err)
 			continue
 		}
 		if problem := fields[0].refuse(a.Value); problem != "" {
@@ -132,6 +237,53 @@ func (s *Setting) names() []string {
 	return names
 }
 
+// compute makes an expression of a word where a number is wanted. Of a word that
+// does not look like one it is silent: refuse finds better words.
+func (f *Field) compute(v *Value) error {
+	word, ok := v.Word()
+	if f.Type != Number || !ok || slices.Contains(f.Words, word) && word != string(Maximum) {
+		return nil
+	}
+	e, err := ParseExpression(word)
+	if err != nil {
+		if !strings.ContainsAny(word, "()%<>=,") {
+			return nil
+		}
+		return err
+	}
+	if e.root.quantity == "" && e.root.function == "" && !e.root.percent && e.bound == exactly {
+		return nil // a number in quotes
+	}
+	if slices.Contains(e.Needs(), Maximum) && !slices.Contains(f.Words, string(Maximum)) {
+		if e.String() == string(Maximum) {
+			return nil
+		}
+		return errors.New("no device names a maximum of it: neither max nor a percentage means anything here")
+	}
+	*v = ExpressionValue(e, v.Source)
+	return nil
+}
+
+// within is where in a document the fault of an expression is. A value that is
+// not as it was written, for its escapes or its lines, is pointed at as a whole.
+func within(text string, v Value, err error) (at Source, width int) {
+	at, width = v.Source, utf8.RuneCountInString(v.word)
+	var fault *ExpressionError
+	if !errors.As(err, &fault) {
+		return at, width
+	}
+	written := []rune(line(text, at.Line))
+	offset := at.Column - 1
+	if offset < len(written) && (written[offset] == '"' || written[offset] == '\'') {
+		offset++
+	}
+	if offset > len(written) || !strings.HasPrefix(string(written[offset:]), v.word) {
+		return at, width
+	}
+	at.Column = offset + fault.Offset + 1
+	return at, fault.Width
+}
+
 // refuse says what is wrong with a value, as the end of "x takes ...". Empty
 // means nothing.
 func (f *Field) refuse(v Value) string {
@@ -139,6 +291,10 @@ func (f *Field) refuse(v Value) string {
 	_, isNumber := v.Number()
 	_, isBool := v.Bool()
 	_, isList := v.List()
+	_, isExpression := v.Expression()
+	if isExpression && f.Type == Number {
+		return "" // compute made it
+	}
 	if f.Type == Text && (isWord || isNumber || isList) || f.Type == Number && isNumber || f.Type == Bool && isBool || !isList && slices.Contains(f.Words, v.String()) {
 		return ""
 	}
@@ -149,8 +305,16 @@ func (f *Field) refuse(v Value) string {
 		return fmt.Sprintf("%s, not %s", f.Takes(), v)
 	}
 	known, hint := f.Words, ""
-	if f.Type == Bool {
+	switch f.Type {
+	case Bool:
 		known = append([]string{"on", "off"}, f.Words...)
+	case Number:
+		for _, q := range quantities {
+			if q != string(Maximum) && !slices.Contains(known, q) {
+				known = append(known[:len(known):len(known)], q)
+			}
+		}
+	default:
 	}
 	switch near := nearest(word, known); {
 	case f.Type == Number && decimal.MatchString(word):

@@ -11,6 +11,10 @@ type Setting struct {
 	// Doc says in a sentence or two what it does, for explain and editors.
 	Doc    string
 	Fields []Field
+	// Host says that the setting is the host's, and not each NIC's: a sysctl.
+	Host bool
+	// List says that the setting is a list, each item of which has the Fields.
+	List bool
 	// Open, where present, describes the fields whose names only a device knows:
 	// any name not among Fields is then accepted, and is the knob's to judge.
 	// Its Name is empty.
@@ -39,7 +43,8 @@ type Type uint8
 const (
 	// Words takes nothing but the field's words.
 	Words Type = iota
-	// Number takes an unsigned number.
+	// Number takes an unsigned number, or an [Expression]. One that needs the
+	// maximum it takes only where "max" is among the words.
 	Number
 	// Bool takes on and off.
 	Bool

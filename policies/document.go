@@ -16,7 +16,7 @@ import (
 
 // The keys of a document, in the order in which they are usually written.
 var (
-	documentKeys = []string{"apiVersion", "kind", "name", "description", "priority", "match", "settings"}
+	documentKeys = []string{"apiVersion", "kind", "name", "description", "priority", "match", "settings", "optional", "clamp"}
 	matchKeys    = []string{"driver", "pci", "kind", "name", "permanentMac"}
 )
 
@@ -87,6 +87,12 @@ func (d *decoder) read(body ast.Node) {
 	}
 	if e, ok := d.required(found, entries[0], "settings", "say what the NICs should have"); ok {
 		p.Settings = d.settings(e)
+	}
+	if e, ok := found["optional"]; ok {
+		p.Optional = d.selection(e)
+	}
+	if e, ok := found["clamp"]; ok {
+		p.Clamp = d.selection(e)
 	}
 	d.policies = append(d.policies, p)
 }
@@ -233,19 +239,73 @@ func (d *decoder) settings(e entry) []Block {
 	}
 	for _, s := range settings {
 		block := Block{Setting: s.key, Source: d.source(s.token)}
-		before := len(d.faults)
-		fields := d.mapping(s.value, s.key)
-		if len(fields) == 0 && len(d.faults) == before {
-			d.fault(s.token, "%s asks for nothing: name its fields, as in \"rings: {rx: max}\"", s.key)
-		}
-		for _, f := range fields {
-			if v, ok := d.value(f.value, s.key+"."+f.key); ok {
-				block.Fields = append(block.Fields, Assignment{Field: f.key, Source: d.source(f.token), Value: v})
-			}
+		if list, ok := s.value.(*ast.SequenceNode); ok {
+			block.Items = d.items(list, s.key)
+		} else {
+			block.Fields, _ = d.fields(s.value, s.token, s.key, "rings: {rx: max}")
 		}
 		blocks = append(blocks, block)
 	}
 	return blocks
+}
+
+// items reads the items of a list setting.
+func (d *decoder) items(list *ast.SequenceNode, setting string) []Item {
+	items := []Item{} // an empty list asks for none
+	for _, n := range list.Values {
+		if d.full() {
+			break
+		}
+		fields, ok := d.fields(n, n.GetToken(), "an item of "+setting, "- {queue: 1}")
+		if ok {
+			items = append(items, Item{Source: fields[0].Source, Fields: fields})
+		}
+	}
+	return items
+}
+
+// fields reads the fields of a setting, or of one of its items.
+func (d *decoder) fields(n ast.Node, at *token.Token, what, example string) (fields []Assignment, ok bool) {
+	before := len(d.faults)
+	entries := d.mapping(n, what)
+	if len(entries) == 0 && len(d.faults) == before {
+		d.fault(at, "%s asks for nothing: name its fields, as in %q", what, example)
+	}
+	for _, f := range entries {
+		if isNull(f.value) && strings.HasSuffix(f.key, ")") {
+			d.fault(f.token, "within { } a comma ends a value: put the expression in quotes, as in \"min(local-cpus, 16)\"")
+			continue
+		}
+		if v, ok := d.value(f.value, strings.TrimPrefix(what, "an item of ")+"."+f.key); ok {
+			fields = append(fields, Assignment{Field: f.key, Source: d.source(f.token), Value: v})
+		}
+	}
+	return fields, len(fields) > 0
+}
+
+// selection reads true, or names of settings and fields; which exist is not known
+// here.
+func (d *decoder) selection(e entry) (s Selection) {
+	if seq, ok := e.value.(*ast.SequenceNode); ok && len(seq.Values) == 0 {
+		d.fault(e.token, "%s is an empty list: leave the key out", e.key)
+		return s
+	} else if !ok {
+		text, _, ok := d.scalar(e.value, e.key)
+		switch {
+		case !ok:
+			return s
+		case text == "true" || text == "yes" || text == "on":
+			s.All = true
+			return s
+		case text == "false" || text == "no" || text == "off":
+			return s
+		}
+	}
+	d.list(e, func(name string, at *token.Token) (string, bool) {
+		s.Names = append(s.Names, Selected{Name: name, Source: d.source(at)})
+		return name, true
+	})
+	return s
 }
 
 // value reads one wanted value, or a list of them.
@@ -356,7 +416,7 @@ func (d *decoder) scalar(n ast.Node, what string) (text string, at *token.Token,
 	case *ast.NullNode:
 		d.fault(v.GetToken(), "%s has no value", what)
 		return "", nil, false
-	case *ast.LiteralNode:
+	case *ast.LiteralNode: // the text of a block, | or >
 		text, at = v.Value.Value, v.GetToken()
 	case ast.ScalarNode:
 		text, at = v.GetToken().Value, v.GetToken()

@@ -108,9 +108,13 @@ func line(text string, number int) string {
 // quoted shows a user's own words, shortened, with what a terminal would obey
 // escaped.
 func quoted(s string) string {
+	return strconv.Quote(shortened(s))
+}
+
+func shortened(s string) string {
 	const long = 60
 	if r := []rune(s); len(r) > long {
 		s = string(r[:long]) + "..."
 	}
-	return strconv.Quote(s)
+	return s
 }

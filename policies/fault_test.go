@@ -106,6 +106,22 @@ func faultCases() []struct{ name, yaml string } {
 		{"no in another case", in("{}", "{features: {rx-gro: NO}}")},
 		{"priority too large", head + "priority: 3000000000\nmatch: {}\nsettings: " + fine},
 		{"number too large", in("{}", "{rings: {rx: 99999999999999999999}}")},
+		{"name not in the expression", in("{}", "{rings: {rx: \"min(local-cpu, 16)\", tx: 0%}}")},
+		{"expression cut by its comma", in("{}", "{rings: {rx: min(local-cpus, 16)}}")},
+		{"expression that is not closed", in("{}", "\n  rings:\n    rx: max(cpus, 4")},
+		{"bound without quotes", in("{}", "\n  rings:\n    rx: >=4096\n    tx: 1")},
+		{"share of no maximum", in("{}", "{rings: {rx-buf-len: 50%}}")},
+		{"no maximum", in("{}", "{rings: {rx-buf-len: max}}")},
+		{"quantity misspelt", in("{}", "{rings: {rx: local-cpu}}")},
+		{"expression for a bool", in("{}", "{features: {rx-gro: \"min(1, 2)\"}}")},
+		{"list for fields", in("{}", "{rings: [{rx: max}]}")},
+		{"fields for a list", in("{}", "{flows: {queue: 1}}")},
+		{"items without fields", in("{}", "\n  flows:\n    - {}\n    - 3\n    - queue:\n    - {quue: 1}")},
+		{"value in an item", in("{}", "\n  flows:\n    - {proto: udp, queue: 99%}\n    - {queue: 101%}")},
+		{"optional names another setting", in("{}", fine) + "optional: [rings.rx, ring]\nclamp: rings.tx\n"},
+		{"optional names a part of a list", in("{}", "{flows: [{queue: 1}]}") + "optional: [flows.queue]\n"},
+		{"optional is a mapping", in("{}", fine) + "optional: {rings: true}\n"},
+		{"optional is empty", in("{}", fine) + "optional: []\nclamp:\n"},
 		{"unknown setting", in("{}", "{ring: {rx: max}}")},
 		{"unknown field", in("{}", "{rings: {rxmini: max, depth: 1}}")},
 		{"word for a number", in("{}", "{rings: {rx: mx}}")},
@@ -155,7 +171,7 @@ func TestGoldenFaults(t *testing.T) {
 	for _, c := range faultCases() {
 		policies, err := Parse("edge.yaml", []byte(c.yaml))
 		if err == nil {
-			policies, err = Bind(policies, testCatalogue())
+			policies, err = Bind(policies, steering())
 		}
 		if err == nil {
 			t.Errorf("%s: no fault", c.name)

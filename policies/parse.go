@@ -218,7 +218,11 @@ func (d *decoder) plain(tokens token.Tokens) bool {
 	for _, t := range tokens {
 		switch t.Type {
 		case token.InvalidType:
-			d.fault(t, "not YAML: %s", strings.TrimSpace(t.Error))
+			problem := strings.TrimSpace(t.Error)
+			if strings.Contains(problem, "header option") {
+				problem += "; put text that begins with > or | in quotes, as in \">=4096\""
+			}
+			d.fault(t, "not YAML: %s", problem)
 			return false
 		case token.AnchorType, token.AliasType, token.MergeKeyType:
 			d.fault(t, "policies have no anchors, aliases or merge keys: write the value where it is wanted, and put text that begins with & or * in quotes")

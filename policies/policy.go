@@ -34,6 +34,9 @@ type Policy struct {
 	Match    Match
 	// Settings are in the order of the document.
 	Settings []Block
+	// Optional is what may be left out on a NIC that does not have it, Clamp what
+	// is lowered to the largest number that a device takes.
+	Optional, Clamp Selection
 	// Source is where its name stands.
 	Source Source
 
@@ -64,6 +67,22 @@ type Block struct {
 	Source  Source
 	// Fields are in the order of the document.
 	Fields []Assignment
+	// Items are the items of a list setting, in the order of the document. Not nil
+	// but empty: the list shall have none.
+	Items []Item
+	// Optional and Clamp say, after Bind, that the policy's keys of these names have
+	// the whole setting.
+	Optional, Clamp bool
+	// Host says, after Bind, that the setting is the host's.
+	Host bool
+}
+
+// Item is one item of a list setting: one flow rule.
+type Item struct {
+	// Source is where the item's first field was written.
+	Source Source
+	// Fields are in the order of the document.
+	Fields []Assignment
 }
 
 // Assignment is one wanted value of one field.
@@ -73,11 +92,29 @@ type Assignment struct {
 	// Source is where the field's name was written.
 	Source Source
 	Value  Value
+	// Optional and Clamp say, after Bind, what the policy says of this field: leave
+	// it out where the device does not have it, and take the device's maximum
+	// instead of more.
+	Optional, Clamp bool
+}
+
+// Selection is all or some of what a policy sets.
+type Selection struct {
+	All bool
+	// Names are settings ("rings") and fields of settings ("rings.tx").
+	Names []Selected
+}
+
+// Selected is one name of a selection, and where it was written.
+type Selected struct {
+	Name   string
+	Source Source
 }
 
 // Value is one wanted value, and where it was written. It is a number, a bool, a
-// word or a list, as Number, Bool, Word and List tell; which of them a field
-// takes is the catalogue's to say.
+// word, a list or an expression, as Number, Bool, Word, List and Expression tell;
+// which of them a field takes is the catalogue's to say. Only Bind tells
+// expressions from words, because it knows where numbers are wanted.
 type Value struct {
 	// Source is what an error about this value names.
 	Source Source
@@ -86,6 +123,8 @@ type Value struct {
 	number uint64
 	on     bool
 	word   string
+
+	expression *Expression // of which word is the spelling
 }
 
 type form uint8
@@ -95,6 +134,7 @@ const (
 	formNumber
 	formBool
 	formList
+	formExpression
 )
 
 // Number returns the value if it is a number: an unsigned decimal, unquoted.
@@ -112,9 +152,16 @@ func (v Value) Word() (word string, ok bool) { return v.word, v.form == formWord
 // "0,2,4-7".
 func (v Value) List() (items string, ok bool) { return v.word, v.form == formList }
 
+// Expression returns the value if it is a number to be computed. After Bind every
+// number is one that is not plain: also "max".
+func (v Value) Expression() (e *Expression, ok bool) {
+	return v.expression, v.form == formExpression
+}
+
 // Equal says whether two values ask for the same, wherever they were written.
 func (v Value) Equal(w Value) bool {
 	v.Source, w.Source = Source{}, Source{}
+	v.expression, w.expression = nil, nil // the words spell them
 	return v == w
 }
 
@@ -145,6 +192,11 @@ func WordValue(word string, at Source) Value { return Value{Source: at, word: wo
 
 // ListValue is a list written at a source, its items joined by commas.
 func ListValue(items string, at Source) Value { return Value{Source: at, form: formList, word: items} }
+
+// ExpressionValue is an expression written at a source.
+func ExpressionValue(e *Expression, at Source) Value {
+	return Value{Source: at, form: formExpression, word: e.String(), expression: e}
+}
 
 // Source is a place in a document.
 type Source struct {

@@ -3,6 +3,7 @@ package policies
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nictune/nictune/inventory"
@@ -28,6 +29,7 @@ func Schema(catalogue Catalogue) ([]byte, error) {
 		"type":                 "object",
 		"additionalProperties": false,
 		"required":             []string{"apiVersion", "kind", "name", "match", "settings"},
+		"definitions":          object{"number": numberSchema(false), "bounded-number": numberSchema(true)},
 		"properties": object{
 			"apiVersion":  object{"const": inventory.APIVersion},
 			"kind":        object{"const": Kind},
@@ -48,6 +50,8 @@ func Schema(catalogue Catalogue) ([]byte, error) {
 					"permanentMac": oneOrMore(object{"type": "string"}, "The MAC address that the device came with."),
 				},
 			},
+			"optional": selection("What is left out, with a finding, on a NIC that does not have it: true for all, or names of settings and fields (\"rings\", \"rings.tx\"). What is not named is an error there."),
+			"clamp":    selection("What is lowered to the largest number that the device takes, where the policy wants more: true for all, or names of settings and fields."),
 			"settings": object{
 				"type": "object", "additionalProperties": false, "minProperties": 1,
 				"description": "What the NICs should have: setting, field, value.",
@@ -77,7 +81,36 @@ func (s *Setting) schema() object {
 	if s.Open != nil {
 		o["additionalProperties"] = s.Open.schema()
 	}
+	if s.List {
+		o = object{"type": "array", "items": o}
+	}
 	return described(o, s.Doc)
+}
+
+// selection is the schema of a [Selection].
+func selection(doc string) object {
+	return object{"description": doc, "anyOf": []any{
+		object{"enum": []any{true, false, "on", "off", "true", "false", "yes", "no"}},
+		object{"type": "string"}, object{"type": "array", "minItems": 1, "items": object{"type": "string"}},
+	}}
+}
+
+// numberSchema is a number, or a text that looks like an [Expression]; more than
+// that only ParseExpression can say. The words are named so that an editor can
+// offer them.
+func numberSchema(bounded bool) object {
+	words, share := slices.Clone(quantities), `|(?:100|[1-9][0-9]?) *%`
+	doc := "A plain number, or one to be computed: default, cpus, local-cpus, housekeeping-cpus, min(a, b, ...), max(a, b, ...); behind >= or <= one that only raises or only lowers what is there."
+	if bounded {
+		doc += " max is the device's maximum, 50% half of it."
+	} else {
+		words, share = slices.DeleteFunc(words, func(word string) bool { return word == string(Maximum) }), ""
+	}
+	operand := strings.Join(words, "|") + `|(?:min|max) *\(.+\)` + share
+	return object{"description": doc, "anyOf": []any{
+		object{"type": "integer", "minimum": 0}, object{"enum": words},
+		object{"type": "string", "pattern": `^ *(?:` + operand + `|[<>]= *(?:[0-9]+|` + operand + `)) *$`},
+	}}
 }
 
 // meaning are the fields that a name stands for.
@@ -93,7 +126,11 @@ func (f *Field) schema() object {
 	var forms []any
 	switch f.Type {
 	case Number:
-		forms = append(forms, object{"type": "integer", "minimum": 0})
+		definition := "number"
+		if slices.Contains(f.Words, string(Maximum)) {
+			definition = "bounded-number"
+		}
+		forms = append(forms, object{"$ref": "#/definitions/" + definition})
 	case Bool:
 		// An editor may read on and yes as words or, by older YAML, as true.
 		forms = append(forms, object{"enum": []any{true, false, "on", "off", "true", "false", "yes", "no"}})
@@ -103,10 +140,10 @@ func (f *Field) schema() object {
 		forms = append(forms, item, object{"type": "array", "minItems": 1, "items": item})
 	case Words:
 	}
-	if len(f.Words) > 0 {
-		forms = append(forms, object{"enum": f.Words})
+	if words := slices.DeleteFunc(slices.Clone(f.Words), func(word string) bool { return f.Type == Number && word == string(Maximum) }); len(words) > 0 {
+		forms = append(forms, object{"enum": words})
 	}
-	if len(forms) == 1 {
+	if len(forms) == 1 && f.Type != Number { // beside a reference nothing counts
 		if o, ok := forms[0].(object); ok {
 			return described(o, f.Doc)
 		}

@@ -11,13 +11,22 @@ import (
 
 // Want is what the policies together want of one setting of one NIC.
 type Want struct {
-	// NIC points into the slice that Resolve was given.
+	// NIC points into the slice that Resolve was given; nil for a setting of the
+	// host.
 	NIC *inventory.NIC
 	// Setting is the setting's name: "rings".
 	Setting string
 	// Fields are the wanted fields by name. Each value's Source says which policy
 	// and line asked for it.
 	Fields []Assignment
+	// Items are the wanted items of a list setting; there are no Fields then. Not
+	// nil but empty: there shall be none.
+	Items []Item
+	// Source is where the setting was asked for: of several policies, by that of
+	// the first field.
+	Source Source
+	// Optional and Clamp are for Items what those of an Assignment are for a field.
+	Optional, Clamp bool
 }
 
 // Report says which NICs each policy was for.
@@ -57,43 +66,90 @@ func Resolve(policies []Policy, nics []inventory.NIC) ([]Want, Report, error) {
 	}
 	var wants []Want
 	var conflicts ConflictError
+	host := claims{}
 	for i := range nics {
 		nic := &nics[i]
-		wanted := map[field][]claim{}
+		wanted := claims{}
 		for j := range ordered {
 			p := &ordered[j]
 			if !p.Match.Holds(nic) {
 				continue
 			}
 			report.Policies[j].NICs = append(report.Policies[j].NICs, nic)
-			for _, block := range p.Settings {
-				for _, a := range block.Fields {
-					at := field{block.Setting, a.Field}
-					if claims := wanted[at]; len(claims) == 0 || claims[0].policy.Priority == p.Priority {
-						wanted[at] = append(claims, claim{p, a})
-					}
-				}
-			}
+			wanted.of(p, false)
 		}
 		wants = append(wants, conflicts.settle(nic, wanted)...)
 	}
+	for j, m := range report.Policies {
+		if len(m.NICs) > 0 {
+			host.of(&ordered[j], true)
+		}
+	}
+	wants = append(wants, conflicts.settle(nil, host)...)
 	if len(conflicts.Conflicts) > 0 {
 		return nil, report, &conflicts
 	}
 	return wants, report, nil
 }
 
-// field is one field of one setting.
+// field is one field of one setting, or, without a name, a list setting.
 type field struct{ setting, name string }
 
-// claim is a policy's say about one field.
+// claim is a policy's say about one field, or about a whole list.
 type claim struct {
 	policy *Policy
+	block  *Block
 	Assignment
 }
 
+// claims are what policies say, of the highest priority so far, of each field.
+type claims map[field][]claim
+
+// of adds what a policy says of a NIC's settings, or of the host's. The policies
+// come in the order of precedence.
+func (c claims) of(p *Policy, host bool) {
+	for i := range p.Settings {
+		block := &p.Settings[i]
+		if block.Host != host {
+			continue
+		}
+		if block.Items != nil {
+			list := Assignment{Source: block.Source, Value: itemsValue(block), Optional: block.Optional, Clamp: block.Clamp}
+			c.add(field{setting: block.Setting}, claim{p, block, list})
+		}
+		for _, a := range block.Fields {
+			c.add(field{block.Setting, a.Field}, claim{p, block, a})
+		}
+	}
+}
+
+func (c claims) add(at field, said claim) {
+	if others := c[at]; len(others) == 0 || others[0].policy.Priority == said.policy.Priority {
+		c[at] = append(others, said)
+	}
+}
+
+// itemsValue is a list as one value, to compare and to show.
+func itemsValue(b *Block) Value {
+	items := make([]string, len(b.Items))
+	for i, item := range b.Items {
+		fields := make([]string, len(item.Fields))
+		for j, a := range item.Fields {
+			fields[j] = a.Field + ": " + a.Value.String()
+			if _, list := a.Value.List(); list {
+				fields[j] = a.Field + ": [" + a.Value.String() + "]"
+			}
+		}
+		slices.Sort(fields)
+		items[i] = "{" + strings.Join(fields, ", ") + "}"
+	}
+	return ListValue("["+strings.Join(items, ", ")+"]", b.Source)
+}
+
 // settle turns the claims on one NIC, each field's of one priority, into wants.
-func (e *ConflictError) settle(nic *inventory.NIC, wanted map[field][]claim) []Want {
+// Where policies agree on a value, all of them must allow that it is left out or
+// clamped.
+func (e *ConflictError) settle(nic *inventory.NIC, wanted claims) []Want {
 	fields := make([]field, 0, len(wanted))
 	for at := range wanted {
 		fields = append(fields, at)
@@ -104,17 +160,23 @@ func (e *ConflictError) settle(nic *inventory.NIC, wanted map[field][]claim) []W
 	var wants []Want
 	for _, at := range fields {
 		claims := wanted[at]
+		first := claims[0]
 		for _, c := range claims[1:] {
-			if !c.Value.Equal(claims[0].Value) {
-				e.add(nic, at, claims[0], c)
+			if !c.Value.Equal(first.Value) {
+				e.add(nic, at, first, c)
 				break
 			}
+			first.Optional, first.Clamp = first.Optional && c.Optional, first.Clamp && c.Clamp
 		}
 		if len(wants) == 0 || wants[len(wants)-1].Setting != at.setting {
-			wants = append(wants, Want{NIC: nic, Setting: at.setting})
+			wants = append(wants, Want{NIC: nic, Setting: at.setting, Source: first.block.Source})
 		}
 		last := &wants[len(wants)-1]
-		last.Fields = append(last.Fields, claims[0].Assignment)
+		if at.name == "" {
+			last.Items, last.Optional, last.Clamp = first.block.Items, first.Optional, first.Clamp
+			continue
+		}
+		last.Fields = append(last.Fields, first.Assignment)
 	}
 	return wants
 }
@@ -136,18 +198,24 @@ type contradiction struct {
 // Conflict is two lines that contradict each other, and the NICs that both are
 // for.
 type Conflict struct {
+	// Field is empty where whole lists differ.
 	Setting, Field string
 	Priority       int
 	Values         [2]Value
-	NICs           []string
+	// NICs are names; "this host" where the setting is the host's.
+	NICs []string
 
 	texts [2]string // to show lines of
 }
 
 func (e *ConflictError) add(nic *inventory.NIC, at field, a, b claim) {
+	name := "this host"
+	if nic != nil {
+		name = nic.Name
+	}
 	same := contradiction{at, [2]Value{a.Value, b.Value}}
 	if i, ok := e.index[same]; ok {
-		e.Conflicts[i].NICs = append(e.Conflicts[i].NICs, nic.Name)
+		e.Conflicts[i].NICs = append(e.Conflicts[i].NICs, name)
 		return
 	}
 	if e.index == nil {
@@ -157,7 +225,7 @@ func (e *ConflictError) add(nic *inventory.NIC, at field, a, b claim) {
 	e.Conflicts = append(e.Conflicts, Conflict{
 		Setting: at.setting, Field: at.name, Priority: a.policy.Priority,
 		Values: same.values,
-		NICs:   []string{nic.Name},
+		NICs:   []string{name},
 		texts:  [2]string{a.policy.text, b.policy.text},
 	})
 }
@@ -173,13 +241,21 @@ func (e *ConflictError) Error() string {
 			fmt.Fprintf(&b, "and %d conflicts more", len(e.Conflicts)-i)
 			break
 		}
-		fmt.Fprintf(&b, "conflict: two policies of priority %d want different values for %s.%s of %s; give one of them a higher priority, or a narrower match",
-			c.Priority, c.Setting, c.Field, some(c.NICs))
+		fmt.Fprintf(&b, "conflict: two policies of priority %d want different values for %s of %s; give one of them a higher priority, or a narrower match",
+			c.Priority, c.what(), some(c.NICs))
 		for j, v := range c.Values {
-			fmt.Fprintf(&b, "\n  %s: policy %s wants %s\n    %s", v.Source, v.Source.Policy, v, shown(c.texts[j], v.Source))
+			fmt.Fprintf(&b, "\n  %s: policy %s wants %s\n    %s", v.Source, v.Source.Policy, shortened(v.String()), shown(c.texts[j], v.Source))
 		}
 	}
 	return b.String()
+}
+
+// what names the field, or the list.
+func (c *Conflict) what() string {
+	if c.Field == "" {
+		return c.Setting
+	}
+	return c.Setting + "." + c.Field
 }
 
 // some names the first few of many.
