@@ -109,6 +109,20 @@ func ReadMulticastFlags(ctx context.Context, r kernel.Reader, nic NIC) (capable,
 	return new(flags&uapi.IFF_MULTICAST != 0), new(flags&uapi.IFF_ALLMULTI != 0), nil
 }
 
+// ReadBridge reads a bridge by its index, nil where the NIC is none: what
+// [Stack] has of it, without its groups. Of the ports of bridges it reads what
+// they are there.
+func ReadBridge(ctx context.Context, r kernel.Reader, nic NIC) (*Bridge, *BridgePort, error) {
+	l, _, err := readLinkAgain(ctx, r, nic)
+	switch {
+	case errors.Is(err, kernel.ErrNotRecorded):
+		return nic.Stack.Bridge, nic.Stack.BridgePort, nic.whyUnread("link")
+	case err != nil:
+		return nil, nil, err
+	}
+	return l.nic.Stack.Bridge, l.nic.Stack.BridgePort, nil
+}
+
 // readLinkAgain asks for one link, with the flags of its ifinfomsg.
 func readLinkAgain(ctx context.Context, r kernel.Reader, nic NIC) (l link, flags uint32, err error) {
 	body := kernel.Body(make([]byte, linkHeader))

@@ -33,6 +33,7 @@ func zoo(t *testing.T) (beyond string) {
 		"ip link add br0 type bridge mcast_querier 1 mcast_igmp_version 3 mcast_hash_max 1024",
 		"ip link add br1 type bridge mcast_snooping 0 mcast_mld_version 2 mcast_router 2 stp_state 1",
 		"ip link set v0 master br0",
+		"ip link set v0 type bridge_slave fastleave on mcast_flood off mcast_router 2",
 		"ip link add v2 numtxqueues 4 numrxqueues 3 type veth peer name v3",
 		"ip link add mv0 link v2 type macvlan mode bridge",
 		"ip link add mv1 link v2 type macvlan mode private",

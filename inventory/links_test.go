@@ -217,6 +217,22 @@ func TestDecodeLink(t *testing.T) {
 				QuerierState: []BridgeQuerier{{Family: "ipv4", Address: "192.0.2.1"}, {Family: "ipv6", Address: "fe80::1"}},
 			}
 		}},
+		{"a bridge that snoops in each VLAN", linkMessage(2, uapi.ARPHRD_ETHER, up, join(named("eth0"), softwareLink("bridge", kernel.Body{}.
+			Bytes(uapi.IFLA_BR_MULTI_BOOLOPT, []byte{2, 0, 0, 0, 3, 0, 0, 0})))), func(n *NIC) {
+			n.Type, n.Stack.Bridge = "bridge", &Bridge{VLANSnooping: new(true)}
+		}},
+		{"a port of a bridge", linkMessage(2, uapi.ARPHRD_ETHER, up, join(named("eth0"), kernel.Body{}.Nested(uapi.IFLA_LINKINFO, kernel.Body{}.
+			String(uapi.IFLA_INFO_SLAVE_KIND, "bridge").Nested(uapi.IFLA_INFO_SLAVE_DATA, kernel.Body{}.
+			Uint8(uapi.IFLA_BRPORT_STATE, 4).Uint8(uapi.IFLA_BRPORT_FAST_LEAVE, 1).Uint8(uapi.IFLA_BRPORT_MULTICAST_ROUTER, 2).
+			Uint8(uapi.IFLA_BRPORT_MCAST_FLOOD, 0).Uint8(uapi.IFLA_BRPORT_MCAST_TO_UCAST, 1).
+			Uint32(uapi.IFLA_BRPORT_MCAST_N_GROUPS, 7).Uint32(uapi.IFLA_BRPORT_MCAST_MAX_GROUPS, 9))))), func(n *NIC) {
+			n.Stack.BridgePort = &BridgePort{
+				State: "blocking", FastLeave: new(true), Router: new(2), Flood: new(false), ToUnicast: new(true),
+				Groups: new(uint32(7)), MaxGroups: new(uint32(9)),
+			}
+		}},
+		{"a slave of a bond", linkMessage(2, uapi.ARPHRD_ETHER, up, join(named("eth0"), kernel.Body{}.Nested(uapi.IFLA_LINKINFO, kernel.Body{}.
+			String(uapi.IFLA_INFO_SLAVE_KIND, "bond").Nested(uapi.IFLA_INFO_SLAVE_DATA, kernel.Body{}.Uint8(1, 1))))), func(*NIC) {}},
 		{"a tunnel", linkMessage(2, uapi.ARPHRD_SIT, up, join(named("eth0"), kernel.Body{}.Bytes(uapi.IFLA_ADDRESS, []byte{192, 0, 2, 1}))), func(n *NIC) {
 			n.Type, n.MAC = "sit", "192.0.2.1"
 		}},

@@ -27,7 +27,9 @@ type Stack struct {
 
 	Bond   *Bond   `json:"bond,omitempty"`
 	Bridge *Bridge `json:"bridge,omitempty"`
-	VLAN   *VLAN   `json:"vlan,omitempty"`
+	// BridgePort is this device as a port of its bridge.
+	BridgePort *BridgePort `json:"bridgePort,omitempty"`
+	VLAN       *VLAN       `json:"vlan,omitempty"`
 	// MACVLANMode is "bridge", "vepa", "private", "passthru" or "source".
 	MACVLANMode string `json:"macvlanMode,omitempty"`
 	// VRFTable is the routing table of a VRF.
@@ -52,17 +54,38 @@ type Bridge struct {
 	VLANFiltering *bool `json:"vlanFiltering,omitempty"`
 	STP           *bool `json:"stp,omitempty"`
 	Snooping      *bool `json:"multicastSnooping,omitempty"`
-	Querier       *bool `json:"multicastQuerier,omitempty"`
-	Router        *int  `json:"multicastRouter,omitempty"`
-	HashMax       *int  `json:"multicastHashMax,omitempty"`
-	IGMPVersion   *int  `json:"igmpVersion,omitempty"`
-	MLDVersion    *int  `json:"mldVersion,omitempty"`
+	// VLANSnooping is whether the bridge snoops in each VLAN by itself.
+	VLANSnooping *bool `json:"multicastVlanSnooping,omitempty"`
+	Querier      *bool `json:"multicastQuerier,omitempty"`
+	Router       *int  `json:"multicastRouter,omitempty"`
+	HashMax      *int  `json:"multicastHashMax,omitempty"`
+	IGMPVersion  *int  `json:"igmpVersion,omitempty"`
+	MLDVersion   *int  `json:"mldVersion,omitempty"`
 	// QuerierState are the queriers that the bridge hears or is.
 	QuerierState []BridgeQuerier `json:"querierState,omitempty"`
 	// MDB are the groups that the bridge forwards.
 	MDB []MDBEntry `json:"mdb,omitempty"`
 	// RouterPorts are the ports behind which multicast routers are.
 	RouterPorts []string `json:"routerPorts,omitempty"`
+}
+
+// BridgePort is what of a bridge's port decides over multicast.
+type BridgePort struct {
+	// State is "disabled", "listening", "learning", "forwarding" or "blocking".
+	State string `json:"state,omitempty"`
+	// FastLeave stops a group at the first member that leaves it.
+	FastLeave *bool `json:"multicastFastLeave,omitempty"`
+	// Router is 0 for never a router's port, 1 where one is heard, 2 for always, 3
+	// for a while.
+	Router *int `json:"multicastRouter,omitempty"`
+	// Flood is whether groups that nobody is known to be in are sent to it.
+	Flood *bool `json:"multicastFlood,omitempty"`
+	// ToUnicast is whether each member gets a copy to its own address.
+	ToUnicast *bool `json:"multicastToUnicast,omitempty"`
+	// Groups are the port's in the bridge's database, MaxGroups how many it may
+	// have; 0 is no limit.
+	Groups    *uint32 `json:"multicastGroups,omitempty"`
+	MaxGroups *uint32 `json:"multicastMaxGroups,omitempty"`
 }
 
 // BridgeQuerier is one family's elected querier.
@@ -83,14 +106,24 @@ type MDBEntry struct {
 
 // decodeLinkInfo decodes IFLA_LINKINFO: what a software device says of itself.
 func (l *link) decodeLinkInfo(a *kernel.Attributes) {
-	var data []byte
+	var data, port []byte
+	var master string
 	for a.Next() {
 		switch a.Type {
 		case uapi.IFLA_INFO_KIND:
 			l.kind = a.String()
 		case uapi.IFLA_INFO_DATA:
 			data = a.Data
+		case uapi.IFLA_INFO_SLAVE_KIND:
+			master = a.String()
+		case uapi.IFLA_INFO_SLAVE_DATA:
+			port = a.Data
 		}
+	}
+	if master == "bridge" {
+		of := kernel.AttributesOf(port)
+		l.nic.Stack.BridgePort = decodeBridgePort(of)
+		a.Join(of)
 	}
 	if l.kind == "" {
 		return
@@ -169,6 +202,12 @@ func (l *link) decodeBridge(a *kernel.Attributes) {
 			b.IGMPVersion = new(int(a.Uint8()))
 		case uapi.IFLA_BR_MCAST_MLD_VERSION:
 			b.MLDVersion = new(int(a.Uint8()))
+		case uapi.IFLA_BR_MULTI_BOOLOPT:
+			// struct br_boolopt_multi: the switches that are on, and those that there are.
+			const snooping = 1 << uapi.BR_BOOLOPT_MCAST_VLAN_SNOOPING
+			if d := a.Data; len(d) >= 8 && binary.NativeEndian.Uint32(d[4:])&snooping != 0 {
+				b.VLANSnooping = new(binary.NativeEndian.Uint32(d)&snooping != 0)
+			}
 		case uapi.IFLA_BR_MCAST_QUERIER_STATE:
 			state := a.Nested()
 			b.QuerierState, l.queriers = decodeQuerierState(state)
@@ -176,6 +215,39 @@ func (l *link) decodeBridge(a *kernel.Attributes) {
 		}
 	}
 	l.nic.Stack.Bridge = b
+}
+
+// decodeBridgePort decodes the attributes IFLA_BRPORT_.
+func decodeBridgePort(a *kernel.Attributes) *BridgePort {
+	p := &BridgePort{}
+	for a.Next() {
+		switch a.Type {
+		case uapi.IFLA_BRPORT_STATE:
+			p.State = bridgePortState(a.Uint8())
+		case uapi.IFLA_BRPORT_FAST_LEAVE:
+			p.FastLeave = new(a.Uint8() != 0)
+		case uapi.IFLA_BRPORT_MULTICAST_ROUTER:
+			p.Router = new(int(a.Uint8()))
+		case uapi.IFLA_BRPORT_MCAST_FLOOD:
+			p.Flood = new(a.Uint8() != 0)
+		case uapi.IFLA_BRPORT_MCAST_TO_UCAST:
+			p.ToUnicast = new(a.Uint8() != 0)
+		case uapi.IFLA_BRPORT_MCAST_N_GROUPS:
+			p.Groups = new(a.Uint32())
+		case uapi.IFLA_BRPORT_MCAST_MAX_GROUPS:
+			p.MaxGroups = new(a.Uint32())
+		}
+	}
+	return p
+}
+
+// bridgePortState names the BR_STATE_ of linux/if_bridge.h as ip does.
+func bridgePortState(state uint8) string {
+	states := [...]string{"disabled", "listening", "learning", "forwarding", "blocking"}
+	if int(state) < len(states) {
+		return states[state]
+	}
+	return strconv.Itoa(int(state))
 }
 
 // decodeQuerierState decodes the queriers that a bridge has elected, and the

@@ -56,7 +56,16 @@ type ipLink struct {
 			HashMax       int    `json:"mcast_hash_max"`
 			IGMP          int    `json:"mcast_igmp_version"`
 			MLD           int    `json:"mcast_mld_version"`
+			VLANSnooping  *int   `json:"mcast_vlan_snooping"`
 		} `json:"info_data"`
+		SlaveKind string `json:"info_slave_kind"`
+		SlaveData struct {
+			State     string `json:"state"`
+			FastLeave bool   `json:"fastleave"`
+			Router    int    `json:"multicast_router"`
+			Flood     bool   `json:"mcast_flood"`
+			ToUnicast bool   `json:"mcast_to_unicast"`
+		} `json:"info_slave_data"`
 	} `json:"linkinfo"`
 }
 
@@ -166,6 +175,17 @@ func compareLinks(s *survey, want []ipLink) string {
 			equal("bridge.multicastHashMax", value(b.HashMax), data.HashMax)
 			equal("bridge.igmpVersion", value(b.IGMPVersion), data.IGMP)
 			equal("bridge.mldVersion", value(b.MLDVersion), data.MLD)
+			if data.VLANSnooping != nil {
+				equal("bridge.multicastVlanSnooping", value(b.VLANSnooping), *data.VLANSnooping != 0)
+			}
+		}
+		if equal("bridgePort", n.Stack.BridgePort != nil, w.Info.SlaveKind == "bridge"); w.Info.SlaveKind == "bridge" {
+			p, data := n.Stack.BridgePort, w.Info.SlaveData
+			equal("bridgePort.state", p.State, data.State)
+			equal("bridgePort.multicastFastLeave", value(p.FastLeave), data.FastLeave)
+			equal("bridgePort.multicastRouter", value(p.Router), data.Router)
+			equal("bridgePort.multicastFlood", value(p.Flood), data.Flood)
+			equal("bridgePort.multicastToUnicast", value(p.ToUnicast), data.ToUnicast)
 		}
 	}
 	if seen != len(s.nics) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -29,6 +30,11 @@ func (s *script) Netlink(_ context.Context, req kernel.Request) ([]kernel.Messag
 		return []kernel.Message{{Command: uapi.ETHTOOL_MSG_STRSET_GET_REPLY, Body: s.words}}, nil
 	}
 	return []kernel.Message{{Command: uapi.ETHTOOL_MSG_RINGS_GET_REPLY, Body: s.reply}}, nil
+}
+
+// ReadFile says that the kernel has no such file.
+func (*script) ReadFile(_ context.Context, path string) ([]byte, error) {
+	return nil, &kernel.Error{Op: "read", Object: path, Err: syscall.ENOENT}
 }
 
 func (s *script) NetlinkSet(_ context.Context, req kernel.Request) error {
@@ -512,12 +518,11 @@ func TestMulticastFlags(t *testing.T) {
 		t.Fatalf("%s, %v", b, err)
 	}
 	for _, test := range []struct {
-		next          MulticastFlags
+		next          MulticastState
 		flags, change uint32
 	}{
-		{MulticastFlags{Multicast: new(true), AllMulti: new(true)}, uapi.IFF_ALLMULTI, uapi.IFF_ALLMULTI},
-		{MulticastFlags{Multicast: new(false), AllMulti: new(false)}, 0, uapi.IFF_MULTICAST},
-		{current, 0, 0},
+		{MulticastState{Multicast: new(true), AllMulti: new(true)}, uapi.IFF_ALLMULTI, uapi.IFF_ALLMULTI},
+		{MulticastState{Multicast: new(false), AllMulti: new(false)}, 0, uapi.IFF_MULTICAST},
 	} {
 		s.set = nil
 		if err := Multicast().Write(t.Context(), s, nic, current, test.next); err != nil {

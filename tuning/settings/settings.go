@@ -20,7 +20,7 @@ import (
 // All returns every setting in the order in which they are applied:
 //
 //   - private-flags first: what else a driver has can depend on them;
-//   - netdev and multicast, of which an MTU decides how large the buffers of the
+//   - netdev, multicast and what bridges do with it, of which an MTU decides how large the buffers of the
 //     queues are;
 //   - link, fec, eee and pause, which the link comes up anew for, with many drivers
 //     through a reset;
@@ -35,7 +35,7 @@ import (
 // Undoing goes the other way.
 func All() []tuning.Setting {
 	return []tuning.Setting{
-		PrivateFlags(), Netdev(), Multicast(), Link(), FEC(), EEE(), Pause(), Channels(), Rings(), Coalesce(), Features(),
+		PrivateFlags(), Netdev(), Multicast(), Bridge(), BridgePort(), Link(), FEC(), EEE(), Pause(), Channels(), Rings(), Coalesce(), Features(),
 		RSS(), IRQ(), RPS(), XPS(), NAPI(),
 	}
 }

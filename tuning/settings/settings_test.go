@@ -97,6 +97,11 @@ func wants(t testing.TB, nics []inventory.NIC, document string) []policies.Want 
 	return resolved
 }
 
+// policyFor is a document for the NICs of a name.
+func policyFor(name, settings string) string {
+	return "apiVersion: nictune/v1\nkind: TuningPolicy\nname: p\nmatch: {name: " + name + "}\nsettings:\n  " + settings + "\n"
+}
+
 func plan(t testing.TB, w kernel.Reader, nics []inventory.NIC, document string) *tuning.Plan {
 	t.Helper()
 	p, err := tuning.MakePlan(t.Context(), w, All(), wants(t, nics, document))
@@ -136,6 +141,8 @@ func state(t testing.TB, r kernel.Reader, nics []inventory.NIC, names ...string)
 		see(t, seen, Netdev(), r, nic)
 		see(t, seen, Link(), r, nic)
 		see(t, seen, Multicast(), r, nic)
+		see(t, seen, Bridge(), r, nic)
+		see(t, seen, BridgePort(), r, nic)
 		see(t, seen, FEC(), r, nic)
 		see(t, seen, EEE(), r, nic)
 		all[nic.ID()] = seen

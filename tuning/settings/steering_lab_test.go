@@ -16,11 +16,6 @@ import (
 	"github.com/nictune/nictune/tuning"
 )
 
-// policyFor is a document for the NICs of a name.
-func policyFor(name, settings string) string {
-	return "apiVersion: nictune/v1\nkind: TuningPolicy\nname: p\nmatch: {name: " + name + "}\nsettings:\n  " + settings + "\n"
-}
-
 // table is the indirection table that ethtool -x prints, entry by entry.
 func table(t *testing.T, name string) string {
 	t.Helper()

@@ -282,6 +282,7 @@ const (
 	IFLA_BR_FDB_MAX_LEARNED                       = 49
 	IFLA_BR_STP_MODE                              = 50
 	IFLA_BR_MAX                                   = 50
+	BR_BOOLOPT_MCAST_VLAN_SNOOPING                = 1
 	IFLA_BRPORT_UNSPEC                            = 0
 	IFLA_BRPORT_STATE                             = 1
 	IFLA_BRPORT_PRIORITY                          = 2
