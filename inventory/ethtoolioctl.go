@@ -63,10 +63,9 @@ func short(command, device string, answer []byte) error {
 const (
 	rxnfcFlowType  = 4
 	rxnfcData      = 8
-	rxnfcSpec      = 16  // struct ethtool_rx_flow_spec
-	rxnfcCount     = 184 // a count, or an RSS context
-	rxnfcLocations = 188 // the list of rules
-	rxnfcSize      = 192
+	rxnfcSpec      = 16                   // struct ethtool_rx_flow_spec
+	rxnfcCount     = rxnfcSpec + specSize // a count, or an RSS context
+	rxnfcLocations = rxnfcCount + 4       // the list of rules
 )
 
 // rxnfc is a struct ethtool_rxnfc with room for a list of so many locations.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"net/netip"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
@@ -23,13 +22,18 @@ type FlowRule struct {
 	// FlowType is ethtool's: "tcp4", "udp6", "ether".
 	FlowType string `json:"flowType"`
 	// Match are the fields compared, by ethtool's names ("src-ip", "dst-port",
-	// "vlan"), as value, or value/mask where the mask isn't full.
+	// "vlan"), as value, or value/mask where the mask isn't full: the bits set in
+	// it are compared.
 	Match map[string]string `json:"match,omitempty"`
-	// Action is "drop", or "queue" with Queue, on the VF number VF if not 0.
+	// Action is "drop", "wake", or "queue" with Queue, which is one of VF number VF
+	// where that is present, and is added to what Context's table says where that is.
 	Action  string  `json:"action"`
 	Queue   *uint32 `json:"queue,omitempty"`
 	VF      *uint32 `json:"vf,omitempty"`
 	Context *uint32 `json:"context,omitempty"`
+
+	// partial: the rule compares what ethtool -N has no words for.
+	partial bool
 }
 
 // maxRules bounds a list of rules: devices hold up to some 16,000.
@@ -115,161 +119,4 @@ func decodeLocations(device string, b []byte) (locations []uint32, capacity uint
 	}
 	// Some drivers mark with a bit that they choose locations themselves.
 	return locations, uint32(binary.NativeEndian.Uint64(b[rxnfcData:])) &^ uapi.RX_CLS_LOC_SPECIAL, nil
-}
-
-// Offsets in struct ethtool_rx_flow_spec, and sizes of its parts.
-const (
-	specValue    = 4
-	specMask     = 76
-	specExtra    = 52 // struct ethtool_flow_ext behind each of the two
-	specUnion    = specExtra + 20
-	specCookie   = 152
-	specLocation = 160
-	specSize     = 168
-)
-
-// decodeRule decodes the answer to ETHTOOL_GRXCLSRULE.
-func decodeRule(device string, b []byte) (FlowRule, error) {
-	if len(b) < rxnfcLocations {
-		return FlowRule{}, short("GRXCLSRULE", device, b)
-	}
-	spec := b[rxnfcSpec : rxnfcSpec+specSize]
-	kind := binary.NativeEndian.Uint32(spec)
-	number := kind &^ (uapi.FLOW_EXT | uapi.FLOW_MAC_EXT | uapi.FLOW_RSS)
-	m := match{value: spec[specValue : specValue+specUnion], mask: spec[specMask : specMask+specUnion], fields: map[string]string{}}
-	r := FlowRule{
-		Location: binary.NativeEndian.Uint32(spec[specLocation:]),
-		FlowType: m.flow(number),
-	}
-	if kind&uapi.FLOW_EXT != 0 {
-		m.hex("vlan-etype", specExtra+8, 2)
-		m.decimal("vlan", specExtra+10, 2)
-		m.hex("user-def", specExtra+12, 8)
-	}
-	if kind&uapi.FLOW_MAC_EXT != 0 {
-		m.mac("dst-mac", specExtra+2)
-	}
-	if len(m.fields) > 0 {
-		r.Match = m.fields
-	}
-	if kind&uapi.FLOW_RSS != 0 {
-		r.Context = new(binary.NativeEndian.Uint32(b[rxnfcCount:]))
-	}
-	switch cookie := binary.NativeEndian.Uint64(spec[specCookie:]); cookie {
-	case 1<<64 - 1: // RX_CLS_FLOW_DISC
-		r.Action = "drop"
-	case 1<<64 - 2: // RX_CLS_FLOW_WAKE
-		r.Action = "wake"
-	default:
-		r.Action = "queue"
-		r.Queue = new(uint32(cookie & uapi.ETHTOOL_RX_FLOW_SPEC_RING))
-		// The cookie counts VFs from 1: 0 is the function itself.
-		if vf := uint32(cookie & uapi.ETHTOOL_RX_FLOW_SPEC_RING_VF >> uapi.ETHTOOL_RX_FLOW_SPEC_RING_VF_OFF); vf > 0 {
-			r.VF = new(vf - 1)
-		}
-	}
-	return r, nil
-}
-
-// match takes the fields of a rule from its values and masks: a bit set in the
-// mask is compared, and a field with none is not part of the rule.
-type match struct {
-	value, mask []byte
-	fields      map[string]string
-}
-
-// flow takes the fields of a union ethtool_flow_union and returns the flow
-// type's name.
-func (m match) flow(number uint32) string {
-	switch number {
-	case uapi.TCP_V4_FLOW, uapi.UDP_V4_FLOW, uapi.SCTP_V4_FLOW:
-		m.ip("src-ip", 0, 4)
-		m.ip("dst-ip", 4, 4)
-		m.decimal("src-port", 8, 2)
-		m.decimal("dst-port", 10, 2)
-		m.hex("tos", 12, 1)
-	case uapi.AH_V4_FLOW, uapi.ESP_V4_FLOW:
-		m.ip("src-ip", 0, 4)
-		m.ip("dst-ip", 4, 4)
-		m.decimal("spi", 8, 4)
-		m.hex("tos", 12, 1)
-	case uapi.IPV4_USER_FLOW:
-		m.ip("src-ip", 0, 4)
-		m.ip("dst-ip", 4, 4)
-		m.hex("l4data", 8, 4)
-		m.hex("tos", 12, 1)
-		m.decimal("l4proto", 14, 1)
-		return "ip4"
-	case uapi.TCP_V6_FLOW, uapi.UDP_V6_FLOW, uapi.SCTP_V6_FLOW:
-		m.ip("src-ip", 0, 16)
-		m.ip("dst-ip", 16, 16)
-		m.decimal("src-port", 32, 2)
-		m.decimal("dst-port", 34, 2)
-		m.hex("tclass", 36, 1)
-	case uapi.AH_V6_FLOW, uapi.ESP_V6_FLOW:
-		m.ip("src-ip", 0, 16)
-		m.ip("dst-ip", 16, 16)
-		m.decimal("spi", 32, 4)
-		m.hex("tclass", 36, 1)
-	case uapi.IPV6_USER_FLOW:
-		m.ip("src-ip", 0, 16)
-		m.ip("dst-ip", 16, 16)
-		m.hex("l4data", 32, 4)
-		m.hex("tclass", 36, 1)
-		m.decimal("l4proto", 37, 1)
-		return "ip6"
-	case uapi.ETHER_FLOW:
-		m.mac("dst", 0)
-		m.mac("src", 6)
-		m.hex("proto", 12, 2)
-	}
-	for _, f := range flows() {
-		if f.number == number {
-			return f.name
-		}
-	}
-	return fmt.Sprintf("%d", number)
-}
-
-// field adds a field, its value and its mask each printed in their way.
-func (m match) field(name string, offset, size int, value, mask func([]byte) string) {
-	var some, every byte = 0, 0xff
-	for _, b := range m.mask[offset : offset+size] {
-		some |= b
-		every &= b
-	}
-	if some == 0 {
-		return
-	}
-	m.fields[name] = value(m.value[offset : offset+size])
-	if every != 0xff {
-		m.fields[name] += "/" + mask(m.mask[offset:offset+size])
-	}
-}
-
-func (m match) ip(name string, offset, size int) { m.field(name, offset, size, address, address) }
-
-func (m match) mac(name string, offset int) { m.field(name, offset, 6, colonHex, colonHex) }
-
-func (m match) decimal(name string, offset, size int) {
-	m.field(name, offset, size, decimal, hexNumber)
-}
-
-func (m match) hex(name string, offset, size int) { m.field(name, offset, size, hexNumber, hexNumber) }
-
-func address(b []byte) string {
-	a, _ := netip.AddrFromSlice(b)
-	return a.String()
-}
-
-// decimal and hexNumber print a number in network order.
-func decimal(b []byte) string { return fmt.Sprint(bigEndian(b)) }
-
-func hexNumber(b []byte) string { return fmt.Sprintf("%#x", bigEndian(b)) }
-
-func bigEndian(b []byte) (v uint64) {
-	for _, x := range b {
-		v = v<<8 | uint64(x)
-	}
-	return v
 }
