@@ -3,8 +3,11 @@
 // Facts change seldom and are costly to read; counters change always and are
 // cheap. So the facts are read once, then again when the kernel tells of a
 // change, and now and then in case it told of something nobody heard; the
-// counters are read for each scrape. The agent only reads: it asks for no
-// privilege and changes nothing.
+// counters are read for each scrape.
+//
+// By itself the agent only reads: it asks for no privilege and changes nothing.
+// Where it is given an [Enforcement], a [Reconciler] decides what of the drift
+// from policies is put right and when, and the engine of whoever gave it does so.
 package agent
 
 import (
@@ -23,9 +26,11 @@ import (
 type Options struct {
 	// Changes waits until the kernel tells of a change, or of one that was
 	// missed. Nil: nobody tells, as with a recorded host.
-	Changes func(context.Context) error
+	Changes func(context.Context) (Event, error)
 	// Compare compares a host with its policies. Nil: there are none.
-	Compare func(context.Context, *inventory.Inventory) (*metrics.Drift, error)
+	Compare func(context.Context, *inventory.Inventory) (*Comparison, error)
+	// Enforce puts right what has drifted. Nil: nothing is changed.
+	Enforce *Enforcement
 	// Interval is how long facts are trusted without news. Zero: for ever.
 	Interval time.Duration
 	// Pause is the least time between two readings of the facts, however often
@@ -41,6 +46,7 @@ type Options struct {
 type Agent struct {
 	reader  *remembering
 	options Options
+	heard   heard
 
 	mu    sync.Mutex
 	facts facts
@@ -52,7 +58,9 @@ type Agent struct {
 type facts struct {
 	inventory *inventory.Inventory // the last that succeeded
 	drift     *metrics.Drift
-	reads     []metrics.Read
+	// reconciliation is what is done about the drift.
+	reconciliation *metrics.Reconciliation
+	reads          []metrics.Read
 }
 
 type statistics struct {
@@ -62,7 +70,9 @@ type statistics struct {
 
 // New makes an agent that knows nothing yet: Run fills it.
 func New(reader kernel.Reader, options Options) *Agent {
-	return &Agent{reader: &remembering{Reader: reader, vpd: map[string]remembered{}}, options: options}
+	a := &Agent{reader: &remembering{Reader: reader, vpd: map[string]remembered{}}, options: options}
+	a.facts.reconciliation = &metrics.Reconciliation{Mode: options.mode()}
+	return a
 }
 
 // Ready reports whether the facts have been read.
@@ -78,9 +88,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.options.Changes != nil {
 		go a.listen(ctx, news)
 	}
+	occasion := "found at the start"
 	for {
-		a.refresh(ctx)
-		if err := a.wait(ctx, news); err != nil {
+		inv, comparison := a.refresh(ctx)
+		wake := a.enforce(ctx, inv, comparison, occasion)
+		var err error
+		if occasion, err = a.wait(ctx, news, wake); err != nil {
 			return err
 		}
 	}
@@ -90,13 +103,15 @@ func (a *Agent) Run(ctx context.Context) error {
 // facts are read whole.
 func (a *Agent) listen(ctx context.Context, news chan<- struct{}) {
 	for {
-		err := a.options.Changes(ctx)
+		event, err := a.options.Changes(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil && !errors.Is(err, kernel.ErrOverrun):
 			a.options.Failed(err)
 			return // the interval still brings changes in, later
+		case err == nil:
+			a.heard.add(event)
 		}
 		// After an overrun the facts are read anew as after any change: that is
 		// the resync.
@@ -107,32 +122,41 @@ func (a *Agent) listen(ctx context.Context, news chan<- struct{}) {
 	}
 }
 
-// wait returns when the facts should be read again.
-func (a *Agent) wait(ctx context.Context, news <-chan struct{}) error {
-	var stale <-chan time.Time
+// wait returns when the facts should be read again, and says what for.
+func (a *Agent) wait(ctx context.Context, news <-chan struct{}, wake time.Time) (occasion string, err error) {
+	var stale, again <-chan time.Time
 	if a.options.Interval > 0 {
 		timer := time.NewTimer(a.options.Interval)
 		defer timer.Stop()
 		stale = timer.C
+	}
+	if !wake.IsZero() {
+		timer := time.NewTimer(time.Until(wake))
+		defer timer.Stop()
+		again = timer.C
 	}
 	pause := time.NewTimer(a.options.Pause)
 	defer pause.Stop()
 	select {
 	case <-pause.C:
 	case <-ctx.Done():
-		return ctx.Err()
+		return "", ctx.Err()
 	}
 	select {
 	case <-news:
+		return "found when the kernel told of a change elsewhere", nil
+	case <-again:
+		return "found when it was due", nil
 	case <-stale:
+		return "found at the interval", nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return "", ctx.Err()
 	}
-	return nil
 }
 
-// refresh reads the facts. A reading that fails keeps the earlier one.
-func (a *Agent) refresh(parent context.Context) {
+// refresh reads the facts, and returns them. A reading that fails keeps the
+// earlier one, and returns nothing.
+func (a *Agent) refresh(parent context.Context) (*inventory.Inventory, *Comparison) {
 	ctx, cancel := context.WithTimeout(parent, a.options.Timeout)
 	defer cancel()
 	// What breaks off because the agent stops is no failure.
@@ -149,12 +173,12 @@ func (a *Agent) refresh(parent context.Context) {
 	}
 	failed(err)
 	reads := []metrics.Read{read("inventory", start, err)}
-	var drift *metrics.Drift
+	var comparison *Comparison
 	if err == nil && a.options.Compare != nil {
 		start = time.Now()
-		if drift, err = a.options.Compare(ctx, inv); err != nil {
+		if comparison, err = a.options.Compare(ctx, inv); err != nil {
 			failed(err)
-			drift = &metrics.Drift{InError: true}
+			comparison = &Comparison{Drift: &metrics.Drift{InError: true}}
 		}
 		reads = append(reads, read("drift", start, err))
 	}
@@ -163,8 +187,12 @@ func (a *Agent) refresh(parent context.Context) {
 	a.facts.reads = reads
 	if inv != nil {
 		a.reader.forget(inv)
-		a.facts.inventory, a.facts.drift = inv, drift
+		a.facts.inventory, a.facts.drift = inv, nil
 	}
+	if comparison != nil {
+		a.facts.drift = comparison.Drift
+	}
+	return inv, comparison
 }
 
 // Snapshot is a [metrics.Source]. Scrapes that come at the same time share one
@@ -187,6 +215,8 @@ func (a *Agent) Snapshot() metrics.Snapshot {
 		Drift:      a.facts.drift,
 		Statistics: s.values,
 		Reads:      append([]metrics.Read{s.read}, a.facts.reads...),
+
+		Reconciliation: a.facts.reconciliation,
 	}
 }
 

@@ -127,12 +127,12 @@ func TestAnOverrunIsAChangeAndAnErrorEndsListening(t *testing.T) {
 	var failed atomic.Int32
 	start(t, host, Options{
 		Timeout: time.Millisecond,
-		Changes: func(ctx context.Context) error {
+		Changes: func(ctx context.Context) (Event, error) {
 			select {
 			case err := <-told:
-				return err
+				return Event{}, err
 			case <-ctx.Done():
-				return ctx.Err()
+				return Event{}, ctx.Err()
 			}
 		},
 		Failed: func(err error) {
@@ -154,7 +154,7 @@ func TestDriftThatCannotBeComparedIsShownAsSuch(t *testing.T) {
 	}
 	defer live.Close()
 	a := start(t, live, Options{
-		Compare: func(context.Context, *inventory.Inventory) (*metrics.Drift, error) { return nil, errors.New("no") },
+		Compare: func(context.Context, *inventory.Inventory) (*Comparison, error) { return nil, errors.New("no") },
 		Failed:  func(error) {},
 	})
 	eventually(t, "ready", a.Ready)
@@ -188,12 +188,12 @@ func TestAReadingThatIsCutShortReplacesNothing(t *testing.T) {
 	again := make(chan struct{})
 	a := start(t, host, Options{
 		Timeout: 2 * time.Second,
-		Changes: func(ctx context.Context) error {
+		Changes: func(ctx context.Context) (Event, error) {
 			select {
 			case <-again:
-				return nil
+				return Event{}, nil
 			case <-ctx.Done():
-				return ctx.Err()
+				return Event{}, ctx.Err()
 			}
 		},
 		Failed: func(error) {},

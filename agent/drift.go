@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/nictune/nictune/exporters/metrics"
 	"github.com/nictune/nictune/internal/kernel"
@@ -11,35 +12,95 @@ import (
 	"github.com/nictune/nictune/tuning"
 )
 
+// Comparison is what policies want of a host, beside what it has.
+type Comparison struct {
+	// Drift is for the metrics, NICs for the reconciler. NICs lack those of which
+	// nothing is wanted.
+	Drift *metrics.Drift
+	NICs  []Compared
+}
+
+// Compared is one NIC beside what is wanted of it.
+type Compared struct {
+	NIC tuning.Target
+	// Up is whether it is switched on (IFF_UP).
+	Up bool
+	// Unconfirmed is whether a transaction on it waits to be confirmed: until that
+	// is settled nobody else may touch it.
+	Unconfirmed bool
+	Settings    []ComparedSetting
+}
+
+// ComparedSetting is one setting of a NIC beside what is wanted of it.
+type ComparedSetting struct {
+	Want policies.Want
+	// Drifted are the fields of its state that differ, and Impact is what putting
+	// them right does.
+	Drifted []string
+	Impact  tuning.Impact
+	// Reason is why what is wanted can't be had, or could not be compared. The
+	// rest says nothing then.
+	Reason inventory.Reason
+}
+
 // Comparer gives a function for Options.Compare: what the policies want and what
 // the host has, setting by setting, so that a NIC which can't do what is wanted
 // hides nothing about the others.
-func Comparer(r kernel.Reader, settings []tuning.Setting, wanted []policies.Policy) func(context.Context, *inventory.Inventory) (*metrics.Drift, error) {
-	return func(ctx context.Context, inv *inventory.Inventory) (*metrics.Drift, error) {
+func Comparer(r kernel.Reader, settings []tuning.Setting, wanted []policies.Policy) func(context.Context, *inventory.Inventory) (*Comparison, error) {
+	return func(ctx context.Context, inv *inventory.Inventory) (*Comparison, error) {
 		wants, report, err := policies.Resolve(wanted, inv.NICs)
 		if err != nil {
 			return nil, err
 		}
-		drift := &metrics.Drift{Matched: map[string]int{}}
+		c := &Comparison{Drift: &metrics.Drift{Matched: map[string]int{}}}
 		for _, m := range report.Policies {
-			drift.Matched[m.Policy] = len(m.NICs)
+			c.Drift.Matched[m.Policy] = len(m.NICs)
 		}
 		var failed []error
 		for _, w := range wants {
-			setting := metrics.DriftedSetting{Device: w.NIC.Name, Setting: w.Setting}
 			plan, err := tuning.MakePlan(ctx, r, settings, []policies.Want{w})
 			var problems *tuning.PlanError
+			one := ComparedSetting{Want: w}
+			var fields []tuning.Field
 			switch {
 			case err == nil:
-				setting.Drifted = len(plan.Changes) > 0
+				for _, change := range plan.Changes {
+					one.Impact, fields = change.Impact, change.Fields
+				}
+				for _, f := range fields {
+					one.Drifted = append(one.Drifted, f.Name)
+				}
 			case errors.As(err, &problems):
-				setting.Reason = problems.Problems[0].Reason
+				one.Reason = problems.Problems[0].Reason
 			default:
 				failed = append(failed, err)
-				setting.Reason = kernel.ReasonOf(err)
+				one.Reason = kernel.ReasonOf(err)
 			}
-			drift.Settings = append(drift.Settings, setting)
+			c.add(one, fields)
 		}
-		return drift, errors.Join(failed...)
+		return c, errors.Join(failed...)
+	}
+}
+
+// add files one setting under its NIC, and under each policy that wants some of it.
+func (c *Comparison) add(s ComparedSetting, fields []tuning.Field) {
+	nic := s.Want.NIC
+	target := tuning.Target{ID: nic.ID(), Name: nic.Name, Index: nic.Index}
+	if n := len(c.NICs); n == 0 || c.NICs[n-1].NIC != target {
+		c.NICs = append(c.NICs, Compared{NIC: target, Up: nic.Link.Admin == "up"})
+	}
+	last := &c.NICs[len(c.NICs)-1]
+	last.Settings = append(last.Settings, s)
+	var wanting []string
+	for _, a := range s.Want.Fields {
+		if !slices.Contains(wanting, a.Value.Source.Policy) {
+			wanting = append(wanting, a.Value.Source.Policy)
+		}
+	}
+	for _, policy := range wanting {
+		c.Drift.Settings = append(c.Drift.Settings, metrics.DriftedSetting{
+			Policy: policy, Device: nic.Name, Setting: s.Want.Setting, Reason: s.Reason,
+			Drifted: slices.ContainsFunc(fields, func(f tuning.Field) bool { return f.Source.Policy == policy }),
+		})
 	}
 }

@@ -49,18 +49,19 @@ settings:
 	if wanted, err = policies.Bind(wanted, tuning.Catalogue(settings.All())); err != nil {
 		t.Fatal(err)
 	}
-	drift, err := Comparer(host, settings.All(), wanted)(t.Context(), inv)
+	compared, err := Comparer(host, settings.All(), wanted)(t.Context(), inv)
 	if err != nil {
 		t.Fatal(err)
 	}
+	drift := compared.Drift
 	want := map[metrics.DriftedSetting]bool{
-		{Device: "eth1", Setting: "rings", Drifted: true}: true,
-		{Device: "eth1", Setting: "channels"}:             true,
-		{Device: "eth1", Setting: "features"}:             true,
-		{Device: "eth3", Setting: "rings", Drifted: true}: true,
+		{Policy: "edge", Device: "eth1", Setting: "rings", Drifted: true}: true,
+		{Policy: "edge", Device: "eth1", Setting: "channels"}:             true,
+		{Policy: "edge", Device: "eth1", Setting: "features"}:             true,
+		{Policy: "edge", Device: "eth3", Setting: "rings", Drifted: true}: true,
 		// e1000e has no channels.
-		{Device: "eth3", Setting: "channels", Reason: inventory.Unsupported}: true,
-		{Device: "eth3", Setting: "features"}:                                true,
+		{Policy: "edge", Device: "eth3", Setting: "channels", Reason: inventory.Unsupported}: true,
+		{Policy: "edge", Device: "eth3", Setting: "features"}:                                true,
 	}
 	for _, got := range drift.Settings {
 		if !want[got] {

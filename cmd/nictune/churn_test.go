@@ -22,7 +22,6 @@ import (
 	"time"
 
 	"github.com/nictune/nictune/agent"
-	"github.com/nictune/nictune/exporters/metrics"
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/lab/nstest"
@@ -230,7 +229,7 @@ settings:
 		Timeout:  30 * time.Second,
 		Failed:   func(err error) { a.log.Error("reading the host failed", "err", err) },
 	}
-	options.Compare = func(ctx context.Context, inv *inventory.Inventory) (*metrics.Drift, error) {
+	options.Compare = func(ctx context.Context, inv *inventory.Inventory) (*agent.Comparison, error) {
 		readings.Add(1)
 		return compare(ctx, inv)
 	}

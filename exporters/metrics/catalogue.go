@@ -121,13 +121,14 @@ func (c *Collector) define() {
 		Source: "`nictune inventory -o json`: unread", Series: "4 per device (unsupported, gone, denied, failed)",
 	})
 	c.drifted = c.add(Metric{
-		Name: "policy_setting_drifted", Type: gauge, Labels: []string{"device", "setting"}, Help: "Whether a setting differs from what the policies want.",
-		Source: "`nictune plan`", Series: "1 per device and setting that a policy wants",
+		Name: "policy_setting_drifted", Type: gauge, Labels: []string{"policy", "device", "setting"},
+		Help:   "Whether a setting differs from what a policy wants. A setting of the whole host has no device.",
+		Source: "`nictune plan`", Series: "1 per policy, device and setting that it wants",
 	})
 	c.impossible = c.add(Metric{
-		Name: "policy_setting_impossible", Type: gauge, Labels: []string{"device", "setting", "reason"},
-		Help:   "A setting that policies want and that the NIC can't have, by reason. Always 1.",
-		Source: "`nictune plan`", Series: "1 per device and setting that a policy wants, instead of drifted",
+		Name: "policy_setting_impossible", Type: gauge, Labels: []string{"policy", "device", "setting", "reason"},
+		Help:   "A setting that a policy wants and that the NIC can't have, by reason. Always 1.",
+		Source: "`nictune plan`", Series: "1 per policy, device and setting that it wants, instead of drifted",
 	})
 	c.matched = c.add(Metric{
 		Name: "policy_matched_nics", Type: gauge, Unit: "NICs", Labels: []string{"policy"}, Help: "How many NICs a policy is for.",
@@ -136,6 +137,30 @@ func (c *Collector) define() {
 	c.policyError = c.add(Metric{
 		Name: "policy_error", Type: gauge, Help: "Whether the policies could not be compared with the host.",
 		Source: "`nictune plan`", Series: "1",
+	})
+	c.mode = c.add(Metric{
+		Name: "reconcile_info", Type: gauge, Labels: []string{"mode"}, Help: "What the agent does about drift: off, report or enforce. Always 1.",
+		Source: "`nictune agent --reconcile`", Series: "1",
+	})
+	c.attempts = c.add(Metric{
+		Name: "reconcile_attempts_total", Type: counter, Unit: "attempts", Labels: []string{"device", "outcome"},
+		Help:   "Attempts to put right what had drifted, by outcome: applied, unchanged, undone, refused or failed.",
+		Source: "the agent; `nictune history` has each but those that changed nothing", Series: "5 per device that a policy wants something of, with --reconcile=enforce",
+	})
+	c.held = c.add(Metric{
+		Name: "reconcile_held", Type: gauge, Labels: []string{"device", "setting", "reason"},
+		Help:   "A setting that has drifted and is not put right now, by reason: impact, backoff, fight, settling or unconfirmed. Always 1.",
+		Source: "the agent", Series: "at most 1 per device and setting that a policy wants",
+	})
+	c.next = c.add(Metric{
+		Name: "reconcile_next_attempt_timestamp_seconds", Type: gauge, Unit: "seconds", Labels: device,
+		Help:   "When the next attempt that was put off for this device is due, in Unix time.",
+		Source: "the agent; absent where none is put off", Series: "at most 1 per device that a policy wants something of",
+	})
+	c.fight = c.add(Metric{
+		Name: "reconcile_given_up", Type: gauge, Labels: []string{"device", "setting", "field", "suspects"},
+		Help:   "A field that somebody sets again and again, and that is left to them, with the programs that run here and may do it. Always 1.",
+		Source: "the agent", Series: "1 per field given up",
 	})
 	const parts = "1 per part: statistics, inventory, drift"
 	c.success = c.add(Metric{

@@ -55,7 +55,7 @@ func table() string {
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s |\n", m.Name, m.Type, cmp.Or(m.Unit, "none"), labels, m.Help, m.Source, m.Series)
 	}
-	fmt.Fprintf(&b, "\nA device has at most %d series, and those of `nictune_nic_unread_facts` and of the policies.\n", devices)
+	fmt.Fprintf(&b, "\nA device has at most %d series, and those of `nictune_nic_unread_facts`, of the policies and of reconciling.\n", devices)
 	return b.String()
 }
 

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -24,6 +25,8 @@ type Snapshot struct {
 	Statistics []inventory.Statistics
 	// Drift is what policies want otherwise; nil without policies.
 	Drift *Drift
+	// Reconciliation is what the agent does about drift; nil where nobody asked.
+	Reconciliation *Reconciliation
 	// Reads says how each part of the snapshot went.
 	Reads []Read
 }
@@ -37,13 +40,50 @@ type Drift struct {
 	InError bool
 }
 
-// DriftedSetting is one setting of one NIC that policies want something of.
+// DriftedSetting is one setting of one NIC that a policy wants something of.
 type DriftedSetting struct {
-	Device, Setting string
+	// Device is empty for a setting of the whole host.
+	Policy, Device, Setting string
 	// Drifted is whether it differs from that. It says nothing where Reason is
 	// set: what is wanted can't be had, or could not be compared.
 	Drifted bool
 	Reason  inventory.Reason
+}
+
+// Reconciliation is what is done about drift.
+type Reconciliation struct {
+	// Mode is "off", "report" or "enforce"; NICs are known only for the last.
+	Mode string
+	NICs []Reconciled
+}
+
+// Reconciled is what was done about the drift of one NIC.
+type Reconciled struct {
+	Device string
+	// Attempts counts them by outcome.
+	Attempts map[string]uint64
+	// Held says for each drifted setting that is left as it is, why.
+	Held map[string]string
+	// Next is when the next attempt is due; zero where none is put off.
+	Next time.Time
+	// Lost are the fields that are left to somebody else.
+	Lost []LostField
+}
+
+// Why a drifted setting is left as it is.
+const (
+	HeldImpact      = "impact"      // it takes more than was allowed
+	HeldBackoff     = "backoff"     // an attempt failed, or a value came back
+	HeldFight       = "fight"       // somebody else sets it again and again
+	HeldSettling    = "settling"    // the NIC has just come, or been renamed
+	HeldUnconfirmed = "unconfirmed" // a transaction waits for nictune confirm
+)
+
+// LostField is a field that somebody else sets again and again.
+type LostField struct {
+	Setting, Field string
+	// Who are the programs that may do it.
+	Who []string
 }
 
 // Read is how one part of the snapshot was read.
@@ -66,6 +106,7 @@ type Collector struct {
 	up, admin, carrier, speed, mtu            *family
 	carrierUp, carrierDown, downEvents        *family
 	drifted, impossible, matched, policyError *family
+	mode, attempts, held, next, fight         *family
 	success, duration                         *family
 	statistics                                []*family // by inventory.StatisticNames
 }
@@ -113,6 +154,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	if s.Drift != nil {
 		c.drift(ch, s.Drift)
+	}
+	if s.Reconciliation != nil {
+		c.reconciliation(ch, s.Reconciliation)
 	}
 }
 
@@ -179,13 +223,31 @@ func (c *Collector) drift(ch chan<- prometheus.Metric, d *Drift) {
 	send(ch, c.policyError, truth(d.InError))
 	for _, s := range d.Settings {
 		if s.Reason != "" {
-			send(ch, c.impossible, 1, s.Device, s.Setting, string(s.Reason))
+			send(ch, c.impossible, 1, s.Policy, s.Device, s.Setting, string(s.Reason))
 			continue
 		}
-		send(ch, c.drifted, truth(s.Drifted), s.Device, s.Setting)
+		send(ch, c.drifted, truth(s.Drifted), s.Policy, s.Device, s.Setting)
 	}
 	for policy, nics := range d.Matched {
 		send(ch, c.matched, float64(nics), policy)
+	}
+}
+
+func (c *Collector) reconciliation(ch chan<- prometheus.Metric, r *Reconciliation) {
+	send(ch, c.mode, 1, r.Mode)
+	for _, n := range r.NICs {
+		for outcome, count := range n.Attempts {
+			send(ch, c.attempts, float64(count), n.Device, outcome)
+		}
+		for setting, why := range n.Held {
+			send(ch, c.held, 1, n.Device, setting, why)
+		}
+		if !n.Next.IsZero() {
+			send(ch, c.next, float64(n.Next.UnixMilli())/1000, n.Device)
+		}
+		for _, f := range n.Lost {
+			send(ch, c.fight, 1, n.Device, f.Setting, f.Field, strings.Join(f.Who, ", "))
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package metrics
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -35,12 +36,19 @@ func example() Snapshot {
 		Statistics: []inventory.Statistics{{Name: "eth0", Index: 2, Values: values}, {Name: "tun0", Index: 3, Values: values[:10]}},
 		Drift: &Drift{
 			Settings: []DriftedSetting{
-				{Device: "eth0", Setting: "rings", Drifted: true},
-				{Device: "eth0", Setting: "channels"},
-				{Device: "tun0", Setting: "rings", Reason: inventory.Unsupported},
+				{Policy: "edge", Device: "eth0", Setting: "rings", Drifted: true},
+				{Policy: "edge", Device: "eth0", Setting: "channels"},
+				{Policy: "rx", Device: "eth0", Setting: "channels"},
+				{Policy: "edge", Device: "tun0", Setting: "rings", Reason: inventory.Unsupported},
+				{Policy: "edge", Setting: "sysctl"},
 			},
 			Matched: map[string]int{"throughput": 1},
 		},
+		Reconciliation: &Reconciliation{Mode: "enforce", NICs: []Reconciled{{
+			Device: "eth0", Attempts: map[string]uint64{"applied": 2, "undone": 0},
+			Held: map[string]string{"rings": HeldImpact}, Next: time.Unix(1700000000, 500e6),
+			Lost: []LostField{{"coalesce", "rx-usecs", []string{"tuned", "NetworkManager"}}},
+		}}},
 		Reads: []Read{{"inventory", 0.5, true}, {"statistics", 0.25, false}},
 	}
 }
@@ -67,13 +75,31 @@ nictune_network_receive_bytes_total{device="tun0"} 3
 # HELP nictune_network_receive_nohandler_total Standard counter rx_nohandler of struct rtnl_link_stats64, see linux/if_link.h.
 # TYPE nictune_network_receive_nohandler_total counter
 nictune_network_receive_nohandler_total{device="eth0"} 24
-# HELP nictune_policy_setting_drifted Whether a setting differs from what the policies want.
+# HELP nictune_policy_setting_drifted Whether a setting differs from what a policy wants. A setting of the whole host has no device.
 # TYPE nictune_policy_setting_drifted gauge
-nictune_policy_setting_drifted{device="eth0",setting="channels"} 0
-nictune_policy_setting_drifted{device="eth0",setting="rings"} 1
-# HELP nictune_policy_setting_impossible A setting that policies want and that the NIC can't have, by reason. Always 1.
+nictune_policy_setting_drifted{device="",policy="edge",setting="sysctl"} 0
+nictune_policy_setting_drifted{device="eth0",policy="edge",setting="channels"} 0
+nictune_policy_setting_drifted{device="eth0",policy="edge",setting="rings"} 1
+nictune_policy_setting_drifted{device="eth0",policy="rx",setting="channels"} 0
+# HELP nictune_policy_setting_impossible A setting that a policy wants and that the NIC can't have, by reason. Always 1.
 # TYPE nictune_policy_setting_impossible gauge
-nictune_policy_setting_impossible{device="tun0",reason="unsupported",setting="rings"} 1
+nictune_policy_setting_impossible{device="tun0",policy="edge",reason="unsupported",setting="rings"} 1
+# HELP nictune_reconcile_attempts_total Attempts to put right what had drifted, by outcome: applied, unchanged, undone, refused or failed.
+# TYPE nictune_reconcile_attempts_total counter
+nictune_reconcile_attempts_total{device="eth0",outcome="applied"} 2
+nictune_reconcile_attempts_total{device="eth0",outcome="undone"} 0
+# HELP nictune_reconcile_given_up A field that somebody sets again and again, and that is left to them, with the programs that run here and may do it. Always 1.
+# TYPE nictune_reconcile_given_up gauge
+nictune_reconcile_given_up{device="eth0",field="rx-usecs",setting="coalesce",suspects="tuned, NetworkManager"} 1
+# HELP nictune_reconcile_held A setting that has drifted and is not put right now, by reason: impact, backoff, fight, settling or unconfirmed. Always 1.
+# TYPE nictune_reconcile_held gauge
+nictune_reconcile_held{device="eth0",reason="impact",setting="rings"} 1
+# HELP nictune_reconcile_info What the agent does about drift: off, report or enforce. Always 1.
+# TYPE nictune_reconcile_info gauge
+nictune_reconcile_info{mode="enforce"} 1
+# HELP nictune_reconcile_next_attempt_timestamp_seconds When the next attempt that was put off for this device is due, in Unix time.
+# TYPE nictune_reconcile_next_attempt_timestamp_seconds gauge
+nictune_reconcile_next_attempt_timestamp_seconds{device="eth0"} 1.7000000005e+09
 # HELP nictune_scrape_collector_success Whether this part of the scrape was read without an error.
 # TYPE nictune_scrape_collector_success gauge
 nictune_scrape_collector_success{collector="inventory"} 1

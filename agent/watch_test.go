@@ -1,0 +1,109 @@
+package agent
+
+import (
+	"context"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
+	"github.com/nictune/nictune/lab/nstest"
+)
+
+// The kernel says which device and what, whoever changed it.
+func TestWatchSaysWhatChanged(t *testing.T) {
+	nstest.Require(t)
+	nstest.Link(t, "told0", "numrxqueues 4 numtxqueues 4 type veth peer name told1")
+	device, err := net.InterfaceByName("told0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, err := kernel.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	changes, err := Watch(t.Context(), live)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		what   string
+		change func()
+	}{
+		{"link", func() { nstest.IP(t, "link set told0 mtu 1400") }},
+		{"features", func() { nstest.Run(t, "ethtool", "-K", "told0", "rx-gro-list", "on") }},
+		{"channels", func() { nstest.Run(t, "ethtool", "-L", "told0", "rx", "2") }},
+		{"link gone", func() { nstest.IP(t, "link del told0") }},
+	} {
+		test.change()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		for {
+			e, err := changes(ctx)
+			if err != nil {
+				t.Fatalf("%s: %v", test.what, err)
+			}
+			if e == (Event{Index: device.Index, What: test.what}) {
+				break
+			}
+		}
+		cancel()
+	}
+}
+
+func FuzzEventOf(f *testing.F) {
+	f.Add("route", uint16(uapi.RTM_NEWLINK), slices.Concat([]byte{0, 0, 1, 0, 7, 0, 0, 0}, make([]byte, 8)))
+	f.Add("ethtool", uint16(uapi.ETHTOOL_MSG_RINGS_NTF), []byte{12, 0, 1, 128, 8, 0, 1, 0, 7, 0, 0, 0})
+	f.Add("ethtool", uint16(1000), []byte{12, 0, 1})
+	f.Fuzz(func(t *testing.T, family string, command uint16, body []byte) {
+		e := eventOf(kernel.Notification{Family: family, Message: kernel.Message{Command: command, Body: body}})
+		if e.What == "" {
+			t.Error("something changed, and what is empty")
+		}
+	})
+}
+
+func TestEventOf(t *testing.T) {
+	for _, test := range []struct {
+		family  string
+		command uint16
+		body    []byte
+		want    Event
+	}{
+		{kernel.FamilyRoute, uapi.RTM_NEWLINK, slices.Concat([]byte{0, 0, 1, 0, 7, 0, 0, 0}, make([]byte, 8)), Event{7, "link"}},
+		{kernel.FamilyRoute, uapi.RTM_DELLINK, []byte{0, 0, 1, 0, 7, 0, 0, 0}, Event{7, "link gone"}},
+		{kernel.FamilyRoute, uapi.RTM_DELLINK, []byte{0, 0, 1, 0, 7}, Event{0, "link gone"}},
+		{kernel.FamilyEthtool, uapi.ETHTOOL_MSG_RINGS_NTF, []byte{12, 0, 1, 128, 8, 0, 1, 0, 7, 0, 0, 0}, Event{7, "rings"}},
+		{kernel.FamilyEthtool, uapi.ETHTOOL_MSG_RINGS_NTF, []byte{12, 0, 1, 128, 8, 0, 2, 0, 'a', 0, 0, 0}, Event{0, "rings"}},
+		{kernel.FamilyEthtool, 1000, nil, Event{0, "ethtool notification 1000"}},
+	} {
+		got := eventOf(kernel.Notification{Family: test.family, Message: kernel.Message{Command: test.command, Body: test.body}})
+		if got != test.want {
+			t.Errorf("%s %d %v: %+v, want %+v", test.family, test.command, test.body, got, test.want)
+		}
+	}
+}
+
+// How drift was found is kept while its attempt is put off, and told once.
+func TestHeard(t *testing.T) {
+	var h heard
+	nics := []Compared{{}, {}}
+	nics[0].NIC.Index, nics[1].NIC.Index = 2, 3
+	h.add(Event{2, "rings"})
+	h.add(Event{2, "link"})
+	h.add(Event{2, "rings"})
+	h.add(Event{9, "link"})
+	first := h.take(nics, []int{2, 3}, "found at the start")
+	if first[2] != "told of by the kernel: rings, link" || first[3] != "found at the start" {
+		t.Errorf("%v", first)
+	}
+	if later := h.take(nics, []int{2}, "found when it was due"); later[2] != first[2] || later[3] != first[3] {
+		t.Errorf("%v", later)
+	}
+	h.take(nics, nil, "found when it was due")
+	if again := h.take(nics, nil, "found at the interval"); again[2] != "found at the interval" || len(h.events)+len(h.waiting) != 0 {
+		t.Errorf("%v, %v, %v", again, h.events, h.waiting)
+	}
+}
