@@ -24,6 +24,7 @@ import (
 	"github.com/nictune/nictune/agent"
 	"github.com/nictune/nictune/exporters/metrics"
 	"github.com/nictune/nictune/policies"
+	"github.com/nictune/nictune/tuning"
 	"github.com/nictune/nictune/tuning/settings"
 )
 
@@ -36,6 +37,9 @@ type agentFlags struct {
 	interval  time.Duration
 	pause     time.Duration
 	policies  []string
+	reconcile string
+	allow     string
+	state     string
 }
 
 func newAgentCommand(app *app) *cobra.Command {
@@ -43,20 +47,45 @@ func newAgentCommand(app *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Export the host's NICs as Prometheus metrics",
-		Long: `Serve metrics for Prometheus until told to stop.
+		Long: `Serve metrics for Prometheus until told to stop, and where that was asked for put
+right what has drifted from the policies.
 
-The agent reads only, and runs without any privilege. It listens on loopback
-unless told otherwise; TLS and authentication are set up by --web.config.file, as
-with every Prometheus exporter.
+The agent listens on loopback unless told otherwise; TLS and authentication are
+set up by --web.config.file, as with every Prometheus exporter.
 
 Facts are read anew when the kernel tells of a change and once every --interval,
 counters for each scrape; --timeout is for one such reading. Without --policy the
-shipped policies are compared with the host, and nothing is changed.`,
+shipped policies are compared with the host.
+
+--reconcile decides what becomes of drift:
+
+  off      nothing is compared with the host
+  report   drift is shown in the metrics; the agent only reads, and needs no
+           privilege (the default)
+  enforce  what drifted from the policies of --policy is put right, one NIC at a
+           time, as nictune apply does: through the journal, and only if its impact
+           is within --allow. Needs root. An agent that stops undoes nothing.
+
+enforce tries again ever more seldom what fails. A field that somebody else sets
+again and again is left to them after three times in an hour: the log and the
+metrics name it, and who runs here that may do it.`,
 		Example: `  nictune agent
   nictune agent --web.listen-address=:9810 --web.config.file=/etc/nictune/web.yml
+  nictune agent --reconcile=enforce -f /etc/nictune/policies --allow link-flap
   curl -s localhost:9810/metrics | grep nictune_nic_info`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return app.serve(cmd.Context(), f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			enforcing := f.reconcile == agent.Enforce
+			for _, name := range []string{"allow", "state-dir"} {
+				if !enforcing && cmd.Flags().Changed(name) {
+					return fmt.Errorf("--%s is for --reconcile=enforce: the agent changes nothing otherwise", name)
+				}
+			}
+			if enforcing && !cmd.Flags().Changed("pause") {
+				f.pause = time.Second // drift is to be put right soon
+			}
+			return app.serve(cmd.Context(), f)
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.addresses, "web.listen-address", []string{"127.0.0.1:9810"}, "listen on these `ADDRESSES`")
@@ -64,8 +93,11 @@ shipped policies are compared with the host, and nothing is changed.`,
 	flags.BoolVar(&f.systemd, "web.systemd-socket", false, "use the socket that systemd hands over instead of an address")
 	flags.StringVar(&f.path, "web.telemetry-path", "/metrics", "serve the metrics under this `PATH`")
 	flags.DurationVar(&f.interval, "interval", 5*time.Minute, "read the facts at least this often (0: only when the kernel tells of a change)")
-	flags.DurationVar(&f.pause, "pause", 30*time.Second, "read the facts at most this often, however much changes")
+	flags.DurationVar(&f.pause, "pause", 30*time.Second, "read the facts at most this often, however much changes (with --reconcile=enforce 1s)")
 	flags.StringSliceVarP(&f.policies, "policy", "f", nil, "compare the host with the policies in these `FILES` or directories instead of the shipped ones")
+	flags.StringVar(&f.reconcile, "reconcile", agent.Report, "what becomes of drift from the policies: `MODE` off, report or enforce")
+	flags.StringVar(&f.allow, "allow", string(tuning.Seamless), "enforce changes of up to this `IMPACT`: seamless, link-flap, nic-reset")
+	stateFlag(cmd, &f.state)
 	return cmd
 }
 
@@ -81,6 +113,8 @@ func (f agentFlags) check() error {
 		return fmt.Errorf("--interval %s is negative", f.interval)
 	case f.pause < 0:
 		return fmt.Errorf("--pause %s is negative", f.pause)
+	case !slices.Contains([]string{agent.Off, agent.Report, agent.Enforce}, f.reconcile):
+		return fmt.Errorf("--reconcile %q is none of off, report and enforce", f.reconcile)
 	}
 	return nil
 }
@@ -101,19 +135,26 @@ func (a *app) serve(ctx context.Context, f agentFlags) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
-	wanted, err := bindPolicies(policies.Shipped())
-	if len(f.policies) > 0 {
-		wanted, err = loadPolicies(f.policies)
-	}
-	if err != nil {
-		return err
-	}
 	options := agent.Options{
-		Compare:  agent.Comparer(reader, settings.All(), wanted),
 		Interval: f.interval,
 		Pause:    f.pause,
 		Timeout:  a.timeout,
 		Failed:   func(err error) { a.log.Error("reading the host failed", "err", err) },
+	}
+	if f.reconcile != agent.Off {
+		wanted, err := bindPolicies(policies.Shipped())
+		if len(f.policies) > 0 {
+			wanted, err = loadPolicies(f.policies)
+		}
+		if err != nil {
+			return err
+		}
+		options.Compare = agent.Comparer(reader, settings.All(), wanted)
+	}
+	if f.reconcile == agent.Enforce {
+		if options.Enforce, err = a.enforcement(ctx, reader, f); err != nil {
+			return err
+		}
 	}
 	if reader.live != nil {
 		if options.Changes, err = agent.Watch(ctx, reader.live); err != nil {

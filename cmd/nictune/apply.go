@@ -144,17 +144,7 @@ func (a *app) change(ctx context.Context, state, format string, do func(context.
 		},
 	}}
 	result := tuning.Result{APIVersion: tuning.APIVersion, Kind: tuning.ResultKind}
-	if result.Recovered, err = c.engine.Recover(ctx, c.nics); err != nil {
-		a.log.Warn("an earlier transaction could not be ended", "err", err)
-	}
-	for _, t := range result.Recovered {
-		a.log.Warn("an earlier transaction had been interrupted", "transaction", t.ID, "outcome", t.Outcome)
-		for i, s := range t.Steps {
-			if s.State == tuning.Left {
-				a.log.Warn("left alone", "transaction", t.ID, "device", t.Plan.Changes[i].NIC.Name, "why", s.Detail)
-			}
-		}
-	}
+	result.Recovered = a.recover(ctx, c.engine, c.nics)
 	// The time that recovery took, waiting for a NIC that refuses, is not taken
 	// from the others.
 	planning, cancel := context.WithTimeout(ctx, a.timeout)
@@ -171,6 +161,23 @@ func (a *app) change(ctx context.Context, state, format string, do func(context.
 		fmt.Fprintf(a.stdout, "Done: transaction %d. nictune rollback %d takes it back.\n", t.ID, t.ID)
 	}
 	return refused(err)
+}
+
+// recover ends what an earlier process left unfinished, and says so.
+func (a *app) recover(ctx context.Context, engine *tuning.Engine, nics []inventory.NIC) []tuning.Transaction {
+	ended, err := engine.Recover(ctx, nics)
+	if err != nil {
+		a.log.Warn("an earlier transaction could not be ended", "err", err)
+	}
+	for _, t := range ended {
+		a.log.Warn("an earlier transaction had been interrupted", "transaction", t.ID, "outcome", t.Outcome)
+		for i, s := range t.Steps {
+			if s.State == tuning.Left {
+				a.log.Warn("left alone", "transaction", t.ID, "device", t.Plan.Changes[i].NIC.Name, "why", s.Detail)
+			}
+		}
+	}
+	return ended
 }
 
 // inventory reads the host within the time that --timeout gives.

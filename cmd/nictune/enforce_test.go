@@ -1,0 +1,365 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nictune/nictune/lab/nstest"
+	"github.com/nictune/nictune/tuning"
+)
+
+// enforced is an agent that puts right what drifts, on the policy given, and its
+// state directory.
+func enforced(t *testing.T, document string, args ...string) (s *served, base, state string) {
+	t.Helper()
+	dir := t.TempDir()
+	policy := filepath.Join(dir, "policy.yaml")
+	if err := os.WriteFile(policy, []byte("apiVersion: nictune/v1\nkind: TuningPolicy\nname: enforced\n"+document), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	state = filepath.Join(dir, "state")
+	s = startInProcess(t, append([]string{"--reconcile=enforce", "-f", policy, "--state-dir", state}, args...)...)
+	base = "http://" + s.address(t)
+	ready(t, base)
+	return s, base, state
+}
+
+// until waits for what the agent does.
+func (s *served) until(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for range 800 {
+		if f() {
+			return
+		}
+		time.Sleep(25 * time.Millisecond)
+	}
+	t.Fatalf("%s: not after 20 s; the agent logged:\n%s", what, s.log)
+}
+
+func ethtoolHas(t *testing.T, option, device, line string) bool {
+	t.Helper()
+	return strings.Contains(string(nstest.Run(t, "ethtool", option, device)), line)
+}
+
+func mtu(t *testing.T, device string) string {
+	t.Helper()
+	b, err := os.ReadFile("/sys/class/net/" + device + "/mtu")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// transactions are those of a state directory, oldest first.
+func transactions(t *testing.T, state string) []tuning.Transaction {
+	t.Helper()
+	all, err := tuning.History(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// calm waits until the agent has seen that a setting is as wanted.
+func (s *served) calm(t *testing.T, base, device, setting string) {
+	t.Helper()
+	s.until(t, setting+" as wanted", func() bool {
+		_, page := get(t, base+"/metrics")
+		return strings.Contains(page, fmt.Sprintf("nictune_policy_setting_drifted{device=%q,policy=\"enforced\",setting=%q} 0", device, setting))
+	})
+}
+
+const mtuAndGRO = `match: {name: [back0, lan*]}
+settings:
+  netdev: {mtu: 1400}
+  features: {rx-gro-list: on}
+`
+
+// What is changed behind its back the agent puts right within seconds, by the
+// kernel's word: the interval is far off. Stopping it undoes nothing.
+func TestAgentPutsDriftRight(t *testing.T) {
+	nstest.Require(t)
+	nstest.Link(t, "back0", "type veth peer name back1")
+	s, base, state := enforced(t, mtuAndGRO, "--interval=1h")
+	wanted := func() bool {
+		return mtu(t, "back0") == "1400" && ethtoolHas(t, "-k", "back0", "rx-gro-list: on")
+	}
+	s.until(t, "the policy at the start", wanted)
+	for _, change := range []func(){
+		func() { nstest.IP(t, "link set back0 mtu 1300") },
+		func() { nstest.Run(t, "ethtool", "-K", "back0", "rx-gro-list", "off") },
+	} {
+		s.calm(t, base, "back0", "netdev")
+		s.calm(t, base, "back0", "features")
+		before := len(transactions(t, state))
+		change()
+		s.until(t, "the policy again", func() bool { return wanted() && len(transactions(t, state)) > before })
+	}
+	s.until(t, "metrics of it", func() bool {
+		_, page := get(t, base+"/metrics")
+		return strings.Contains(page, `nictune_policy_setting_drifted{device="back0",policy="enforced",setting="netdev"} 0`) &&
+			strings.Contains(page, `nictune_reconcile_attempts_total{device="back0",outcome="applied"} 3`) &&
+			strings.Contains(page, `nictune_reconcile_info{mode="enforce"} 1`)
+	})
+	var reasons []string
+	for _, x := range transactions(t, state) {
+		reasons = append(reasons, x.Request.Reason)
+		if x.Outcome != tuning.Applied || x.Request.User != "root" {
+			t.Errorf("transaction %d: %s by %q", x.ID, x.Outcome, x.Request.User)
+		}
+	}
+	want := []string{
+		"agent: drift of features.rx-gro-list, netdev.mtu, found at the start",
+		"agent: drift of netdev.mtu, told of by the kernel: link",
+		"agent: drift of features.rx-gro-list, told of by the kernel: link, features",
+	}
+	// The kernel tells of features in two groups, in either order.
+	if got := strings.ReplaceAll(strings.Join(reasons, "\n"), "features, link", "link, features"); got != strings.Join(want, "\n") {
+		t.Errorf("reasons:\n%s", got)
+	}
+	// A host as wanted costs no write, and is left at peace.
+	time.Sleep(1500 * time.Millisecond)
+	if n := len(transactions(t, state)); n != 3 {
+		t.Errorf("%d transactions, want 3", n)
+	}
+	s.end(t)
+	if !wanted() {
+		t.Error("stopping the agent undid what it had done")
+	}
+}
+
+// A NIC that comes, or gets a name that a policy is for, gets its policy.
+func TestAgentTunesNewcomers(t *testing.T) {
+	nstest.Require(t)
+	s, _, _ := enforced(t, mtuAndGRO, "--interval=1h")
+	nstest.Link(t, "back0", "type veth peer name back1")
+	s.until(t, "the policy of a device that came", func() bool { return mtu(t, "back0") == "1400" })
+	nstest.Link(t, "stray0", "type veth peer name stray1")
+	nstest.IP(t, "link set stray0 name lan0")
+	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", "lan0").Run() })
+	s.until(t, "the policy of a device that was renamed", func() bool { return mtu(t, "lan0") == "1400" })
+	// One that is made anew under the same name is another.
+	nstest.IP(t, "link del back0")
+	nstest.IP(t, "link add name back0 type veth peer name back1")
+	s.until(t, "the policy of a device that was made anew", func() bool { return mtu(t, "back0") == "1400" })
+	s.end(t)
+}
+
+// Against somebody who sets the same field again and again the agent gives in
+// after three times, says so, and leaves the rest of the NIC in order.
+func TestAgentEndsAFight(t *testing.T) {
+	nstest.Require(t)
+	nstest.Link(t, "back0", "type veth peer name back1")
+	s, base, state := enforced(t, mtuAndGRO, "--interval=1h")
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go func() { // the other manager
+		for ctx.Err() == nil {
+			if mtu(t, "back0") == "1400" {
+				_ = exec.CommandContext(ctx, "ip", "link", "set", "back0", "mtu", "1300").Run()
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
+	const told = `msg="somebody else sets this again and again: it is left to them" device=back0 setting=netdev field=mtu times=3`
+	s.until(t, "the end of the fight", func() bool { return strings.Contains(s.log.String(), told) })
+	fought := len(transactions(t, state))
+	nstest.Run(t, "ethtool", "-K", "back0", "rx-gro-list", "off")
+	s.until(t, "the other setting", func() bool { return ethtoolHas(t, "-k", "back0", "rx-gro-list: on") })
+	time.Sleep(2 * time.Second)
+	if n := len(transactions(t, state)); n != fought+1 || n > 8 {
+		t.Errorf("%d transactions, %d when the fight had ended; the agent logged:\n%s", n, fought, s.log)
+	}
+	if got := mtu(t, "back0"); got != "1300" {
+		t.Errorf("the MTU is %s", got)
+	}
+	if strings.Count(s.log.String(), told) != 1 {
+		t.Errorf("told of more than once:\n%s", s.log)
+	}
+	s.until(t, "metrics of it", func() bool {
+		_, page := get(t, base+"/metrics")
+		return strings.Contains(page, `nictune_reconcile_given_up{device="back0",field="mtu",setting="netdev",suspects="`) &&
+			strings.Contains(page, `nictune_reconcile_held{device="back0",reason="fight",setting="netdev"} 1`) &&
+			strings.Contains(page, `nictune_policy_setting_drifted{device="back0",policy="enforced",setting="netdev"} 1`)
+	})
+	stop()
+	s.end(t)
+}
+
+// Where the other one is nictune itself, the journal says who it was.
+func TestAgentNamesAnotherNictune(t *testing.T) {
+	nstest.Require(t)
+	nstest.Link(t, "back0", "type veth peer name back1")
+	s, _, state := enforced(t, "match: {name: back0}\nsettings:\n  netdev: {mtu: 1400}\n", "--interval=1h")
+	for range 3 {
+		s.until(t, "the policy", func() bool { return mtu(t, "back0") == "1400" })
+		s.until(t, "a rollback", func() bool {
+			_, _, exit := nictune(t, "rollback", "--state-dir", state)
+			return exit == exitOK
+		})
+	}
+	s.until(t, "the end of the fight", func() bool { return strings.Contains(s.log.String(), "it is left to them") })
+	if all := transactions(t, state); !strings.Contains(s.log.String(), "nictune transaction 6 by root") || len(all) != 6 {
+		t.Errorf("%d transactions; it logged:\n%s", len(all), s.log)
+	}
+	s.end(t)
+}
+
+// More than a seamless change has to be allowed.
+func TestAgentKeepsToWhatIsAllowed(t *testing.T) {
+	nstest.Require(t)
+	const channels = "match: {name: tune0}\nsettings:\n  channels: {rx: 4}\n  netdev: {mtu: 1400}\n"
+	nstest.Link(t, "tune0", "numrxqueues 4 numtxqueues 4 type veth peer name tune1")
+	nstest.Run(t, "ethtool", "-L", "tune0", "rx", "1", "tx", "1")
+	s, base, _ := enforced(t, channels, "--interval=1h")
+	s.until(t, "what is seamless", func() bool { return mtu(t, "tune0") == "1400" })
+	const held = `nictune_reconcile_held{device="tune0",reason="impact",setting="channels"} 1`
+	if _, page := get(t, base+"/metrics"); !strings.Contains(page, held) {
+		t.Errorf("no %s in\n%s", held, page)
+	}
+	if log := s.log.String(); !strings.Contains(log, `needs="--allow nic-reset"`) {
+		t.Errorf("it logged:\n%s", log)
+	}
+	s.end(t)
+	if ethtoolHas(t, "-l", "tune0", "RX:\t\t4\nTX:\t\t1") {
+		t.Error("the channels were changed")
+	}
+	s, _, _ = enforced(t, channels, "--interval=1h", "--allow=nic-reset")
+	s.until(t, "what is allowed", func() bool { return ethtoolHas(t, "-l", "tune0", "RX:\t\t4\nTX:\t\t1") })
+	s.end(t)
+}
+
+// What the kernel doesn't tell of is found at the interval.
+func TestAgentFindsSilentDrift(t *testing.T) {
+	nstest.Require(t)
+	nstest.Link(t, "back0", "type veth peer name back1")
+	s, base, state := enforced(t, "match: {name: back0}\nsettings:\n  napi: {gro-flush-timeout: 20000}\n", "--interval=2s")
+	const file = "/sys/class/net/back0/gro_flush_timeout"
+	has := func() bool {
+		b, err := os.ReadFile(file)
+		return err == nil && string(b) == "20000\n"
+	}
+	s.until(t, "the policy", has)
+	s.calm(t, base, "back0", "napi")
+	if err := os.WriteFile(file, []byte("0"), 0); err != nil {
+		t.Fatal(err)
+	}
+	s.until(t, "the policy again", has)
+	all := transactions(t, state)
+	if last := all[len(all)-1].Request.Reason; last != "agent: drift of napi.gro-flush-timeout, found at the interval" {
+		t.Errorf("reason %q", last)
+	}
+	s.end(t)
+}
+
+// In the other modes nothing is changed; off compares nothing.
+func TestAgentThatDoesNotEnforce(t *testing.T) {
+	nstest.Require(t)
+	nstest.Link(t, "back0", "type veth peer name back1")
+	policy := filepath.Join(t.TempDir(), "policy.yaml")
+	if err := os.WriteFile(policy, []byte("apiVersion: nictune/v1\nkind: TuningPolicy\nname: enforced\n"+mtuAndGRO), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const drift = `nictune_policy_setting_drifted{device="back0",policy="enforced",setting="netdev"} 1`
+	for mode, shown := range map[string]bool{"report": true, "off": false} {
+		s := startInProcess(t, "--reconcile="+mode, "-f", policy)
+		base := "http://" + s.address(t)
+		ready(t, base)
+		_, page := get(t, base+"/metrics")
+		if strings.Contains(page, drift) != shown || strings.Contains(page, "nictune_policy_error") != shown ||
+			!strings.Contains(page, `nictune_reconcile_info{mode="`+mode+`"} 1`) {
+			t.Errorf("%s:\n%s", mode, page)
+		}
+		s.end(t)
+	}
+	if got := mtu(t, "back0"); got != "1500" {
+		t.Errorf("the MTU is %s", got)
+	}
+}
+
+// A change that was begun is brought to its end, and stays, although the agent is
+// told to stop; what a killed one left behind the next one ends before it begins.
+func TestAgentIsKilled(t *testing.T) {
+	nstest.Require(t)
+	nstest.Link(t, "back0", "type veth peer name back1")
+	dir := t.TempDir()
+	policy, state := filepath.Join(dir, "policy.yaml"), filepath.Join(dir, "state")
+	if err := os.WriteFile(policy, []byte("apiVersion: nictune/v1\nkind: TuningPolicy\nname: enforced\n"+mtuAndGRO), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"agent", "--web.listen-address=127.0.0.1:0", "--reconcile=enforce", "-f", policy, "--state-dir", state}
+	for range 3 {
+		s := startProcess(t, nil, args...)
+		s.until(t, "the first transaction", func() bool {
+			_, err := os.Stat(filepath.Join(state, "lock"))
+			return err == nil && len(transactions(t, state)) > 0
+		})
+		s.stop()
+		s.wait(t)
+	}
+	for _, x := range transactions(t, state) {
+		if x.Outcome != tuning.Applied {
+			t.Errorf("transaction %d: %s", x.ID, x.Outcome)
+		}
+	}
+	if mtu(t, "back0") != "1400" {
+		t.Error("stopping undid the change")
+	}
+}
+
+func TestAgentRefusesToEnforce(t *testing.T) {
+	for _, test := range []struct {
+		name, want string
+		exit       int
+		args       []string
+	}{
+		{"a recorded host", "only the running host can be changed", exitRefused, []string{"--host", labHost, "--reconcile=enforce", "-f", "testdata/igb.yaml"}},
+		{"no policy", "--reconcile=enforce needs --policy", exitError, []string{"--reconcile=enforce"}},
+		{"no mode", `--reconcile "always" is none of`, exitError, []string{"--reconcile=always"}},
+		{"an impact without enforcement", "--allow is for --reconcile=enforce", exitError, []string{"--allow=nic-reset"}},
+		{"a state without enforcement", "--state-dir is for --reconcile=enforce", exitError, []string{"--state-dir=/tmp"}},
+		{"an unknown impact", "unknown impact", exitError, []string{"--reconcile=enforce", "-f", "testdata/igb.yaml", "--allow=all"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if test.name == "an unknown impact" {
+				nstest.Require(t)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			var log lockedBuffer
+			exit := run(ctx, append([]string{"agent", "--web.listen-address=127.0.0.1:0"}, test.args...), io.Discard, &log)
+			if ctx.Err() != nil || exit != test.exit || !strings.Contains(log.String(), test.want) {
+				t.Errorf("exit %d (%v), want %d and %q in\n%s", exit, ctx.Err(), test.exit, test.want, log.String())
+			}
+		})
+	}
+	t.Run("another user", func(t *testing.T) {
+		nstest.Require(t)
+		dir, err := os.MkdirTemp("/tmp", "nictune") // which the user can read
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.RemoveAll(dir) })
+		policy := filepath.Join(dir, "policy.yaml")
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(policy, []byte("apiVersion: nictune/v1\nkind: TuningPolicy\nname: enforced\n"+mtuAndGRO), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s := startProcess(t, func(cmd *exec.Cmd) {
+			cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+		}, "agent", "--reconcile=enforce", "-f", policy)
+		if exit := s.wait(t); exit != exitRefused || !strings.Contains(s.log.String(), "needs root") {
+			t.Errorf("exit %d:\n%s", exit, s.log)
+		}
+	})
+}
