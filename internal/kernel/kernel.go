@@ -11,7 +11,10 @@
 // Reader.
 package kernel
 
-import "context"
+import (
+	"context"
+	"net"
+)
 
 // A Reader answers questions about one host. No method changes the host.
 //
@@ -51,6 +54,11 @@ type Reader interface {
 	Machine(ctx context.Context) (Machine, error)
 	// PCINames looks a PCI function's modalias up in the host's pci.ids.
 	PCINames(ctx context.Context, modalias string) (PCINames, error)
+	// Irqbalance is what a running irqbalance says of its settings: the answer to
+	// "setup" on its socket. Where none listens that is unsupported; everybody but
+	// root is denied. No recording holds it: it is asked when interrupts are to be
+	// moved.
+	Irqbalance(ctx context.Context) ([]byte, error)
 }
 
 // A Writer can change the host, too. Only Live is one.
@@ -68,6 +76,13 @@ type Writer interface {
 	// EthtoolSet issues one SIOCETHTOOL ioctl that writes, shaped as for
 	// Ethtool.
 	EthtoolSet(ctx context.Context, device string, arg []byte) ([]byte, error)
+	// MulticastAddress adds a link-layer group to a device's own, or takes one
+	// away that was added, as `ip maddr` does.
+	MulticastAddress(ctx context.Context, device string, address net.HardwareAddr, add bool) error
+	// IrqbalanceSet sends a running irqbalance a request, such as "settings ban
+	// irqs 24 25", and returns when it has dealt with it. What came of it
+	// Irqbalance tells.
+	IrqbalanceSet(ctx context.Context, request string) error
 }
 
 // Families that a Request can name. Any generic netlink family works by its

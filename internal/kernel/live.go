@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"syscall"
 	"time"
@@ -122,6 +123,28 @@ func (l *Live) Ethtool(ctx context.Context, device string, arg []byte) ([]byte, 
 func (l *Live) EthtoolSet(ctx context.Context, device string, arg []byte) ([]byte, error) {
 	arg = bytes.Clone(arg) // the caller's is no longer ours once ctx ends
 	return guard(ctx, l.slots, ioctlOp(ioctlCommand(arg)), device, func() ([]byte, error) { return l.ioctls.issue(device, arg) })
+}
+
+// MulticastAddress implements Writer.
+func (l *Live) MulticastAddress(ctx context.Context, device string, address net.HardwareAddr, add bool) error {
+	address = bytes.Clone(address)
+	_, err := guard(ctx, l.slots, multicastOp(add), device, func() (struct{}, error) {
+		return struct{}{}, l.ioctls.multicast(device, address, add)
+	})
+	return err
+}
+
+// Irqbalance implements Reader.
+func (l *Live) Irqbalance(ctx context.Context) ([]byte, error) {
+	return guard(ctx, l.slots, opIrqbalance, "", func() ([]byte, error) { return irqbalanceSetup(irqbalanceDir) })
+}
+
+// IrqbalanceSet implements Writer.
+func (l *Live) IrqbalanceSet(ctx context.Context, request string) error {
+	_, err := guard(ctx, l.slots, opIrqbalance, "", func() ([]byte, error) {
+		return askIrqbalance(irqbalanceDir, request)
+	})
+	return err
 }
 
 // DriverInfo implements Reader.

@@ -123,3 +123,8 @@ func (r *Recorder) PCINames(ctx context.Context, modalias string) (PCINames, err
 	r.keep(ctx, question{kind: askPCI, subject: modalias}, answer{pci: names, err: err})
 	return names, err
 }
+
+// Irqbalance implements Reader. It is no part of a recording.
+func (r *Recorder) Irqbalance(ctx context.Context) ([]byte, error) {
+	return r.from.Irqbalance(ctx)
+}

@@ -87,6 +87,11 @@ func (p *Replay) PCINames(ctx context.Context, modalias string) (PCINames, error
 	return a.pci, err
 }
 
+// Irqbalance implements Reader; no recording has it.
+func (p *Replay) Irqbalance(_ context.Context) ([]byte, error) {
+	return nil, &Error{Op: opIrqbalance, Err: ErrNotRecorded}
+}
+
 func (p *Replay) answer(ctx context.Context, q question) (answer, error) {
 	if err := ctx.Err(); err != nil {
 		return answer{}, &Error{Op: q.op(), Object: q.object(), Err: err}

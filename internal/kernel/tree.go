@@ -101,6 +101,11 @@ func (t *Tree) PCINames(ctx context.Context, modalias string) (PCINames, error) 
 	return guard(ctx, t.slots, opPCINames, modalias, func() (PCINames, error) { return t.names.lookUp(modalias) })
 }
 
+// Irqbalance implements Reader; a tree does not have it.
+func (t *Tree) Irqbalance(_ context.Context) ([]byte, error) {
+	return nil, &Error{Op: opIrqbalance, Err: errOnlyFiles}
+}
+
 func (t *Tree) readFile(p string) ([]byte, error) {
 	f, err := t.open(p, false)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"syscall"
@@ -59,6 +60,20 @@ func (w *countingWriter) EthtoolSet(ctx context.Context, device string, arg []by
 		return nil, err
 	}
 	return w.Writer.EthtoolSet(ctx, device, arg)
+}
+
+func (w *countingWriter) MulticastAddress(ctx context.Context, device string, address net.HardwareAddr, add bool) error {
+	if err := w.count("group of " + device); err != nil {
+		return err
+	}
+	return w.Writer.MulticastAddress(ctx, device, address, add)
+}
+
+func (w *countingWriter) IrqbalanceSet(ctx context.Context, request string) error {
+	if err := w.count("ask irqbalance"); err != nil {
+		return err
+	}
+	return w.Writer.IrqbalanceSet(ctx, request)
 }
 
 func live(t testing.TB) *countingWriter {
