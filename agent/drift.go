@@ -45,10 +45,10 @@ type ComparedSetting struct {
 
 // Comparer gives a function for Options.Compare: what the policies want and what
 // the host has, setting by setting, so that a NIC which can't do what is wanted
-// hides nothing about the others.
-func Comparer(r kernel.Reader, settings []tuning.Setting, wanted []policies.Policy) func(context.Context, *inventory.Inventory) (*Comparison, error) {
+// hides nothing about the others. The labels are the host's.
+func Comparer(r kernel.Reader, settings []tuning.Setting, wanted []policies.Policy, labels map[string]string) func(context.Context, *inventory.Inventory) (*Comparison, error) {
 	return func(ctx context.Context, inv *inventory.Inventory) (*Comparison, error) {
-		wants, report, err := policies.Resolve(wanted, inv.NICs)
+		wants, report, err := policies.Resolve(wanted, policies.HostOf(inv, labels), inv.NICs)
 		if err != nil {
 			return nil, err
 		}

@@ -49,7 +49,7 @@ settings:
 	if wanted, err = policies.Bind(wanted, tuning.Catalogue(settings.All())); err != nil {
 		t.Fatal(err)
 	}
-	compared, err := Comparer(host, settings.All(), wanted)(t.Context(), inv)
+	compared, err := Comparer(host, settings.All(), wanted, nil)(t.Context(), inv)
 	if err != nil {
 		t.Fatal(err)
 	}

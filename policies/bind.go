@@ -163,7 +163,13 @@ func (b *binder) fields(text string, s *Setting, written []Assignment) []Assignm
 			continue
 		}
 		if err := fields[0].compute(&a.Value); err != nil {
-			at, width := within(text, a.Value, err)
+			at, width := a.Value.Source, utf8.RuneCountInString(a.Value.word)
+			var fault *ExpressionError
+			if errors.As(err, &fault) {
+				if place, ok := within(text, at, a.Value.word, fault.Offset); ok {
+					at, width = place, fault.Width
+				}
+			}
 			b.add(text, at, width, "%s.%s: %v", s.Name, a.Field, err)
 			continue
 		}
@@ -262,26 +268,6 @@ func (f *Field) compute(v *Value) error {
 	}
 	*v = ExpressionValue(e, v.Source)
 	return nil
-}
-
-// within is where in a document the fault of an expression is. A value that is
-// not as it was written, for its escapes or its lines, is pointed at as a whole.
-func within(text string, v Value, err error) (at Source, width int) {
-	at, width = v.Source, utf8.RuneCountInString(v.word)
-	var fault *ExpressionError
-	if !errors.As(err, &fault) {
-		return at, width
-	}
-	written := []rune(line(text, at.Line))
-	offset := at.Column - 1
-	if offset < len(written) && (written[offset] == '"' || written[offset] == '\'') {
-		offset++
-	}
-	if offset > len(written) || !strings.HasPrefix(string(written[offset:]), v.word) {
-		return at, width
-	}
-	at.Column = offset + fault.Offset + 1
-	return at, fault.Width
 }
 
 // refuse says what is wrong with a value, as the end of "x takes ...". Empty

@@ -192,7 +192,7 @@ settings:
 		t.Fatal(err)
 	}
 	igb := &inventory.Driver{Name: "igb"}
-	_, _, err = policies.Resolve(all, []inventory.NIC{{Name: "eth0", Function: inventory.PF, Driver: igb}, {Name: "eth1", Function: inventory.PF, Driver: igb}})
+	_, _, err = policies.Resolve(all, policies.Host{}, []inventory.NIC{{Name: "eth0", Function: inventory.PF, Driver: igb}, {Name: "eth1", Function: inventory.PF, Driver: igb}})
 	if err == nil {
 		t.Fatal("no conflict")
 	}

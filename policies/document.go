@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"errors"
 	"net"
 	"path"
 	"regexp"
@@ -17,7 +18,7 @@ import (
 // The keys of a document, in the order in which they are usually written.
 var (
 	documentKeys = []string{"apiVersion", "kind", "name", "description", "priority", "match", "settings", "optional", "clamp"}
-	matchKeys    = []string{"driver", "pci", "kind", "name", "permanentMac"}
+	matchKeys    = []string{"driver", "pci", "vendor", "device", "subsystem", "kind", "name", "permanentMac", "speed", "numaNode", "firmware", "linkState", "labels", "where"}
 )
 
 // functions are what match.kind can name.
@@ -170,6 +171,26 @@ func (d *decoder) match(e entry) Match {
 			m.Name = d.list(e, d.glob)
 		case "permanentMac":
 			m.PermanentMAC = d.list(e, d.mac)
+		case "vendor":
+			m.Vendor = d.list(e, d.id)
+		case "device":
+			m.Device = d.list(e, d.id)
+		case "subsystem":
+			m.Subsystem = d.list(e, d.ids)
+		case "speed":
+			d.list(e, func(text string, at *token.Token) (string, bool) {
+				return text, d.comparison(text, at, &m.Speed)
+			})
+		case "numaNode":
+			d.list(e, func(text string, at *token.Token) (string, bool) { return text, d.node(text, at, &m.NUMANode) })
+		case "firmware":
+			m.Firmware = d.list(e, d.glob)
+		case "linkState":
+			m.LinkState = d.list(e, d.linkState)
+		case "labels":
+			m.Labels = d.labels(e)
+		case "where":
+			m.Where, m.WhereSource = d.where(e)
 		default:
 			d.fault(e.token, "unknown key %s in match%s", quoted(e.key), suggest(e.key, matchKeys))
 		}
@@ -183,6 +204,98 @@ func (d *decoder) function(text string, at *token.Token) (string, bool) {
 		return "", false
 	}
 	return text, true
+}
+
+func (d *decoder) linkState(text string, at *token.Token) (string, bool) {
+	states := []string{"up", "down"}
+	if !slices.Contains(states, text) {
+		d.fault(at, "linkState is up or down, not %s%s", quoted(text), suggest(text, states))
+		return "", false
+	}
+	return text, true
+}
+
+// comparison reads 25000 or ">=25000".
+func (d *decoder) comparison(text string, at *token.Token, into *[]Comparison) bool {
+	digits := strings.TrimLeft(text, "<>=")
+	operator := text[:len(text)-len(digits)]
+	digits = strings.TrimSpace(digits)
+	n, err := strconv.ParseUint(digits, 10, 31)
+	if !slices.Contains([]string{"", ">=", "<=", ">", "<"}, operator) || !decimal.MatchString(digits) || err != nil {
+		d.fault(at, "speed is in Mb/s, as 25000 or \">=25000\", not %s", quoted(text))
+		return false
+	}
+	*into = append(*into, Comparison{operator, n})
+	return true
+}
+
+func (d *decoder) node(text string, at *token.Token, into *[]int) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || !decimal.MatchString(text) {
+		d.fault(at, "numaNode is the number of a memory node, as 0, not %s", quoted(text))
+		return false
+	}
+	*into = append(*into, int(n))
+	return true
+}
+
+// labels reads which labels the host must have.
+func (d *decoder) labels(e entry) (labels []Label) {
+	before := len(d.faults)
+	entries := d.mapping(e.value, "labels")
+	if len(entries) == 0 && len(d.faults) == before {
+		d.fault(e.token, "labels is empty: leave the key out")
+	}
+	for _, l := range entries {
+		if !labelKey.MatchString(l.key) {
+			d.fault(l.token, "label %s: %s", quoted(l.key), labelKeys)
+			continue
+		}
+		labels = append(labels, Label{Key: l.key, Values: d.list(entry{l.key, l.token, l.value}, d.glob)})
+	}
+	return labels
+}
+
+// where compiles a condition; what is wrong with it is shown in its place.
+func (d *decoder) where(e entry) (*Condition, Source) {
+	text, at, ok := d.scalarOf(e.value, "where", maxCondition)
+	if !ok {
+		return nil, Source{}
+	}
+	if d.conditions == nil {
+		var err error
+		if d.conditions, err = NewConditions(); err != nil {
+			d.fault(at, "conditions can't be read: %v", err)
+			return nil, Source{}
+		}
+	}
+	condition, err := d.conditions.Compile(text)
+	for _, err := range parts(err) {
+		var fault *ConditionError
+		place, width := d.source(at), 1
+		if errors.As(err, &fault) {
+			if exact, ok := within(d.text, place, text, fault.Offset); ok {
+				place, width = exact, fault.Width
+			}
+		}
+		hint := ""
+		if rest := []rune(line(d.text, place.Line)); place.Column <= len(rest) && rest[place.Column-1] == ',' && fault != nil && fault.Offset >= len([]rune(text)) {
+			hint = ": within { } a comma ends a value, so put the condition in quotes"
+		}
+		d.add(d.text, place, width, "where: %v%s", err, hint)
+	}
+	return condition, d.source(at)
+}
+
+// parts are the errors that one was joined of.
+func parts(err error) []error {
+	switch joined := err.(type) { //nolint:errorlint // the parts, not what they wrap
+	case nil:
+		return nil
+	case interface{ Unwrap() []error }:
+		return joined.Unwrap()
+	}
+	return []error{err}
 }
 
 func (d *decoder) glob(text string, at *token.Token) (string, bool) {
@@ -218,6 +331,30 @@ func (d *decoder) pci(text string, at *token.Token) (string, bool) {
 	}
 	d.fault(at, "%s is neither vendor:device as lspci -n prints it (\"8086:10c9\", \"15b3:*\") nor a PCI address (\"0000:3b:00.0\", \"0000:3b:00.*\")", quoted(text))
 	return "", false
+}
+
+// What one PCI id may consist of: four hex digits, or a glob over them.
+var (
+	pciPart   = `([0-9a-f]{4}|[0-9a-f?\[\]^-]*[*?\[][0-9a-f*?\[\]^-]*)`
+	pciOneID  = regexp.MustCompile(`^` + pciPart + `$`)
+	pciTwoIDs = regexp.MustCompile(`^` + pciPart + `:` + pciPart + `$`)
+)
+
+func (d *decoder) id(text string, at *token.Token) (string, bool) {
+	return d.pciPattern(text, at, pciOneID, "a PCI id as lspci -n prints it: four hex digits, as in \"8086\", or a pattern")
+}
+
+func (d *decoder) ids(text string, at *token.Token) (string, bool) {
+	return d.pciPattern(text, at, pciTwoIDs, "vendor:device of a subsystem as lspci -nv prints it: \"15b3:0058\", \"15b3:*\"")
+}
+
+func (d *decoder) pciPattern(text string, at *token.Token, form *regexp.Regexp, what string) (string, bool) {
+	pattern := strings.ToLower(text)
+	if _, err := path.Match(pattern, ""); err != nil || !form.MatchString(pattern) {
+		d.fault(at, "%s is not %s", quoted(text), what)
+		return "", false
+	}
+	return pattern, true
 }
 
 func (d *decoder) mac(text string, at *token.Token) (string, bool) {
@@ -411,7 +548,11 @@ func (d *decoder) list(e entry, check func(string, *token.Token) (string, bool))
 
 // scalar returns a single value as it is written, without its quotes.
 func (d *decoder) scalar(n ast.Node, what string) (text string, at *token.Token, ok bool) {
-	const long = 1024
+	return d.scalarOf(n, what, 1024)
+}
+
+// scalarOf is scalar with a limit of bytes.
+func (d *decoder) scalarOf(n ast.Node, what string, long int) (text string, at *token.Token, ok bool) {
 	switch v := n.(type) {
 	case *ast.NullNode:
 		d.fault(v.GetToken(), "%s has no value", what)

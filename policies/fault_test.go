@@ -101,6 +101,17 @@ func faultCases() []struct{ name, yaml string } {
 		{"PCI id too short", in("{pci: \"8086:10c\"}", fine)},
 		{"PCI address without function", in("{pci: \"0000:3b:00\"}", fine)},
 		{"MAC too short", in("{permanentMac: \"52:54:00\"}", fine)},
+		{"vendor as in sysfs", in("{vendor: 0x8086, device: 10c, subsystem: 8086}", fine)},
+		{"speed with a unit", in("{speed: [25G, \"=>25000\", \"> \"]}", fine)},
+		{"node and link", in("{numaNode: -1, linkState: [on, Up], firmware: \"[\"}", fine)},
+		{"labels", in("{labels: {-role: edge, \"a b\": c, rack: [], site: {a: b}}}", fine)},
+		{"labels without any", in("{labels: {}}", fine)},
+		{"condition with unknown facts", head + "match:\n  where: |\n    nic.driver.nme == \"igb\" ||\n      nic.link.speed > 1000\nsettings: " + fine},
+		{"condition of another type", in("{where: nic.name}", fine)},
+		{"condition with types that differ", in("{where: nic.link.speedMbps > \"25G\"}", fine)},
+		{"condition cut by its comma", in("{where: nic.altNames.exists(n, n == \"x\")}", fine)},
+		{"condition without value", in("{where: }", fine)},
+		{"condition that is a list", in("{where: [a]}", fine)},
 		{"priority in quotes", head + "priority: \"5\"\nmatch: {}\nsettings: " + fine},
 		{"bool in another case", in("{}", "{features: {rx-gro: On}}")},
 		{"no in another case", in("{}", "{features: {rx-gro: NO}}")},
@@ -214,10 +225,10 @@ func TestTooLarge(t *testing.T) {
 }
 
 func TestNearest(t *testing.T) {
-	known := []string{"driver", "pci", "kind", "name", "permanentMac", "rx-mini", "rx"}
+	known := []string{"driver", "pci", "kind", "name", "permanentMac", "rx-mini", "rx", "linkState", "linkSpeed", "speedMbps"}
 	for in, want := range map[string]string{
 		"drvier": "driver", "Driver": "driver", "drivers": "driver", "permanent_mac": "permanentMac", "rxmini": "rx-mini",
-		"rx_mini": "rx-mini", "pic": "pci", "speed": "", "": "", "r": "rx", "metadata": "", strings.Repeat("driver", 20): "",
+		"rx_mini": "rx-mini", "pic": "pci", "speed": "speedMbps", "spe": "", "link": "", "": "", "r": "rx", "metadata": "", strings.Repeat("driver", 20): "",
 	} {
 		if got := nearest(in, known); got != want {
 			t.Errorf("nearest(%q) = %q, want %q", in, got, want)

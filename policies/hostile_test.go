@@ -92,7 +92,7 @@ func digest(t testing.TB, data []byte) {
 		}
 		return
 	}
-	if _, _, err := Resolve(policies, nics()); err != nil {
+	if _, _, err := Resolve(policies, Host{}, nics()); err != nil {
 		t.Errorf("resolve: %v", err)
 	}
 }
@@ -108,7 +108,7 @@ func TestManyConflicts(t *testing.T) {
 		return b.String()
 	}
 	a, b := parse(t, "a.yaml", say("a", "on")), parse(t, "b.yaml", say("b", "off"))
-	_, _, err := Resolve(append(a, b...), nics())
+	_, _, err := Resolve(append(a, b...), Host{}, nics())
 	if err == nil {
 		t.Fatal("no conflict")
 	}

@@ -83,7 +83,7 @@ func TestListSettings(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		wants, _, err := Resolve(policies, nics())
+		wants, _, err := Resolve(policies, Host{}, nics())
 		if got := everything(wants); err != nil || got != c.want {
 			t.Errorf("%s: %v\n%swant\n%s", name, err, got, c.want)
 		}
@@ -93,7 +93,7 @@ func TestListSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wants, _, err := Resolve(policies, nics())
+	wants, _, err := Resolve(policies, Host{}, nics())
 	var conflict *ConflictError
 	if !errors.As(err, &conflict) || wants != nil || err.Error() != `conflict: two policies of priority 0 want different values for flows of eth0; give one of them a higher priority, or a narrower match
   a.yaml:7: policy a wants [{dst-port: 53, proto: udp4, queue: max}, {proto: tcp4, queu...
@@ -113,7 +113,7 @@ func TestHostSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wants, _, err := Resolve(policies, nics()[:2])
+	wants, _, err := Resolve(policies, Host{}, nics()[:2])
 	const want = "eth0 rings.rx=1\neth1 rings.rx=1\nhost softnet.backlog=5000\nhost softnet.netdev-budget=600\n"
 	if got := everything(wants); err != nil || got != want {
 		t.Errorf("%v\n%s", err, got)
@@ -122,10 +122,10 @@ func TestHostSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err = Resolve(policies, nics()); err == nil || !strings.Contains(err.Error(), "softnet.backlog of this host;") {
+	if _, _, err = Resolve(policies, Host{}, nics()); err == nil || !strings.Contains(err.Error(), "softnet.backlog of this host;") {
 		t.Errorf("%v", err)
 	}
-	if wants, _, err = Resolve(policies, nil); err != nil || len(wants) != 0 {
+	if wants, _, err = Resolve(policies, Host{}, nil); err != nil || len(wants) != 0 {
 		t.Errorf("without a NIC: %v %v", wants, err)
 	}
 }
@@ -161,7 +161,7 @@ func TestOptionalAndClamp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wants, _, err := Resolve(policies, nics()[:1])
+	wants, _, err := Resolve(policies, Host{}, nics()[:1])
 	if got := everything(wants); err != nil || got != "eth0 rings.rx=max clamped\n" {
 		t.Errorf("%v\n%s", err, got)
 	}

@@ -19,7 +19,7 @@ func suggest(name string, known []string) string {
 }
 
 // nearest returns the known name that a typing error, another case or other
-// separators turn into the given one. Empty means that none is near.
+// separators turn into the given one, or the only one that begins with it. Empty means that none is near.
 func nearest(name string, known []string) string {
 	const long = 64 // a longer name is no typing error, and the distance costs its square
 	if len(name) > long {
@@ -31,6 +31,17 @@ func nearest(name string, known []string) string {
 		d := distance(plain(name), plain(k))
 		if d <= limit && d < max(len(plain(k)), 2) && (best == "" || d < bestDistance) {
 			best, bestDistance = k, d
+		}
+	}
+	if best == "" && len(name) >= 4 {
+		for _, k := range known { // speed for speedMbps, if for no other
+			switch {
+			case !strings.HasPrefix(k, name):
+			case best != "":
+				return ""
+			default:
+				best = k
+			}
 		}
 	}
 	return best

@@ -61,6 +61,7 @@ type decoder struct {
 	base       int    // lines before the document that is being read
 	policy     string // the name of the policy that is being read
 	policies   []Policy
+	conditions *Conditions // made for the first where
 }
 
 // fault notes what is wrong at a token.

@@ -111,7 +111,7 @@ func TestAliases(t *testing.T) {
 		doc("a", 1, "{}", "{features: {tso: off, lro: off, rx-gro: on}}"),
 		doc("b", 0, "{}", "{features: {tx-tcp6-segmentation: on, rx-lro: on}}"),
 	)
-	wants, _, err := Resolve(policies, nics()[:1])
+	wants, _, err := Resolve(policies, Host{}, nics()[:1])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		if bound, err := Bind(policies, catalogue); err == nil {
-			_, _, err := Resolve(bound, devices)
+			_, _, err := Resolve(bound, Host{}, devices)
 			_ = err // a conflict is fine
 		}
 	})

@@ -44,8 +44,8 @@ type Policy struct {
 }
 
 // Match says which NICs a policy is for. All keys that are given must hold; of a
-// key's values one must. A match without keys is every NIC that is hardware of
-// its own: the kinds pf, vf, sf and plain.
+// key's values one must. A match without keys that say which NICs is for every
+// one that is hardware of its own: the kinds pf, vf, sf and plain.
 type Match struct {
 	// Driver are globs over the driver's name.
 	Driver []string
@@ -58,6 +58,39 @@ type Match struct {
 	Name []string
 	// PermanentMAC are addresses in lower-case hex with colons.
 	PermanentMAC []string
+
+	// Vendor and Device are globs over the PCI ids ("15b3"), Subsystem over the
+	// subsystem's ids ("15b3:0058").
+	Vendor, Device, Subsystem []string
+
+	// What follows only narrows: a match of nothing else is for hardware, as one
+	// without keys is.
+
+	// Speed is compared with the link's, in Mb/s.
+	Speed []Comparison
+	// NUMANode are memory nodes.
+	NUMANode []int
+	// Firmware are globs over the firmware's version, as ethtool -i prints it.
+	Firmware []string
+	// LinkState are "up" and "down".
+	LinkState []string
+	// Labels must all be the host's.
+	Labels []Label
+	// Where is a condition, or nil. WhereSource is where it begins.
+	Where       *Condition
+	WhereSource Source
+}
+
+// Comparison compares a number with Value: "" (equal), ">=", "<=", ">" or "<".
+type Comparison struct {
+	Operator string
+	Value    uint64
+}
+
+// Label is one label of a host: its value must match one of the globs.
+type Label struct {
+	Key    string
+	Values []string
 }
 
 // Block is what one document wants of one setting.

@@ -41,10 +41,23 @@ func Schema(catalogue Catalogue) ([]byte, error) {
 			},
 			"match": object{
 				"type": "object", "additionalProperties": false,
-				"description": "Which NICs the policy is for. All keys must hold, of a list one value. {} is every NIC that is hardware of its own.",
+				"description": "Which NICs the policy is for. All keys must hold, of a list one value. {} is every NIC that is hardware of its own, and so is a match of speed, numaNode, firmware, linkState, labels and where alone.",
 				"properties": object{
-					"driver":       oneOrMore(object{"type": "string"}, "Globs over the driver, as ethtool -i names it."),
-					"pci":          oneOrMore(object{"type": "string"}, "Vendor and device id (\"8086:10c9\", \"15b3:*\") or address (\"0000:3b:00.*\")."),
+					"driver":    oneOrMore(object{"type": "string"}, "Globs over the driver, as ethtool -i names it."),
+					"pci":       oneOrMore(object{"type": "string"}, "Vendor and device id (\"8086:10c9\", \"15b3:*\") or address (\"0000:3b:00.*\")."),
+					"vendor":    oneOrMore(object{"type": []string{"string", "integer"}}, "Globs over the PCI vendor id (\"8086\")."),
+					"device":    oneOrMore(object{"type": []string{"string", "integer"}}, "Globs over the PCI device id (\"10c9\")."),
+					"subsystem": oneOrMore(object{"type": "string"}, "Globs over the subsystem's vendor and device id (\"15b3:0058\", \"15b3:*\")."),
+					"speed":     oneOrMore(object{"type": []string{"integer", "string"}, "minimum": 0, "pattern": `^(>=|<=|>|<)? *(0|[1-9][0-9]*) *$`}, "The link's speed in Mb/s: 25000, \">=25000\". One that is not known matches nothing, and is reported."),
+					"numaNode":  oneOrMore(object{"type": "integer", "minimum": 0}, "The memory node that the device is on."),
+					"firmware":  oneOrMore(object{"type": []string{"string", "number"}}, "Globs over the firmware's version, as ethtool -i names it."),
+					"linkState": oneOrMore(object{"enum": []string{"up", "down"}}, "Whether the link has a carrier."),
+					"labels": object{
+						"type": "object", "minProperties": 1, "description": "Labels that the host must have (--label, /etc/nictune/labels), each a glob or a list of them.",
+						"additionalProperties": oneOrMore(object{"type": []string{"string", "number", "boolean"}}, ""),
+						"propertyNames":        object{"pattern": labelKey.String()},
+					},
+					"where":        object{"type": "string", "minLength": 1, "description": "A condition in CEL over nic (as nictune inventory -o json has it) and host. One that needs a fact which is not known does not match, and is reported."},
 					"kind":         oneOrMore(object{"enum": kinds}, "What part of a device the NIC is."),
 					"name":         oneOrMore(object{"type": "string"}, "Globs over the name and the altnames."),
 					"permanentMac": oneOrMore(object{"type": "string"}, "The MAC address that the device came with."),
@@ -159,5 +172,5 @@ func described(o object, doc string) object {
 }
 
 func oneOrMore(item object, doc string) object {
-	return object{"description": doc, "anyOf": []any{item, object{"type": "array", "minItems": 1, "items": item}}}
+	return described(object{"anyOf": []any{item, object{"type": "array", "minItems": 1, "items": item}}}, doc)
 }

@@ -28,6 +28,9 @@ func TestSchemaAgrees(t *testing.T) {
 	schema := compile(t, text)
 
 	taken := []string{
+		in("{vendor: 8086, device: [10c9, \"10*\"], subsystem: \"8086:*\", speed: [25000, \">=40000\"], numaNode: 0, firmware: 1.5, linkState: up, labels: {role: edge, tier: [1, 2]}, where: nic.index > 3}",
+			"{rings: {rx: 50%, tx: \"min(local-cpus, 16)\", rx-mini: default, rx-buf-len: \">=2048\", rx-jumbo: \"<=max(50%, cpus)\"}, flows: [{proto: udp4, queue: 50%, cpus: [1, 2]}, {dst-port: 53}]}") +
+			"optional: true\nclamp: [rings, flows]\n",
 		in("{}", fine),
 		in("{driver: igb, pci: [\"8086:*\"], kind: [pf, vf], name: \"e*\", permanentMac: 52:54:00:12:34:56}", "{rings: {rx: 1, tx: max}}"),
 		head + "description: x\npriority: -3\nmatch: {}\nsettings: {features: {lro: off, tso: on, rx-gro: true, x: \"yes\"}, rings: {tcp-data-split: auto, mode: fast}}\n",
@@ -59,7 +62,7 @@ func TestSchemaAgrees(t *testing.T) {
 	// These faults lie in the reading of the text, beyond any schema.
 	unseen := []string{
 		"broken glob", "PCI id as in sysfs", "PCI id too short", "PCI address without function", "MAC too short",
-		"alias and field disagree", "optional names another setting", "optional names a part of a list", "hexadecimal", "octal", "number too large", "anchors and aliases", "merge key", "tag",
+		"alias and field disagree", "vendor as in sysfs", "condition with unknown facts", "condition of another type", "condition with types that differ", "optional names another setting", "optional names a part of a list", "hexadecimal", "octal", "number too large", "anchors and aliases", "merge key", "tag",
 		"two documents of one name", "duplicate key", "complex key", "a list of addresses without quotes", "text the parser would lose",
 	}
 	for _, c := range faultCases() {

@@ -24,11 +24,11 @@ func TestShipped(t *testing.T) {
 		}
 		for _, f := range []inventory.Function{inventory.Virtual, inventory.Representor} {
 			nic := inventory.NIC{Name: "veth0", Function: f, Driver: &inventory.Driver{Name: "veth"}}
-			if p.Match.Holds(&nic) {
+			if holds(&p.Match, &nic) {
 				t.Errorf("%s matches a %s NIC", p.Name, f)
 			}
 		}
-		if nic := (inventory.NIC{Name: "eth0", Function: inventory.Plain}); !p.Match.Holds(&nic) {
+		if nic := (inventory.NIC{Name: "eth0", Function: inventory.Plain}); !holds(&p.Match, &nic) {
 			t.Errorf("%s does not match plain hardware", p.Name)
 		}
 	}
@@ -41,7 +41,7 @@ func TestShipped(t *testing.T) {
 	}
 	// Where a user names no policies, the host is compared with all of these at
 	// once, which a conflict would prevent.
-	if _, _, err := Resolve(bound, nics()); err != nil {
+	if _, _, err := Resolve(bound, Host{}, nics()); err != nil {
 		t.Error(err)
 	}
 }

@@ -42,16 +42,28 @@ type Matched struct {
 	Policy string
 	Source Source
 	NICs   []*inventory.NIC
+	// Undecided are the NICs that it did not match because where, or the speed,
+	// needs what is not known, or could not be evaluated.
+	Undecided []Undecided
 }
 
-// Resolve matches policies against NICs and settles what is wanted of each: for
+// Undecided is a NIC for which a match could not be decided.
+type Undecided struct {
+	NIC *inventory.NIC
+	// Source is where that was asked.
+	Source Source
+	// Err is an [UnknownError] where a fact is not known.
+	Err error
+}
+
+// Resolve matches policies against the NICs of a host and settles what is wanted of each: for
 // one field of one NIC the value of the highest priority. Policies of the same
 // priority that want different values there are a conflict, and then nothing is
 // wanted of any NIC: the error is a [ConflictError] that names every conflict.
 //
 // Wants are ordered by NIC as given, then by setting. The order of policies
 // changes nothing. The report is complete also with an error.
-func Resolve(policies []Policy, nics []inventory.NIC) ([]Want, Report, error) {
+func Resolve(policies []Policy, host Host, nics []inventory.NIC) ([]Want, Report, error) {
 	ordered := slices.SortedStableFunc(slices.Values(policies), func(a, b Policy) int {
 		return cmp.Or(
 			cmp.Compare(b.Priority, a.Priority),
@@ -66,13 +78,22 @@ func Resolve(policies []Policy, nics []inventory.NIC) ([]Want, Report, error) {
 	}
 	var wants []Want
 	var conflicts ConflictError
-	host := claims{}
+	hosts := claims{}
 	for i := range nics {
 		nic := &nics[i]
 		wanted := claims{}
+		c := candidate{nic: nic, host: &host}
 		for j := range ordered {
 			p := &ordered[j]
-			if !p.Match.Holds(nic) {
+			holds, err := p.Match.holds(&c)
+			if err != nil {
+				at := p.Match.WhereSource
+				if at == (Source{}) {
+					at = p.Source
+				}
+				report.Policies[j].Undecided = append(report.Policies[j].Undecided, Undecided{NIC: nic, Source: at, Err: err})
+			}
+			if !holds {
 				continue
 			}
 			report.Policies[j].NICs = append(report.Policies[j].NICs, nic)
@@ -82,10 +103,10 @@ func Resolve(policies []Policy, nics []inventory.NIC) ([]Want, Report, error) {
 	}
 	for j, m := range report.Policies {
 		if len(m.NICs) > 0 {
-			host.of(&ordered[j], true)
+			hosts.of(&ordered[j], true)
 		}
 	}
-	wants = append(wants, conflicts.settle(nil, host)...)
+	wants = append(wants, conflicts.settle(nil, hosts)...)
 	if len(conflicts.Conflicts) > 0 {
 		return nil, report, &conflicts
 	}

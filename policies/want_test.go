@@ -72,6 +72,27 @@ func TestLists(t *testing.T) {
 	}
 }
 
+// known is one of nics with the facts that change.
+func known(nic inventory.NIC) inventory.NIC {
+	switch nic.Name {
+	case "eth0":
+		nic.Link = inventory.Link{Admin: "up", Carrier: new(true), SpeedMbps: new(10000)}
+		nic.NUMA = &inventory.NUMA{Node: new(1)}
+		nic.Driver = &inventory.Driver{Name: nic.Driver.Name, Firmware: "216.0.333/pkg 21.60"}
+		nic.PCI.SubsystemVendorID, nic.PCI.SubsystemDeviceID = "8086", "a03c"
+	case "eth1":
+		nic.Link = inventory.Link{Admin: "up", Carrier: new(false), SpeedMbps: new(1000)}
+		nic.NUMA = &inventory.NUMA{Node: new(0)}
+	case "eth2":
+		nic.Link.Admin = "down"
+	case "eth3":
+		nic.NUMA = &inventory.NUMA{LocalCPUs: "0-3"}
+	case "veth0":
+		nic.Link = inventory.Link{Carrier: new(true), SpeedMbps: new(10000)}
+	}
+	return nic
+}
+
 func TestMatch(t *testing.T) {
 	for match, want := range map[string]string{
 		"{}":                                          "eth0 eth1 eth2 eth3",
@@ -99,6 +120,34 @@ func TestMatch(t *testing.T) {
 		"{permanentMac: 52:54:00:00:00:02}":           "eth1",
 		"{permanentMac: [52-54-00-00-00-01]}":         "eth0",
 		"{permanentMac: 52:54:00:00:00:02, kind: vf}": "",
+
+		"{vendor: 8086}":                             "eth0 eth1 eth2",
+		"{vendor: \"*\"}":                            "eth0 eth1 eth2 eth3",
+		"{vendor: 1AF4, device: \"10*\"}":            "eth3",
+		"{device: [10c9, 1041]}":                     "eth0 eth1 eth3",
+		"{subsystem: 8086:a03c}":                     "eth0",
+		"{subsystem: \"8086:*\"}":                    "eth0",
+		"{speed: 10000}":                             "eth0",
+		"{speed: \">=1000\"}":                        "eth0 eth1",
+		"{speed: \"< 10000\"}":                       "eth1",
+		"{speed: [\">1000\", 1000]}":                 "eth0 eth1",
+		"{speed: \"<=999\"}":                         "",
+		"{speed: \">=1000\", name: \"*\"}":           "eth0 eth1 veth0",
+		"{numaNode: 1}":                              "eth0",
+		"{numaNode: [0, 1]}":                         "eth0 eth1",
+		"{firmware: \"216.*\"}":                      "eth0",
+		"{firmware: \"*\"}":                          "eth0",
+		"{linkState: up}":                            "eth0",
+		"{linkState: down}":                          "eth1 eth2",
+		"{linkState: [up, down], name: \"*\"}":       "eth0 eth1 eth2 veth0",
+		"{labels: {role: edge}}":                     "eth0 eth1 eth2 eth3",
+		"{labels: {role: [core, \"e*\"], rack: r1}}": "eth0 eth1 eth2 eth3",
+		"{labels: {role: core}}":                     "",
+		"{labels: {site: \"*\"}}":                    "",
+		"{labels: {role: edge}, kind: virtual}":      "veth0",
+		"{where: nic.index > 3}":                     "eth2 eth3", // hardware only
+		"{where: nic.index > 3, name: \"*\"}":        "eth2 eth3 rep0 veth0",
+		"{where: host.labels.role == nic.name}":      "",
 	} {
 		policies, err := Parse("m.yaml", []byte(in(match, fine)))
 		if err != nil {
@@ -107,7 +156,8 @@ func TestMatch(t *testing.T) {
 		}
 		var got []string
 		for _, nic := range nics() {
-			if policies[0].Match.Holds(&nic) {
+			nic := known(nic)
+			if ok, _ := policies[0].Match.Holds(&nic, &Host{Labels: map[string]string{"role": "edge", "rack": "r1"}}); ok {
 				got = append(got, nic.Name)
 			}
 		}
@@ -140,7 +190,7 @@ func TestResolve(t *testing.T) {
 		doc("also", 0, "{name: eth1}", "{features: {rx-gro: yes}}"),
 		doc("nothing", 99, "{driver: mlx5_core}", "{rings: {rx: 1}}"),
 	)
-	wants, report, err := Resolve(policies, nics())
+	wants, report, err := Resolve(policies, Host{}, nics())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +226,7 @@ eth3 rings.tx=512 (all a.yaml:6)
 func TestGoldenConflict(t *testing.T) {
 	policies := append(parse(t, "10-all.yaml", doc("all", 0, "{}", "{rings: {rx: 1024, tx: 64}}"), doc("over", 5, "{}", "{rings: {tx: max}}")),
 		parse(t, "20-igb.yaml", doc("igb", 0, "{driver: [igb, igbvf]}", "{rings: {rx: max, tx: 32}}"), doc("off", 5, "{name: eth0}", "{rings: {tx: 1}}"))...)
-	wants, report, err := Resolve(policies, nics())
+	wants, report, err := Resolve(policies, Host{}, nics())
 	var conflict *ConflictError
 	if !errors.As(err, &conflict) {
 		t.Fatalf("no conflict: %v", err)
@@ -194,7 +244,7 @@ func TestOverruledConflict(t *testing.T) {
 		doc("b", 0, "{}", "{rings: {rx: 2}}"),
 		doc("c", 1, "{}", "{rings: {rx: 3}}"),
 	)
-	wants, _, err := Resolve(policies, nics()[:1])
+	wants, _, err := Resolve(policies, Host{}, nics()[:1])
 	if err != nil || render(wants) != "eth0 rings.rx=3 (c a.yaml:20)\n" {
 		t.Errorf("%v\n%s", err, render(wants))
 	}
@@ -207,7 +257,7 @@ func TestResolveOrder(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		policies := randomPolicies(r)
 		devices := nics()
-		wants, report, err := Resolve(policies, devices)
+		wants, report, err := Resolve(policies, Host{}, devices)
 		model, conflicts := resolveSlowly(policies, devices)
 		if (err != nil) != (conflicts > 0) {
 			t.Fatalf("seed %d: error %v, but %d conflicts by the rule", seed, err, conflicts)
@@ -226,7 +276,7 @@ func TestResolveOrder(t *testing.T) {
 		for range 5 {
 			shuffled := slices.Clone(policies)
 			r.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
-			wants2, report2, err2 := Resolve(shuffled, devices)
+			wants2, report2, err2 := Resolve(shuffled, Host{}, devices)
 			if !reflect.DeepEqual(wants, wants2) || !reflect.DeepEqual(report, report2) || fmt.Sprint(err) != fmt.Sprint(err2) {
 				t.Fatalf("seed %d: the order of policies changed the result:\n%v\n%v\n%v\n%v", seed, render(wants), err, render(wants2), err2)
 			}
@@ -269,7 +319,7 @@ func resolveSlowly(policies []Policy, devices []inventory.NIC) (map[string]strin
 				for _, p := range policies {
 					for _, b := range p.Settings {
 						for _, a := range b.Fields {
-							if !p.Match.Holds(&nic) || b.Setting != setting || a.Field != name || p.Priority < top {
+							if !holds(&p.Match, &nic) || b.Setting != setting || a.Field != name || p.Priority < top {
 								continue
 							}
 							if p.Priority > top {
@@ -289,6 +339,12 @@ func resolveSlowly(policies []Policy, devices []inventory.NIC) (map[string]strin
 		}
 	}
 	return model, conflicts
+}
+
+// holds is Holds on a host without facts, where nothing can be undecided.
+func holds(m *Match, nic *inventory.NIC) bool {
+	ok, err := m.Holds(nic, &Host{})
+	return ok && err == nil
 }
 
 func parse(t *testing.T, file string, docs ...string) []Policy {

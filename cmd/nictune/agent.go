@@ -36,7 +36,7 @@ type agentFlags struct {
 	path      string
 	interval  time.Duration
 	pause     time.Duration
-	policies  []string
+	match     matching
 	reconcile string
 	allow     string
 	state     string
@@ -94,7 +94,8 @@ metrics name it, and who runs here that may do it.`,
 	flags.StringVar(&f.path, "web.telemetry-path", "/metrics", "serve the metrics under this `PATH`")
 	flags.DurationVar(&f.interval, "interval", 5*time.Minute, "read the facts at least this often (0: only when the kernel tells of a change)")
 	flags.DurationVar(&f.pause, "pause", 30*time.Second, "read the facts at most this often, however much changes (with --reconcile=enforce 1s)")
-	flags.StringSliceVarP(&f.policies, "policy", "f", nil, "compare the host with the policies in these `FILES` or directories instead of the shipped ones")
+	f.match.labelFlags(cmd)
+	flags.StringSliceVarP(&f.match.policies, "policy", "f", nil, "compare the host with the policies in these `FILES` or directories instead of the shipped ones")
 	flags.StringVar(&f.reconcile, "reconcile", agent.Report, "what becomes of drift from the policies: `MODE` off, report or enforce")
 	flags.StringVar(&f.allow, "allow", string(tuning.Seamless), "enforce changes of up to this `IMPACT`: seamless, link-flap, nic-reset")
 	stateFlag(cmd, &f.state)
@@ -143,13 +144,17 @@ func (a *app) serve(ctx context.Context, f agentFlags) error {
 	}
 	if f.reconcile != agent.Off {
 		wanted, err := bindPolicies(policies.Shipped())
-		if len(f.policies) > 0 {
-			wanted, err = loadPolicies(f.policies)
+		if len(f.match.policies) > 0 {
+			wanted, err = loadPolicies(f.match.policies)
 		}
 		if err != nil {
 			return err
 		}
-		options.Compare = agent.Comparer(reader, settings.All(), wanted)
+		labels, err := a.hostLabels(f.match)
+		if err != nil {
+			return err
+		}
+		options.Compare = agent.Comparer(reader, settings.All(), wanted, labels)
 	}
 	if f.reconcile == agent.Enforce {
 		if options.Enforce, err = a.enforcement(ctx, reader, f); err != nil {

@@ -18,7 +18,7 @@ import (
 )
 
 func newApplyCommand(app *app) *cobra.Command {
-	var paths []string
+	var match matching
 	var format, planFile, allow, state string
 	cmd := &cobra.Command{
 		Use:   "apply (-f FILE | --plan FILE)",
@@ -40,7 +40,7 @@ otherwise), 3 when refused and nothing was tried.`,
   nictune apply --plan edge.plan`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			request, err := requester("apply -f "+strings.Join(paths, ","), allow)
+			request, err := requester("apply -f "+strings.Join(match.policies, ","), allow)
 			if err != nil {
 				return err
 			}
@@ -53,7 +53,7 @@ otherwise), 3 when refused and nothing was tried.`,
 			}
 			return app.change(cmd.Context(), state, format, func(ctx context.Context, c changer) (*tuning.Transaction, error) {
 				if plan == nil {
-					if plan, err = app.plan(ctx, c.host, c.nics, paths); err != nil {
+					if plan, err = app.plan(ctx, c.host, c.inventory, match); err != nil {
 						return nil, err
 					}
 				}
@@ -67,7 +67,7 @@ otherwise), 3 when refused and nothing was tried.`,
 			})
 		},
 	}
-	policyFlag(cmd, &paths)
+	match.flags(cmd)
 	cmd.Flags().StringVar(&planFile, "plan", "", "carry out the plan in `FILE`, from nictune plan --out")
 	cmd.Flags().StringVar(&allow, "allow", string(tuning.Seamless), "allow changes of up to this `IMPACT`: seamless, link-flap, nic-reset")
 	stateFlag(cmd, &state)
@@ -108,9 +108,10 @@ func requester(reason, allow string) (tuning.Request, error) {
 
 // changer is everything that a change of this host needs.
 type changer struct {
-	host   host
-	nics   []inventory.NIC
-	engine *tuning.Engine
+	host      host
+	inventory *inventory.Inventory
+	nics      []inventory.NIC // the inventory's
+	engine    *tuning.Engine
 }
 
 // change opens the running host and the state directory, ends what an earlier
@@ -137,7 +138,7 @@ func (a *app) change(ctx context.Context, state, format string, do func(context.
 	if err != nil {
 		return err
 	}
-	c := changer{host: h, nics: inv.NICs, engine: &tuning.Engine{
+	c := changer{host: h, inventory: inv, nics: inv.NICs, engine: &tuning.Engine{
 		Settings: settings.All(), Writer: h.live, Store: store,
 		Progress: func(c tuning.Change, s tuning.State) {
 			fmt.Fprintf(a.stderr, "%s: %s: %s\n", c.NIC.Name, c.Setting, s)

@@ -221,7 +221,7 @@ settings:
 	var logged lockedBuffer
 	a := &app{stdout: io.Discard, stderr: &logged, log: slog.New(slog.NewTextHandler(&logged, nil))}
 	var readings atomic.Int64
-	compare := agent.Comparer(live, settings.All(), wanted)
+	compare := agent.Comparer(live, settings.All(), wanted, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	options := agent.Options{
 		Interval: time.Second,

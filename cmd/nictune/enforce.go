@@ -31,7 +31,7 @@ func (a *app) enforcement(ctx context.Context, h host, f agentFlags) (*agent.Enf
 	switch {
 	case h.live == nil:
 		return nil, &exitStatus{exitRefused, errors.New("--reconcile=enforce: only the running host can be changed: leave out --host and --root")}
-	case len(f.policies) == 0:
+	case len(f.match.policies) == 0:
 		return nil, errors.New("--reconcile=enforce needs --policy: the shipped policies are not applied without being asked for")
 	case os.Geteuid() != 0:
 		return nil, &exitStatus{exitRefused, errors.New("--reconcile=enforce changes the host, and that needs root")}

@@ -4,18 +4,16 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/nictune/nictune/inventory"
-	"github.com/nictune/nictune/policies"
 	"github.com/nictune/nictune/tuning"
 	"github.com/nictune/nictune/tuning/settings"
 )
 
 func newPlanCommand(app *app) *cobra.Command {
-	var paths []string
+	var match matching
 	var format, out string
 	cmd := &cobra.Command{
 		Use:   "plan -f FILE",
@@ -30,6 +28,7 @@ maximum) is named all at once, and is an error.
 Exit status: 0 when all is as wanted, 2 when there are changes, 1 on an error.`,
 		Example: `  nictune plan -f /etc/nictune/policies
   nictune plan -f edge.yaml --out edge.plan && nictune apply --plan edge.plan
+  nictune plan -f policies/ --label role=edge --require-match
   nictune plan -f edge.yaml --host web1.txtar        # on a recorded host`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -38,7 +37,7 @@ Exit status: 0 when all is as wanted, 2 when there are changes, 1 on an error.`,
 				if err != nil {
 					return err
 				}
-				plan, err := app.plan(ctx, reader, inv.NICs, paths)
+				plan, err := app.plan(ctx, reader, inv, match)
 				if err != nil {
 					return err
 				}
@@ -62,7 +61,7 @@ Exit status: 0 when all is as wanted, 2 when there are changes, 1 on an error.`,
 			})
 		},
 	}
-	policyFlag(cmd, &paths)
+	match.flags(cmd)
 	if err := cmd.MarkFlagRequired("policy"); err != nil {
 		panic(err) // the flag was added above
 	}
@@ -71,29 +70,11 @@ Exit status: 0 when all is as wanted, 2 when there are changes, 1 on an error.`,
 	return cmd
 }
 
-func policyFlag(cmd *cobra.Command, paths *[]string) {
-	cmd.Flags().StringSliceVarP(paths, "policy", "f", nil, "the policies in these `FILES` or directories")
-}
-
-// plan makes the plan of some policies, and tells of those that are for no NIC
-// here.
-func (a *app) plan(ctx context.Context, r host, nics []inventory.NIC, paths []string) (*tuning.Plan, error) {
-	wanted, err := loadPolicies(paths)
+// plan makes the plan of what policies want of a host.
+func (a *app) plan(ctx context.Context, r host, inv *inventory.Inventory, m matching) (*tuning.Plan, error) {
+	wants, err := a.resolve(inv, m)
 	if err != nil {
 		return nil, err
-	}
-	wants, report, err := policies.Resolve(wanted, nics)
-	if err != nil {
-		return nil, err
-	}
-	var idle []string
-	for _, m := range report.Policies {
-		if len(m.NICs) == 0 {
-			idle = append(idle, fmt.Sprintf("%s (%s)", m.Policy, m.Source))
-		}
-	}
-	if len(idle) > 0 {
-		fmt.Fprintf(a.stderr, "No NIC here matches: %s\n", strings.Join(idle, ", "))
 	}
 	return tuning.MakePlan(ctx, r, settings.All(), wants)
 }

@@ -105,7 +105,7 @@ func wants(t testing.TB, nics []inventory.NIC, document string) []policies.Want 
 	if parsed, err = policies.Bind(parsed, tuning.Catalogue(All())); err != nil {
 		t.Fatal(err)
 	}
-	resolved, _, err := policies.Resolve(parsed, nics)
+	resolved, _, err := policies.Resolve(parsed, policies.Host{}, nics)
 	if err != nil {
 		t.Fatal(err)
 	}
