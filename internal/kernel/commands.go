@@ -42,6 +42,10 @@ func commandName(family string, command uint16) string {
 			object = fmt.Sprintf("RTM_%d", command)
 		}
 		return object + "_" + kind
+	case FamilySockDiag:
+		if command == uapi.SOCK_DIAG_BY_FAMILY {
+			return "BY_FAMILY_GET"
+		}
 	case FamilyControl:
 		return controlCommands[command]
 	case FamilyEthtool:
@@ -57,10 +61,12 @@ func commandName(family string, command uint16) string {
 var routeObjects = map[uint16]string{
 	(uapi.RTM_NEWLINK - uapi.RTM_BASE) / 4:      "LINK",
 	(uapi.RTM_NEWADDR - uapi.RTM_BASE) / 4:      "ADDR",
+	(uapi.RTM_NEWROUTE - uapi.RTM_BASE) / 4:     "ROUTE",
 	(uapi.RTM_NEWNEIGH - uapi.RTM_BASE) / 4:     "NEIGH",
 	(uapi.RTM_GETMULTICAST - uapi.RTM_BASE) / 4: "MULTICAST",
 	(uapi.RTM_NEWMDB - uapi.RTM_BASE) / 4:       "MDB",
 	(uapi.RTM_NEWSTATS - uapi.RTM_BASE) / 4:     "STATS",
+	(uapi.RTM_NEWNEXTHOP - uapi.RTM_BASE) / 4:   "NEXTHOP",
 }
 
 var controlCommands = map[uint16]string{

@@ -93,17 +93,24 @@ const (
 	FamilyEthtool = "ethtool" // linux/ethtool_netlink.h
 	FamilyNetdev  = "netdev"  // linux/netdev.h
 	FamilyDevlink = "devlink" // linux/devlink.h
+	// FamilySockDiag is NETLINK_SOCK_DIAG, what ss asks. The kernel loads the
+	// module that answers for a kind of socket when it is first asked.
+	FamilySockDiag = "sock_diag"
 )
 
 // Request is one netlink request, without the headers that framing adds.
 type Request struct {
-	// Family is FamilyRoute or the name of a generic netlink family.
+	// Family is FamilyRoute, FamilySockDiag or the name of a generic netlink
+	// family.
 	Family string
-	// Command is the message type of a route request (RTM_GETLINK), or the
-	// command of a generic netlink one (ETHTOOL_MSG_RINGS_GET).
+	// Command is the message type of a route or sock_diag request (RTM_GETLINK),
+	// or the command of a generic netlink one (ETHTOOL_MSG_RINGS_GET).
 	Command uint16
 	// Dump asks for every object instead of one.
 	Dump bool
+	// Create lets a route request that writes make the object where there is
+	// none (NLM_F_CREATE).
+	Create bool
 	// Body is what follows the nlmsghdr of a route request (an ifinfomsg and
 	// attributes), or the genlmsghdr of a generic one (attributes).
 	Body []byte

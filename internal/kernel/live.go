@@ -184,8 +184,11 @@ func (l *Live) NetlinkSet(ctx context.Context, req Request) error {
 }
 
 func (l *Live) netlink(ctx context.Context, req Request) ([]Message, error) {
-	if req.Family == FamilyRoute {
-		return l.ask(ctx, unix.NETLINK_ROUTE, req, frame{typ: req.Command, dump: req.Dump, body: req.Body})
+	switch req.Family {
+	case FamilyRoute:
+		return l.ask(ctx, unix.NETLINK_ROUTE, req, frame{typ: req.Command, dump: req.Dump, create: req.Create, body: req.Body})
+	case FamilySockDiag:
+		return l.ask(ctx, unix.NETLINK_SOCK_DIAG, req, frame{typ: req.Command, dump: req.Dump, body: req.Body})
 	}
 	family, err := l.family(ctx, req.Family)
 	if err != nil {

@@ -35,8 +35,9 @@ const (
 
 // frame is one request as it goes to the kernel.
 type frame struct {
-	typ  uint16
-	dump bool
+	typ    uint16
+	dump   bool
+	create bool
 	// body follows the nlmsghdr.
 	body []byte
 }
@@ -90,6 +91,9 @@ func (c *conversation) request(f frame) ([]Message, error) {
 func (c *conversation) exchange(f frame) (messages []Message, interrupted bool, err error) {
 	c.sequence++
 	flags := uint16(uapi.NLM_F_REQUEST | uapi.NLM_F_ACK)
+	if f.create {
+		flags |= uapi.NLM_F_CREATE
+	}
 	if f.dump {
 		flags = uapi.NLM_F_REQUEST | uapi.NLM_F_DUMP
 	}

@@ -159,7 +159,11 @@ func compareQuestions(a, b question) int {
 // netlinkHeader is the length of the header that a family's messages have
 // before their attributes.
 func netlinkHeader(family string, command uint16) int {
-	if family != FamilyRoute {
+	switch family {
+	case FamilyRoute:
+	case FamilySockDiag:
+		return 16 // struct xdp_diag_msg; nothing else is asked
+	default:
 		return 0 // the genlmsghdr is not in a Message
 	}
 	switch routeObjects[(command-uapi.RTM_BASE)/4] {
@@ -167,6 +171,10 @@ func netlinkHeader(family string, command uint16) int {
 		return unix.SizeofIfInfomsg
 	case "ADDR":
 		return unix.SizeofIfAddrmsg
+	case "ROUTE":
+		return unix.SizeofRtMsg
+	case "NEXTHOP":
+		return 8 // struct nhmsg
 	case "NEIGH":
 		return unix.SizeofNdMsg
 	case "MDB":
