@@ -25,6 +25,8 @@ type Engine struct {
 	Settle time.Duration
 	// Timeout bounds each question to the kernel and each write; 0 is 30 s.
 	Timeout time.Duration
+	// Gates are what must hold before a transaction counts as done.
+	Gates Gates
 	// Progress, where set, is told of each change as it is made or undone.
 	Progress func(Change, State)
 }
@@ -56,7 +58,13 @@ func (e *Engine) apply(ctx context.Context, b beginning, nics []inventory.NIC) (
 	if err := t.fits(ctx); err != nil {
 		return nil, err
 	}
-	if err := e.unencumbered(&b.Plan); err != nil {
+	if err := e.unencumbered(ctx, &b.Plan); err != nil {
+		return nil, err
+	}
+	if err := t.guarded(ctx, nics, b.Request); err != nil {
+		return nil, err
+	}
+	if err := t.watch(ctx); err != nil {
 		return nil, err
 	}
 	if t.journal, err = e.Store.begin(b); err != nil {
@@ -66,9 +74,11 @@ func (e *Engine) apply(ctx context.Context, b beginning, nics []inventory.NIC) (
 	var failed int
 	if failed, failure.Err = t.forward(ctx); failure.Err != nil {
 		failure.Change = b.Plan.Changes[failed]
-	} else {
-		failure.Err = t.journal.end(Applied)
+	} else if failure.Err = t.healthy(ctx); failure.Err == nil {
+		failure.Err = t.conclude(ctx)
 		switch {
+		case t.journal.Outcome == Unconfirmed:
+			return &t.journal.Transaction, t.journal.close()
 		case t.journal.Outcome != Applied:
 		case failure.Err != nil:
 			return &t.journal.Transaction, fmt.Errorf("every change of transaction %d holds, but its journal can't be filed away: %w", t.journal.ID, failure.Err)
@@ -91,11 +101,14 @@ type transaction struct {
 	// settings and nics belong to the changes of the plan. A nil NIC is gone.
 	settings []Setting
 	nics     []*inventory.NIC
+	// uses is what all NICs are used for, as far as it could be told.
+	uses inventory.Uses
+	gates
 }
 
 // open finds the settings and the NICs of a plan.
 func (e *Engine) open(ctx context.Context, plan *Plan, nics []inventory.NIC) (*transaction, error) {
-	t := &transaction{Engine: e, plan: plan}
+	t := &transaction{Engine: e, plan: plan, gates: gates{bonds: bondsOf(nics)}}
 	t.sameBoot = plan.Host.BootID != "" && readHostID(ctx, e.Writer).BootID == plan.Host.BootID
 	for _, c := range plan.Changes {
 		i := rank(e.Settings, c.Setting)
@@ -179,7 +192,7 @@ func (t *transaction) fits(ctx context.Context) error {
 
 // unencumbered refuses a plan for a NIC with an unfinished transaction: whose
 // values are in between can't be what a plan starts from.
-func (e *Engine) unencumbered(plan *Plan) error {
+func (e *Engine) unencumbered(ctx context.Context, plan *Plan) error {
 	ids, err := journals(filepath.Join(e.Store.dir, pendingDir))
 	if err != nil {
 		return err
@@ -198,6 +211,9 @@ func (e *Engine) unencumbered(plan *Plan) error {
 				continue
 			}
 			if slices.ContainsFunc(plan.Changes, func(d Change) bool { return c.NIC.ID == d.NIC.ID }) {
+				if t.Outcome == Unconfirmed {
+					return e.awaits(ctx, c.NIC, t)
+				}
 				return fmt.Errorf("%w: %s has the unfinished transaction %d, which could not be undone; to give up on it, remove %s",
 					ErrRefused, c.NIC, id, path)
 			}
@@ -227,6 +243,9 @@ func (t *transaction) forward(ctx context.Context) (int, error) {
 func (t *transaction) change(ctx context.Context, i int) error {
 	c := &t.plan.Changes[i]
 	fields := c.names()
+	if err := t.turn(ctx, i); err != nil {
+		return err
+	}
 	current, err := t.read(ctx, i)
 	if err != nil {
 		return err
@@ -332,6 +351,7 @@ func (t *transaction) restore(ctx context.Context, i int, ours func(field string
 }
 
 func (t *transaction) restoreOnce(ctx context.Context, i int, ours func(string, Values) bool) (wrote bool, err error) {
+	_ = t.turn(ctx, i) // what does not come back is not helped by leaving the rest as it is
 	c, step := &t.plan.Changes[i], t.journal.Steps[i]
 	current, err := t.read(ctx, i)
 	if err != nil {
@@ -397,6 +417,10 @@ func (e *Engine) Recover(ctx context.Context, nics []inventory.NIC) ([]Transacti
 		if j == nil {
 			continue
 		}
+		if e.mayBeConfirmed(ctx, j) {
+			faults = append(faults, j.close())
+			continue
+		}
 		if err := e.recover(ctx, j, nics); err != nil {
 			faults = append(faults, fmt.Errorf("transaction %d is still unfinished: %w; to give up on it, remove %s", id, err,
 				filepath.Join(e.Store.dir, pendingDir, fileName(id))))
@@ -407,7 +431,7 @@ func (e *Engine) Recover(ctx context.Context, nics []inventory.NIC) ([]Transacti
 }
 
 func (e *Engine) recover(ctx context.Context, j *journal, nics []inventory.NIC) error {
-	if j.Outcome != Pending { // only the filing was left to do
+	if j.Outcome != Pending && j.Outcome != Unconfirmed { // only the filing was left to do
 		return j.end(j.Outcome)
 	}
 	t, err := e.open(ctx, &j.Plan, nics)
@@ -415,6 +439,11 @@ func (e *Engine) recover(ctx context.Context, j *journal, nics []inventory.NIC) 
 		return errors.Join(err, j.close())
 	}
 	t.journal = j
+	if _, why := t.waits(ctx); why != "" {
+		if err := j.append(record{Kind: kindUndoing, Text: why}); err != nil {
+			return errors.Join(err, j.close())
+		}
+	}
 	if j.UndoReason == "" && !slices.ContainsFunc(j.Steps, func(s Step) bool { return s.State != Verified }) {
 		if !t.sameBoot || t.allHold(ctx) {
 			return j.end(Applied)
@@ -448,6 +477,11 @@ func (t *transaction) allHold(ctx context.Context) bool {
 // Rollback takes an applied transaction back, as a transaction of its own. It is
 // refused where a value is not what that transaction had made it, unless forced.
 func (e *Engine) Rollback(ctx context.Context, id int, nics []inventory.NIC, request Request, force bool) (*Transaction, error) {
+	if j, err := e.unconfirmed(id); err != nil {
+		return nil, err
+	} else if j != nil {
+		return e.withdraw(ctx, j, nics, request)
+	}
 	past, err := readJournal(filepath.Join(e.Store.dir, historyDir, fileName(id)))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

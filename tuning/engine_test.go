@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -52,7 +53,7 @@ func TestApplyWritesWhatIsWantedAndNothingTwice(t *testing.T) {
 		t.Errorf("a second apply: %v, %v, %d writes in all", t2, err, h.writes)
 	}
 	history, err := History(dir)
-	if err != nil || len(history) != 1 || history[0].Outcome != Applied || history[0].Request != allowAll {
+	if err != nil || len(history) != 1 || history[0].Outcome != Applied || !reflect.DeepEqual(history[0].Request, allowAll) {
 		t.Errorf("history %+v, %v", history, err)
 	}
 }

@@ -101,6 +101,15 @@ func (h *host) ReadFile(ctx context.Context, path string) ([]byte, error) {
 	return []byte(s), nil
 }
 
+// Netlink and ReadLink: a toybox has no routes, no processes and no links.
+func (h *host) Netlink(context.Context, kernel.Request) ([]kernel.Message, error) {
+	return nil, &kernel.Error{Op: "netlink", Err: syscall.EOPNOTSUPP}
+}
+
+func (h *host) ReadLink(_ context.Context, path string) (string, error) {
+	return "", &kernel.Error{Op: "read link", Object: path, Err: syscall.ENOENT}
+}
+
 func (h *host) WriteFile(ctx context.Context, path string, data []byte) error {
 	h.look()
 	defer h.look()

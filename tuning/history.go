@@ -41,19 +41,20 @@ func HistoryOf(all []Transaction) HistoryDocument {
 	return HistoryDocument{APIVersion, HistoryKind, all}
 }
 
-// LastApplied is the number of the last transaction that holds and is no
+// LastApplied is the number of the last transaction that holds, confirmed or not, and is no
 // rollback itself, 0 if there is none.
 func LastApplied(all []Transaction) int {
 	for _, t := range slices.Backward(all) {
-		if t.Outcome == Applied && t.RollbackOf == 0 && t.RolledBackBy == 0 {
+		if (t.Outcome == Applied || t.Outcome == Unconfirmed) && t.RollbackOf == 0 && t.RolledBackBy == 0 {
 			return t.ID
 		}
 	}
 	return 0
 }
 
-// WriteHistory writes a line for each transaction.
-func WriteHistory(w io.Writer, all []Transaction) error {
+// WriteHistory writes a line for each transaction. uptime is the host's, 0 if it
+// is unknown.
+func WriteHistory(w io.Writer, all []Transaction, uptime time.Duration) error {
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, "ID\tWHEN\tWHO\tOUTCOME\tCHANGES\tWHY")
 	for _, t := range all {
@@ -67,16 +68,23 @@ func WriteHistory(w io.Writer, all []Transaction) error {
 		if len(nics) > few {
 			nics = append(nics[:few], fmt.Sprintf("%d more", len(nics)-few))
 		}
-		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%d on %s\t%s\n", t.ID, when(t.Started), t.Request.who(), t.outcome(),
+		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%d on %s\t%s\n", t.ID, when(t.Started), t.Request.who(), t.outcome(uptime),
 			len(t.Plan.Changes), strings.Join(nics, ", "), t.Request.Reason)
 	}
 	return tw.Flush()
 }
 
 // WriteText writes one transaction with its changes and how far each came.
-func (t *Transaction) WriteText(w io.Writer) error {
+// uptime is the host's, 0 if it is unknown.
+func (t *Transaction) WriteText(w io.Writer, uptime time.Duration) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Transaction %d: %s, %s, by %s: %s\n", t.ID, t.outcome(), when(t.Started), t.Request.who(), t.Request.Reason)
+	fmt.Fprintf(&b, "Transaction %d: %s, %s, by %s: %s\n", t.ID, t.outcome(uptime), when(t.Started), t.Request.who(), t.Request.Reason)
+	if t.ConfirmedBy != "" {
+		fmt.Fprintf(&b, "Confirmed by %s, %s\n", t.ConfirmedBy, when(t.Ended))
+	}
+	if len(t.Request.Disrupt) > 0 {
+		fmt.Fprintf(&b, "Allowed to disturb the use of %s\n", strings.Join(t.Request.Disrupt, ", "))
+	}
 	if t.UndoReason != "" {
 		fmt.Fprintf(&b, "Undone because: %s\n", t.UndoReason)
 	}
@@ -103,8 +111,12 @@ func (t *Transaction) WriteText(w io.Writer) error {
 	return err
 }
 
-func (t *Transaction) outcome() string {
+func (t *Transaction) outcome(uptime time.Duration) string {
 	switch {
+	case t.Outcome == Unconfirmed && uptime > 0 && t.Left(uptime) > 0:
+		return fmt.Sprintf("unconfirmed, %s left", t.Left(uptime).Round(time.Second))
+	case t.Outcome == Unconfirmed && uptime > 0:
+		return "unconfirmed, time over"
 	case t.RolledBackBy != 0:
 		return fmt.Sprintf("rolled back by %d", t.RolledBackBy)
 	case t.RollbackOf != 0 && t.Outcome == Applied:

@@ -34,6 +34,8 @@ type record struct {
 	Found Values `json:"found,omitempty"`
 	// Text is why: of an undo, or of a change that was left alone.
 	Text string `json:"text,omitempty"`
+	// Until is in the record that says that the transaction awaits confirmation.
+	Until *Until `json:"until,omitempty"`
 	// Outcome is in the last record.
 	Outcome Outcome `json:"outcome,omitempty"`
 }
@@ -47,6 +49,8 @@ const (
 	kindWriting kind = "writing"
 	// kindVerified: the change was read back and holds.
 	kindVerified kind = "verified"
+	// kindUnconfirmed: every change holds, and is taken back unless confirmed.
+	kindUnconfirmed kind = "unconfirmed"
 	// kindUndoing: from here on everything goes back.
 	kindUndoing kind = "undoing"
 	// kindRestored: the change was read back and is as before.
@@ -64,6 +68,9 @@ type Outcome string
 const (
 	// Pending: it has not ended. Without a running process it waits for recovery.
 	Pending Outcome = "pending"
+	// Unconfirmed: every change holds, and is taken back if nobody confirms it in
+	// time.
+	Unconfirmed Outcome = "unconfirmed"
 	// Applied: every change holds.
 	Applied Outcome = "applied"
 	// Undone: a change failed, or a crash came, and what was changed was put back.
@@ -89,6 +96,10 @@ type Request struct {
 	Reason string `json:"reason,omitempty"`
 	// Allow is the worst impact that is allowed.
 	Allow Impact `json:"allow,omitempty"`
+	// Disrupt are the NICs, by name, of which the use may be disturbed.
+	Disrupt []string `json:"disrupt,omitempty"`
+	// ConfirmSeconds, where not 0, is how long the changes hold unless confirmed.
+	ConfirmSeconds float64 `json:"confirmSeconds,omitempty"`
 }
 
 // Transaction is what a journal tells.
@@ -101,6 +112,10 @@ type Transaction struct {
 	RollbackOf int       `json:"rollbackOf,omitempty"`
 	// RolledBackBy is the transaction that took this one back, 0 for none.
 	RolledBackBy int `json:"rolledBackBy,omitempty"`
+	// Until is when it is taken back unless confirmed, where it awaited that;
+	// ConfirmedBy is who did.
+	Until       *Until `json:"until,omitempty"`
+	ConfirmedBy string `json:"confirmedBy,omitempty"`
 	// UndoReason is why it was undone.
 	UndoReason string `json:"undoReason,omitempty"`
 	Plan       Plan   `json:"plan"`
@@ -232,16 +247,25 @@ func (t *Transaction) replay(r *record) (*Transaction, error) {
 		}
 		return t, nil
 	}
-	if t.Outcome != Pending {
+	if t.Outcome != Pending && t.Outcome != Unconfirmed {
 		return nil, errors.New("a record after the end")
 	}
 	switch r.Kind {
+	case kindUnconfirmed:
+		if r.Until == nil || t.UndoReason != "" {
+			return nil, fmt.Errorf("%q is out of place", r.Kind)
+		}
+		t.Outcome, t.Until = Unconfirmed, r.Until
+		return t, nil
 	case kindUndoing:
-		t.UndoReason = r.Text
+		t.Outcome, t.UndoReason = Pending, r.Text
 		return t, nil
 	case kindEnd:
 		if r.Outcome != Applied && r.Outcome != Undone {
 			return nil, fmt.Errorf("unknown outcome %q", r.Outcome)
+		}
+		if t.Outcome == Unconfirmed {
+			t.ConfirmedBy = r.Text
 		}
 		t.Outcome, t.Ended = r.Outcome, r.At
 		return t, nil

@@ -38,6 +38,13 @@ type Knob[T any] struct {
 	// Impact says what changing current into next does to traffic of the NIC. Where
 	// drivers differ it expects the worst of those that it does not know.
 	Impact func(nic inventory.NIC, current, next T) Impact
+	// Breaks says why changing current into next would break what the NIC is used
+	// for, although its impact is seamless: "it moves packets to queue 4". "" is
+	// that it does not. nil: nothing ever does.
+	Breaks func(use inventory.Use, current, next T) string
+	// ChoosesSpeed says that the setting chooses the speed of the link, so that a
+	// lower one afterwards is what was wanted.
+	ChoosesSpeed bool
 	// Read returns the values in use and the largest ones that the device takes.
 	// A field without a maximum is absent from limit.
 	Read func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit T, err error)
@@ -91,6 +98,8 @@ type Setting interface {
 	after() []string
 	resolve(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish, current Values) (next Values, err error)
 	impact(nic inventory.NIC, current, next Values) (Impact, error)
+	breaks(use inventory.Use, current, next Values) (string, error)
+	choosesSpeed() bool
 	read(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit Values, err error)
 	// spell checks the value of one field and gives it the setting's spelling.
 	spell(field string, value json.RawMessage) (json.RawMessage, error)
@@ -112,8 +121,9 @@ func (k Knob[T]) shape() (reflect.Type, map[string][]string) {
 	return reflect.TypeFor[T](), k.Aliases
 }
 
-func (k Knob[T]) wishes() bool    { return k.Wish != nil }
-func (k Knob[T]) after() []string { return k.After }
+func (k Knob[T]) wishes() bool       { return k.Wish != nil }
+func (k Knob[T]) after() []string    { return k.After }
+func (k Knob[T]) choosesSpeed() bool { return k.ChoosesSpeed }
 
 func (k Knob[T]) resolve(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish, current Values) (Values, error) {
 	c, err := restore[T](current)

@@ -259,9 +259,12 @@ func (j *journal) append(r record) error {
 }
 
 // end closes the journal and files it away.
-func (j *journal) end(outcome Outcome) error {
-	if j.Outcome == Pending {
-		if err := j.append(record{Kind: kindEnd, Outcome: outcome}); err != nil {
+func (j *journal) end(outcome Outcome) error { return j.endWith(outcome, "") }
+
+// endWith notes who confirmed the end.
+func (j *journal) endWith(outcome Outcome, who string) error {
+	if j.Outcome == Pending || j.Outcome == Unconfirmed {
+		if err := j.append(record{Kind: kindEnd, Outcome: outcome, Text: who}); err != nil {
 			return errors.Join(err, j.close())
 		}
 	}

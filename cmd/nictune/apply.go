@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,6 +21,7 @@ import (
 func newApplyCommand(app *app) *cobra.Command {
 	var match matching
 	var format, planFile, allow, state string
+	var safety safetyFlags
 	cmd := &cobra.Command{
 		Use:   "apply (-f FILE | --plan FILE)",
 		Short: "Make this host what policies want",
@@ -29,7 +31,17 @@ and when one fails or does not hold, all are undone. What is as wanted already i
 not written.
 
 A change that does more than a seamless one must be allowed: --allow link-flap, or
---allow nic-reset. A plan that no longer fits the host is refused.
+--allow nic-reset. One that disturbs what a NIC is used for (the default route, your
+SSH session, an XDP program, an AF_XDP socket) needs the NIC's name, too: --disrupt
+eth0. A plan that no longer fits the host is refused.
+
+Afterwards every NIC that was changed must have its carrier back and be no slower,
+the gateways behind it must answer, and what --gate-tcp names take a connection;
+else all is undone. Members of one bond are changed one after the other.
+
+With --confirm 60s all is undone in a minute unless somebody runs nictune confirm,
+or presses Enter here: so also when this command is killed, the session is lost, or
+the host restarts.
 
 What an apply that was killed, or cut off with the power, left behind is undone at
 the next start of apply or rollback, before anything else.
@@ -41,6 +53,9 @@ otherwise), 3 when refused and nothing was tried.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			request, err := requester("apply -f "+strings.Join(match.policies, ","), allow)
+			if err == nil {
+				err = safety.into(&request)
+			}
 			if err != nil {
 				return err
 			}
@@ -51,7 +66,8 @@ otherwise), 3 when refused and nothing was tried.`,
 					return err
 				}
 			}
-			return app.change(cmd.Context(), state, format, func(ctx context.Context, c changer) (*tuning.Transaction, error) {
+			result, err := app.changed(cmd.Context(), state, func(ctx context.Context, c changer) (*tuning.Transaction, error) {
+				c.engine.Gates = safety.gates()
 				if plan == nil {
 					if plan, err = app.plan(ctx, c.host, c.inventory, match); err != nil {
 						return nil, err
@@ -62,15 +78,26 @@ otherwise), 3 when refused and nothing was tried.`,
 						return nil, err
 					}
 				}
+				if safety.confirm > 0 && len(plan.Changes) > 0 {
+					if err := startWatcher(state); err != nil {
+						return nil, fmt.Errorf("nothing was changed: %w", err)
+					}
+				}
 				// Its own deadlines bound each write: cutting the whole short would undo it.
 				return c.engine.Apply(cmd.Context(), plan, c.nics, request)
 			})
+			if t := result.Transaction; err == nil && t != nil && t.Outcome == tuning.Unconfirmed && !safety.noWait {
+				result.Transaction, err = app.await(cmd.Context(), state, *t)
+			}
+			return app.report(format, result, err)
 		},
 	}
 	match.flags(cmd)
 	cmd.Flags().StringVar(&planFile, "plan", "", "carry out the plan in `FILE`, from nictune plan --out")
 	cmd.Flags().StringVar(&allow, "allow", string(tuning.Seamless), "allow changes of up to this `IMPACT`: seamless, link-flap, nic-reset")
 	stateFlag(cmd, &state)
+	safety.add(cmd)
+	safety.addConfirm(cmd)
 	cmd.MarkFlagsMutuallyExclusive("policy", "plan")
 	cmd.MarkFlagsOneRequired("policy", "plan")
 	outputFlag(cmd, &format, "text", "json")
@@ -114,16 +141,23 @@ type changer struct {
 	engine    *tuning.Engine
 }
 
-// change opens the running host and the state directory, ends what an earlier
-// process left unfinished, does what it is given, and tells how that ended.
+// change does what it is given and tells how that ended.
 func (a *app) change(ctx context.Context, state, format string, do func(context.Context, changer) (*tuning.Transaction, error)) error {
+	result, err := a.changed(ctx, state, do)
+	return a.report(format, result, err)
+}
+
+// changed opens the running host and the state directory, ends what an earlier
+// process left unfinished, and does what it is given.
+func (a *app) changed(ctx context.Context, state string, do func(context.Context, changer) (*tuning.Transaction, error)) (tuning.Result, error) {
+	result := tuning.Result{APIVersion: tuning.APIVersion, Kind: tuning.ResultKind}
 	h, err := a.open()
 	if err != nil {
-		return err
+		return result, err
 	}
 	defer h.Close()
 	if h.live == nil {
-		return &exitStatus{exitRefused, errors.New("only the running host can be changed: leave out --host and --root")}
+		return result, &exitStatus{exitRefused, errors.New("only the running host can be changed: leave out --host and --root")}
 	}
 	// Who reads the progress may leave (| head): that is no reason to die between
 	// two writes.
@@ -131,12 +165,12 @@ func (a *app) change(ctx context.Context, state, format string, do func(context.
 	defer signal.Reset(syscall.SIGPIPE)
 	store, err := tuning.OpenStore(state)
 	if err != nil {
-		return refused(err)
+		return result, err
 	}
 	defer store.Close()
 	inv, err := a.inventory(ctx, h)
 	if err != nil {
-		return err
+		return result, err
 	}
 	c := changer{host: h, inventory: inv, nics: inv.NICs, engine: &tuning.Engine{
 		Settings: settings.All(), Writer: h.live, Store: store,
@@ -144,13 +178,17 @@ func (a *app) change(ctx context.Context, state, format string, do func(context.
 			fmt.Fprintf(a.stderr, "%s: %s: %s\n", c.NIC.Name, c.Setting, s)
 		},
 	}}
-	result := tuning.Result{APIVersion: tuning.APIVersion, Kind: tuning.ResultKind}
 	result.Recovered = a.recover(ctx, c.engine, c.nics)
 	// The time that recovery took, waiting for a NIC that refuses, is not taken
 	// from the others.
 	planning, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	result.Transaction, err = do(planning, c)
+	return result, err
+}
+
+// report tells how a change ended.
+func (a *app) report(format string, result tuning.Result, err error) error {
 	if format == "json" {
 		if err != nil {
 			result.Error = err.Error()
@@ -158,8 +196,18 @@ func (a *app) change(ctx context.Context, state, format string, do func(context.
 		if unwritten := writeJSON(a.stdout, result); unwritten != nil {
 			return errors.Join(refused(err), unwritten)
 		}
-	} else if t := result.Transaction; err == nil && t != nil {
-		fmt.Fprintf(a.stdout, "Done: transaction %d. nictune rollback %d takes it back.\n", t.ID, t.ID)
+		return refused(err)
+	}
+	if t := result.Transaction; err == nil && t != nil {
+		switch t.Outcome {
+		case tuning.Undone:
+			fmt.Fprintf(a.stdout, "Done: what transaction %d had changed is as it was before.\n", t.ID)
+		case tuning.Unconfirmed:
+			fmt.Fprintf(a.stdout, "Unconfirmed: transaction %[1]d. nictune confirm %[1]d keeps it; in %[2]s it is taken back.\n",
+				t.ID, time.Duration(t.Request.ConfirmSeconds*float64(time.Second)))
+		default:
+			fmt.Fprintf(a.stdout, "Done: transaction %d. nictune rollback %d takes it back.\n", t.ID, t.ID)
+		}
 	}
 	return refused(err)
 }
@@ -171,7 +219,11 @@ func (a *app) recover(ctx context.Context, engine *tuning.Engine, nics []invento
 		a.log.Warn("an earlier transaction could not be ended", "err", err)
 	}
 	for _, t := range ended {
-		a.log.Warn("an earlier transaction had been interrupted", "transaction", t.ID, "outcome", t.Outcome)
+		why := "an earlier transaction had been interrupted"
+		if t.Until != nil {
+			why = "an earlier transaction was not confirmed"
+		}
+		a.log.Warn(why, "transaction", t.ID, "outcome", t.Outcome)
 		for i, s := range t.Steps {
 			if s.State == tuning.Left {
 				a.log.Warn("left alone", "transaction", t.ID, "device", t.Plan.Changes[i].NIC.Name, "why", s.Detail)

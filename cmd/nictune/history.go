@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +24,7 @@ or show the changes of one.`,
   nictune history 17
   nictune history -o json | jq '.transactions[-1].plan.changes'`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			// One damaged journal does not hide the others.
 			all, damaged := tuning.History(state)
 			if len(args) == 1 {
@@ -32,14 +34,19 @@ or show the changes of one.`,
 				}
 				all = all[i : i+1]
 			}
-			var err error
+			var uptime time.Duration // of what awaits confirmation, the time left depends on it
+			err := app.read(cmd.Context(), func(ctx context.Context, h host) error {
+				uptime, _ = tuning.ReadUptime(ctx, h)
+				return nil
+			})
 			switch {
+			case err != nil:
 			case format == "json":
 				err = writeJSON(app.stdout, tuning.HistoryOf(all))
 			case len(args) == 1:
-				err = all[0].WriteText(app.stdout)
+				err = all[0].WriteText(app.stdout, uptime)
 			default:
-				err = tuning.WriteHistory(app.stdout, all)
+				err = tuning.WriteHistory(app.stdout, all, uptime)
 			}
 			return errors.Join(err, damaged)
 		},

@@ -114,6 +114,7 @@ func newRoot(app *app) *cobra.Command {
 		newPolicyCommand(app),
 		newPlanCommand(app),
 		newApplyCommand(app),
+		newConfirmCommand(app),
 		newRollbackCommand(app),
 		newRecoverCommand(app),
 		newHistoryCommand(app),

@@ -12,7 +12,8 @@ import (
 const asProgram = "NICTUNE_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
+	// apply --confirm starts its own binary, which in a test is this one.
+	if os.Getenv(asProgram) != "" || len(os.Args) > 1 && os.Args[1] == "recover" {
 		main()
 	}
 	nstest.Main(m)

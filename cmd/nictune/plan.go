@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -50,8 +51,8 @@ Exit status: 0 when all is as wanted, 2 when there are changes, 1 on an error.`,
 					err = writeJSON(app.stdout, plan)
 				} else {
 					err = plan.WriteText(app.stdout)
-					if worst := plan.Impact(); err == nil && worst != tuning.Seamless {
-						_, err = fmt.Fprintf(app.stdout, "To apply it takes --allow %s.\n", worst)
+					if err == nil {
+						err = app.takes(ctx, reader, plan, inv.NICs)
 					}
 				}
 				if err == nil && len(plan.Changes) > 0 {
@@ -68,6 +69,40 @@ Exit status: 0 when all is as wanted, 2 when there are changes, 1 on an error.`,
 	cmd.Flags().StringVar(&out, "out", "", "write the plan to `FILE`, for nictune apply --plan")
 	outputFlag(cmd, &format, "text", "json")
 	return cmd
+}
+
+// takes says what an apply of the plan would have to be told. What NICs are used
+// for is known of the running host only.
+func (a *app) takes(ctx context.Context, h host, plan *tuning.Plan, nics []inventory.NIC) error {
+	var flags []string
+	if worst := plan.Impact(); worst != tuning.Seamless {
+		flags = append(flags, "--allow "+string(worst))
+	}
+	var found []tuning.Disruption
+	if h.live != nil {
+		uses, err := inventory.ReadUses(ctx, h, nics)
+		if err != nil {
+			fmt.Fprintf(a.stderr, "What the NICs are used for could not all be told: %v\n", err)
+		}
+		if found, err = tuning.Disruptions(settings.All(), plan, nics, uses); err != nil {
+			return err
+		}
+	}
+	var names []string
+	for _, d := range found {
+		names = append(names, d.NIC.Name)
+		if _, err := fmt.Fprintln(a.stdout, d); err != nil {
+			return err
+		}
+	}
+	if len(names) > 0 {
+		flags = append(flags, "--disrupt "+strings.Join(names, ","))
+	}
+	if len(flags) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(a.stdout, "To apply it takes %s.\n", strings.Join(flags, " "))
+	return err
 }
 
 // plan makes the plan of what policies want of a host.

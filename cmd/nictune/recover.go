@@ -11,6 +11,7 @@ import (
 
 func newRecoverCommand(app *app) *cobra.Command {
 	var format, state string
+	var wait bool
 	cmd := &cobra.Command{
 		Use:   "recover",
 		Short: "End what an interrupted apply left behind",
@@ -18,10 +19,12 @@ func newRecoverCommand(app *app) *cobra.Command {
 complete it where every change had been verified. apply and rollback do this
 first, too; at boot it is for nictune-recover.service.
 
-Where nothing was left behind, nothing is done.`,
+Where nothing was left behind, nothing is done. A change that still may be confirmed
+is left alone; with --wait this command stays until it was confirmed, or its time is
+over, and then takes it back. apply --confirm starts it in the background.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return app.change(cmd.Context(), state, format, func(context.Context, changer) (*tuning.Transaction, error) {
+			ended := func(context.Context, changer) (*tuning.Transaction, error) {
 				left, err := tuning.History(state)
 				if err != nil {
 					app.log.Warn("some transactions can't be read", "err", err) // of the past; a pending one is told of before
@@ -32,9 +35,15 @@ Where nothing was left behind, nothing is done.`,
 					}
 				}
 				return nil, nil
-			})
+			}
+			if wait {
+				result, err := app.recoverInTime(cmd.Context(), state, ended)
+				return app.report(format, result, err)
+			}
+			return app.change(cmd.Context(), state, format, ended)
 		},
 	}
+	cmd.Flags().BoolVar(&wait, "wait", false, "stay while a change awaits confirmation, and take it back when its time is over")
 	stateFlag(cmd, &state)
 	outputFlag(cmd, &format, "text", "json")
 	return cmd

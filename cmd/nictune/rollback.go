@@ -13,12 +13,16 @@ import (
 func newRollbackCommand(app *app) *cobra.Command {
 	var format, state string
 	var force bool
+	var safety safetyFlags
 	cmd := &cobra.Command{
 		Use:   "rollback [ID]",
 		Short: "Take back what an apply changed",
 		Long: `Put back what transaction ID changed, or the last one that has not been taken back.
 This is a transaction of its own, and can be taken back, too. Whoever allowed the
 impact of the first has allowed that of its end.
+
+One that awaits confirmation is undone at once. A rollback is guarded and its
+effect watched as an apply's is: see there for --disrupt and the gates.
 
 It is refused where a value is not what the transaction made it, or a NIC is gone;
 --force puts back all the same what is there, also over what somebody else set.`,
@@ -44,9 +48,13 @@ It is refused where a value is not what the transaction made it, or a NIC is gon
 					}
 				}
 				request, err := requester(fmt.Sprintf("rollback %d", id), string(tuning.Seamless))
+				if err == nil {
+					err = safety.into(&request)
+				}
 				if err != nil {
 					return nil, err
 				}
+				c.engine.Gates = safety.gates()
 				t, err := c.engine.Rollback(cmd.Context(), id, c.nics, request, force)
 				if err == nil && t == nil && format == "text" {
 					fmt.Fprintf(app.stdout, "Nothing to do: all is as before transaction %d.\n", id)
@@ -57,6 +65,7 @@ It is refused where a value is not what the transaction made it, or a NIC is gon
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "put back also over what was set since, and leave out NICs that are gone")
 	stateFlag(cmd, &state)
+	safety.add(cmd)
 	outputFlag(cmd, &format, "text", "json")
 	return cmd
 }

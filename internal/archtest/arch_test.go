@@ -77,6 +77,10 @@ func TestRulesBite(t *testing.T) {
 		{"the journal's own file", perFile(checkOwnedCalls), "tuning/a.go", `import "os"; var b, _ = os.ReadFile("x")`, ""},
 		{"sysfs from cmd", perFile(checkOwnedCalls), "cmd/nictune/a.go", `import "os"; var b, _ = os.ReadFile("/sys/class/net/" + "x")`, "only internal/kernel reads and writes"},
 		{"sysfs behind the seam", perFile(checkOwnedCalls), "internal/kernel/a.go", `import "os"; var b, _ = os.ReadFile("/sys/class/net")`, ""},
+		{"our own binary from cmd", perFile(checkOwnedCalls), "cmd/nictune/a.go", `import "os"; var p, _ = os.StartProcess("/proc/self/exe", nil, nil)`, ""},
+		{"another program from cmd", perFile(checkOwnedCalls), "cmd/nictune/a.go", `import "os"; var p, _ = os.StartProcess("/bin/ip", nil, nil)`, "runs no programs"},
+		{"a program that is not written out", perFile(checkOwnedCalls), "cmd/nictune/a.go", `import "os"; func f(s string) { _, _ = os.StartProcess(s, nil, nil) }`, "runs no programs"},
+		{"our own binary from a library", perFile(checkOwnedCalls), "tuning/a.go", `import "os"; var p, _ = os.StartProcess("/proc/self/exe", nil, nil)`, "tuning may not use os.StartProcess"},
 		{"a local variable called os", perFile(checkOwnedCalls), "audit/a.go", `import "os"; var _ = os.ErrExist; func f(os x) { os.Getenv() }`, ""},
 
 		{"init", perFile(checkInit), "audit/a.go", `func init() {}`, "init()"},

@@ -112,6 +112,12 @@ func checkOwnedCalls(s source) []string {
 			if !ok || slices.Contains(kernelFiles, own.path) {
 				return true
 			}
+			if name == "os.StartProcess" {
+				if len(n.Args) == 0 || kernelPath(n.Args[0]) != ownBinary {
+					out = append(out, fmt.Sprintf("%s: %s of another program than %s: %s", s.at(n), name, ownBinary, "a root agent that runs no programs is easy to trust"))
+				}
+				return true
+			}
 			for _, arg := range n.Args {
 				if p := kernelPath(arg); p != "" {
 					out = append(out, fmt.Sprintf("%s: %s with %q: only internal/kernel reads and writes /sys and /proc", s.at(n), name, p))

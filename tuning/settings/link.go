@@ -126,8 +126,9 @@ func Link() tuning.Knob[LinkModes] {
 			}
 			return tuning.NICReset
 		},
-		Read:  readLink,
-		Write: writeLink,
+		ChoosesSpeed: true,
+		Read:         readLink,
+		Write:        writeLink,
 	}
 }
 

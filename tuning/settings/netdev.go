@@ -30,7 +30,15 @@ func Netdev() tuning.Knob[NetdevState] {
 		Doc: "What the stack keeps for a device: sizes of packets and queues, and its description (ip link set). " +
 			"Most drivers reset the NIC for another MTU.",
 		Impact: netdevImpact,
-		Read:   readNetdev,
+		Breaks: func(use inventory.Use, current, next NetdevState) string {
+			// A program gets packets of one page at most, and a socket those of a frame:
+			// larger ones are lost where the driver takes such an MTU at all.
+			if (use.Kind == inventory.XDPAttached || use.Kind == inventory.XDPSocket) && differ(current.MTU, next.MTU) {
+				return "mtu"
+			}
+			return ""
+		},
+		Read: readNetdev,
 		Check: func(next, _ NetdevState) error {
 			const most = 255 // IFALIASZ, with a NUL
 			if next.Alias != nil && len(*next.Alias) > most {

@@ -40,6 +40,7 @@ func RSS() tuning.Knob[RSSState] {
 		Doc: "Which queues receive (ethtool -X): the indirection table and the key. " +
 			"Packets of a flow may be reordered once when it moves to another queue.",
 		Impact: func(inventory.NIC, RSSState, RSSState) tuning.Impact { return tuning.Seamless },
+		Breaks: rssBreaks,
 		Wish:   tuning.WishOf(resolveRSS),
 		After:  []string{"channels"},
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit RSSState, err error) {
@@ -51,6 +52,25 @@ func RSS() tuning.Knob[RSSState] {
 		},
 		Write: writeRSS,
 	}
+}
+
+// rssBreaks: an AF_XDP socket lives on what the table sends to its queue. Another
+// key sends it other flows, which nobody can tell from the ones that it has.
+func rssBreaks(use inventory.Use, current, next RSSState) string {
+	if use.Kind != inventory.XDPSocket {
+		return ""
+	}
+	for i := range max(len(current.Table), len(next.Table)) {
+		before := i < len(current.Table) && current.Table[i] == use.Queue
+		after := i < len(next.Table) && next.Table[i] == use.Queue
+		if before != after {
+			return fmt.Sprintf("other flows for queue %d", use.Queue)
+		}
+		if before && current.Key != next.Key {
+			return fmt.Sprintf("another hash for queue %d", use.Queue)
+		}
+	}
+	return ""
 }
 
 func resolveRSS(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish RSSWish, current RSSState) (RSSState, error) {

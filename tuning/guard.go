@@ -1,0 +1,139 @@
+package tuning
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nictune/nictune/inventory"
+)
+
+// Disruption is what a plan would do to something that a NIC is used for.
+type Disruption struct {
+	NIC Target
+	// Settings are the changes that would, each with its impact or its reason.
+	Settings []string
+	// Uses are what would suffer.
+	Uses []inventory.Use
+}
+
+// String is "eth0: channels (nic-reset) would cut off the default route via
+// 10.0.0.1".
+func (d Disruption) String() string {
+	uses := make([]string, 0, len(d.Uses))
+	for _, u := range d.Uses {
+		uses = append(uses, u.String())
+	}
+	return fmt.Sprintf("%s: %s would disturb %s", d.NIC.Name, strings.Join(d.Settings, ", "), strings.Join(uses, "; "))
+}
+
+// Disruptions are what a plan would do to what its NICs are used for: a change
+// above seamless to every use of its NIC, and a seamless one to those that its
+// knob says it breaks. A NIC that is administratively down serves nothing.
+func Disruptions(settings []Setting, plan *Plan, nics []inventory.NIC, uses inventory.Uses) ([]Disruption, error) {
+	var all []Disruption
+	for _, c := range plan.Changes {
+		i := slices.IndexFunc(nics, func(n inventory.NIC) bool { return targetOf(&n) == c.NIC })
+		rank := rank(settings, c.Setting)
+		if i < 0 || rank < 0 || nics[i].Link.Admin == "down" {
+			continue
+		}
+		var hit []inventory.Use
+		var why string
+		for _, use := range uses[nics[i].Index] {
+			if !c.Impact.Within(Seamless) {
+				hit, why = append(hit, use), string(c.Impact)
+				continue
+			}
+			breaks, err := settings[rank].breaks(use, c.Before, c.After)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %s: %w", c.NIC.Name, c.Setting, err)
+			}
+			if breaks != "" {
+				hit, why = append(hit, use), breaks
+			}
+		}
+		if len(hit) == 0 {
+			continue
+		}
+		at := slices.IndexFunc(all, func(d Disruption) bool { return d.NIC == c.NIC })
+		if at < 0 {
+			at, all = len(all), append(all, Disruption{NIC: c.NIC})
+		}
+		d := &all[at]
+		d.Settings = append(d.Settings, fmt.Sprintf("%s (%s)", c.Setting, why))
+		for _, use := range hit {
+			if !slices.Contains(d.Uses, use) {
+				d.Uses = append(d.Uses, use)
+			}
+		}
+	}
+	return all, nil
+}
+
+// breaks asks the knob. Of what is not known before another change was made
+// nothing can be told, and nothing is.
+func (k Knob[T]) breaks(use inventory.Use, current, next Values) (string, error) {
+	if k.Breaks == nil {
+		return "", nil
+	}
+	from, to, err := both[T](current, next)
+	if err != nil {
+		return "", err
+	}
+	return k.Breaks(use, from, to), nil
+}
+
+// guarded refuses changes that would disturb what a NIC is used for, unless the
+// request names that NIC.
+func (t *transaction) guarded(ctx context.Context, nics []inventory.NIC, request Request) error {
+	for _, name := range request.Disrupt {
+		if !slices.ContainsFunc(nics, func(n inventory.NIC) bool { return isCalled(&n, name) }) {
+			return fmt.Errorf("--disrupt: this host has no NIC %q; nictune inventory lists them", name)
+		}
+	}
+	reading, cancel := context.WithTimeout(ctx, t.timeout())
+	defer cancel()
+	uses, fault := inventory.ReadUses(reading, t.Writer, nics)
+	t.uses = uses
+	plan := *t.plan // by the names that the NICs have now
+	plan.Changes = slices.Clone(plan.Changes)
+	for i := range plan.Changes {
+		if t.nics[i] != nil {
+			plan.Changes[i].NIC = targetOf(t.nics[i])
+		}
+	}
+	allowed := func(nic Target) bool {
+		i := slices.IndexFunc(nics, func(n inventory.NIC) bool { return targetOf(&n) == nic })
+		return i >= 0 && slices.ContainsFunc(request.Disrupt, func(name string) bool { return isCalled(&nics[i], name) })
+	}
+	found, err := Disruptions(t.Settings, &plan, nics, uses)
+	if err != nil {
+		return fmt.Errorf("nothing was changed: %w", err)
+	}
+	var reasons, names []string
+	for _, d := range found {
+		if !allowed(d.NIC) {
+			reasons, names = append(reasons, d.String()), append(names, d.NIC.Name)
+		}
+	}
+	if fault != nil {
+		for _, c := range plan.Changes {
+			if !c.Impact.Within(Seamless) && !allowed(c.NIC) && !slices.Contains(names, c.NIC.Name) {
+				reasons = append(reasons, fmt.Sprintf("%s: %s (%s): what the NIC is used for can't be told: %v", c.NIC.Name, c.Setting, c.Impact, fault))
+				names = append(names, c.NIC.Name)
+			}
+		}
+	}
+	if len(reasons) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s; to do it all the same: --disrupt %s", ErrRefused, strings.Join(reasons, "; "), strings.Join(names, ","))
+}
+
+// isCalled says whether a NIC goes by a name: its own, another one of it, its
+// PCI address or its identity.
+func isCalled(n *inventory.NIC, name string) bool {
+	return n.Name == name || slices.Contains(n.AltNames, name) || n.ID() == name || n.PCI != nil && n.PCI.Address == name
+}
