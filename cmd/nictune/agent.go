@@ -40,6 +40,7 @@ type agentFlags struct {
 	reconcile string
 	allow     string
 	state     string
+	disrupt   []string
 }
 
 func newAgentCommand(app *app) *cobra.Command {
@@ -64,7 +65,8 @@ shipped policies are compared with the host.
            privilege (the default)
   enforce  what drifted from the policies of --policy is put right, one NIC at a
            time, as nictune apply does: through the journal, and only if its impact
-           is within --allow. Needs root. An agent that stops undoes nothing.
+           is within --allow. Needs root. An agent that stops undoes nothing. What an
+           apply --confirm changed and nobody confirmed in time it takes back.
 
 enforce tries again ever more seldom what fails. A field that somebody else sets
 again and again is left to them after three times in an hour: the log and the
@@ -76,7 +78,7 @@ metrics name it, and who runs here that may do it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			enforcing := f.reconcile == agent.Enforce
-			for _, name := range []string{"allow", "state-dir"} {
+			for _, name := range []string{"allow", "disrupt", "state-dir"} {
 				if !enforcing && cmd.Flags().Changed(name) {
 					return fmt.Errorf("--%s is for --reconcile=enforce: the agent changes nothing otherwise", name)
 				}
@@ -98,6 +100,7 @@ metrics name it, and who runs here that may do it.`,
 	flags.StringSliceVarP(&f.match.policies, "policy", "f", nil, "compare the host with the policies in these `FILES` or directories instead of the shipped ones")
 	flags.StringVar(&f.reconcile, "reconcile", agent.Report, "what becomes of drift from the policies: `MODE` off, report or enforce")
 	flags.StringVar(&f.allow, "allow", string(tuning.Seamless), "enforce changes of up to this `IMPACT`: seamless, link-flap, nic-reset")
+	flags.StringSliceVar(&f.disrupt, "disrupt", nil, "enforce also what disturbs the use of these `NICS`: default route, XDP")
 	stateFlag(cmd, &f.state)
 	return cmd
 }
@@ -160,6 +163,7 @@ func (a *app) serve(ctx context.Context, f agentFlags) error {
 		if options.Enforce, err = a.enforcement(ctx, reader, f); err != nil {
 			return err
 		}
+		beside.Go(func() { a.takeBackInTime(ctx, reader, f.state) })
 	}
 	if reader.live != nil {
 		if options.Changes, err = agent.Watch(ctx, reader.live); err != nil {

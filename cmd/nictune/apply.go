@@ -163,7 +163,9 @@ func (a *app) changed(ctx context.Context, state string, do func(context.Context
 	// two writes.
 	signal.Ignore(syscall.SIGPIPE)
 	defer signal.Reset(syscall.SIGPIPE)
-	store, err := tuning.OpenStore(state)
+	patient, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	store, err := openStore(patient, state)
 	if err != nil {
 		return result, err
 	}
@@ -181,8 +183,8 @@ func (a *app) changed(ctx context.Context, state string, do func(context.Context
 	result.Recovered = a.recover(ctx, c.engine, c.nics)
 	// The time that recovery took, waiting for a NIC that refuses, is not taken
 	// from the others.
-	planning, cancel := context.WithTimeout(ctx, a.timeout)
-	defer cancel()
+	planning, done := context.WithTimeout(ctx, a.timeout)
+	defer done()
 	result.Transaction, err = do(planning, c)
 	return result, err
 }

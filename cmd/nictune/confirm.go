@@ -18,9 +18,13 @@ import (
 	"github.com/nictune/nictune/tuning/settings"
 )
 
-// lockPause is between two attempts to get the state directory, which others
-// have for a moment only: to recover, to confirm, to take back.
-const lockPause = 100 * time.Millisecond
+// lockPause is between two attempts to get the state directory, lockPatience how
+// long a change tries: who confirms, or looks whether recovery is due, has it for
+// a moment only.
+const (
+	lockPause    = 50 * time.Millisecond
+	lockPatience = time.Second
+)
 
 func newConfirmCommand(app *app) *cobra.Command {
 	var format, state string
@@ -71,10 +75,7 @@ func (a *app) confirm(ctx context.Context, state string, id int) (*tuning.Transa
 	if err != nil {
 		return nil, err
 	}
-	store, err := tuning.OpenStore(state)
-	for errors.Is(err, tuning.ErrLocked) && pause(ctx, lockPause) {
-		store, err = tuning.OpenStore(state)
-	}
+	store, err := openStore(ctx, state)
 	if err != nil {
 		return nil, err
 	}
@@ -124,28 +125,39 @@ func (a *app) recoverInTime(ctx context.Context, state string, ended func(contex
 	}
 	defer h.Close()
 	// First whoever is at work is waited for: the change may not be made yet.
+	store, err := openStore(ctx, state)
+	if err != nil {
+		return tuning.Result{}, err
+	}
+	if err := store.Close(); err != nil {
+		return tuning.Result{}, err
+	}
+	result := tuning.Result{APIVersion: tuning.APIVersion, Kind: tuning.ResultKind}
 	for {
-		result, err := a.changed(ctx, state, ended)
-		if errors.Is(err, tuning.ErrLocked) {
-			if pause(ctx, lockPause) {
-				continue
-			}
-			return result, ctx.Err()
-		}
-		if err != nil {
-			return result, err
-		}
 		due, in, err := tuning.Unfinished(ctx, h, state)
-		for err == nil && due && in > 0 {
+		switch {
+		case err != nil || !due:
+			return result, err
+		case in > 0:
 			if !pause(ctx, min(in, time.Second)) {
 				return result, ctx.Err() // whoever starts next ends it
 			}
-			due, in, err = tuning.Unfinished(ctx, h, state)
+			continue
 		}
-		if err != nil || !due {
+		if result, err = a.changed(ctx, state, ended); err != nil && !errors.Is(err, tuning.ErrLocked) {
 			return result, err
 		}
 	}
+}
+
+// openStore waits for as long as ctx lasts until nobody else holds the state
+// directory.
+func openStore(ctx context.Context, state string) (*tuning.Store, error) {
+	store, err := tuning.OpenStore(state)
+	for errors.Is(err, tuning.ErrLocked) && pause(ctx, lockPause) {
+		store, err = tuning.OpenStore(state)
+	}
+	return store, err
 }
 
 // await stays until an unconfirmed transaction was confirmed or taken back, and
@@ -250,4 +262,24 @@ func (a *app) takeBack(ctx context.Context, state string, id int, now bool) bool
 		a.log.Error("could not take back", "transaction", id, "err", err)
 	}
 	return true
+}
+
+// takeBackInTime takes back what nobody confirms, beside whoever else does, for
+// as long as the agent runs. What it can't take back it tries again ever more
+// seldom.
+func (a *app) takeBackInTime(ctx context.Context, h host, state string) {
+	const often, seldom = time.Second, time.Minute
+	between := often
+	for pause(ctx, between) {
+		due, in, err := tuning.Unfinished(ctx, h, state)
+		if err != nil || !due || in > 0 {
+			between = often
+			continue
+		}
+		// What has begun goes on to its end although the agent is told to stop.
+		_, err = a.changed(context.WithoutCancel(ctx), state, func(context.Context, changer) (*tuning.Transaction, error) { return nil, nil })
+		if !errors.Is(err, tuning.ErrLocked) {
+			between = min(2*between, seldom)
+		}
+	}
 }

@@ -23,6 +23,8 @@ type enforcer struct {
 	host  host
 	state string // the state directory
 	allow tuning.Impact
+	// disrupt are the NICs whose use may be disturbed.
+	disrupt []string
 }
 
 // enforcement makes what the agent needs to put drift right, after it has ended
@@ -40,7 +42,7 @@ func (a *app) enforcement(ctx context.Context, h host, f agentFlags) (*agent.Enf
 	if err != nil {
 		return nil, fmt.Errorf("--allow: %w", err)
 	}
-	e := &enforcer{app: a, host: h, state: f.state, allow: allow}
+	e := &enforcer{app: a, host: h, state: f.state, allow: allow, disrupt: f.disrupt}
 	if err := e.begin(ctx); err != nil {
 		return nil, err
 	}
@@ -98,6 +100,7 @@ func (e *enforcer) apply(ctx context.Context, inv *inventory.Inventory, attempt 
 		if err != nil {
 			return err
 		}
+		request.Disrupt = e.disrupt
 		t, err := engine.Apply(ctx, plan, inv.NICs, request)
 		result = agent.ResultOf(t, err)
 		return nil
