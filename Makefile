@@ -19,6 +19,9 @@ TOOLS := .cache/bin/$(shell cat tools/go.mod tools/go.sum | cksum | cut -d' ' -f
 FUZZ_EXECS ?= 20000
 FUZZ_LIMIT ?= 120
 
+# How many images of module memory it decodes.
+MODULE_IMAGES ?= 1000000
+
 LISTEN ?= 127.0.0.1:9810
 BENCH ?= .
 BENCH_COUNT ?= 1
@@ -72,6 +75,7 @@ test-unit: ## Unit tests and namespace tests, with the race detector
 .PHONY: test-fuzz
 test-fuzz: ## Run every fuzz target for FUZZ_EXECS executions
 	@scripts/fuzz $(FUZZ_EXECS) $(FUZZ_LIMIT)
+	go test -count=1 -run RandomImages -v ./inventory/module -args -images $(MODULE_IMAGES)
 
 .PHONY: bench
 bench: ## Run the benchmarks (BENCH=regexp, BENCH_COUNT=n)

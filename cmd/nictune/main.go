@@ -118,6 +118,7 @@ func newRoot(app *app) *cobra.Command {
 		newRollbackCommand(app),
 		newRecoverCommand(app),
 		newHistoryCommand(app),
+		newModuleCommand(app),
 		newManCommand(),
 		newVersionCommand(app),
 	)

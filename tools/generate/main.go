@@ -14,6 +14,7 @@ import (
 	"github.com/invopop/jsonschema"
 
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/inventory/module"
 )
 
 func main() {
@@ -28,27 +29,38 @@ func generate(top string) error {
 	if err := os.Chdir(top); err != nil {
 		return err
 	}
-	schema, err := inventorySchema()
-	if err != nil {
-		return err
+	for _, document := range []struct {
+		name, title, folder string
+		value               any
+	}{
+		{"inventory", "nictune inventory", "./inventory", &inventory.Inventory{}},
+		{"module", "nictune module decode", "./inventory/module", &module.Module{}},
+	} {
+		schema, err := schemaOf(document.name, document.title, document.folder, document.value)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile("docs/schema/"+document.name+".schema.json", schema, 0o644); err != nil {
+			return err
+		}
 	}
-	return os.WriteFile("docs/schema/inventory.schema.json", schema, 0o644)
+	return nil
 }
 
-// inventorySchema describes `nictune inventory -o json`. The descriptions are
+// schemaOf describes what a command writes with -o json. The descriptions are
 // the types' own comments.
-func inventorySchema() ([]byte, error) {
+func schemaOf(name, title, folder string, value any) ([]byte, error) {
 	r := jsonschema.Reflector{
 		Anonymous: true, // no $id by Go package: the document's is set below
 		// A newer nictune may know more: a reader of the schema must not refuse it.
 		AllowAdditionalProperties: true,
 	}
-	if err := r.AddGoComments("github.com/nictune/nictune", "./inventory", jsonschema.WithFullComment()); err != nil {
+	if err := r.AddGoComments("github.com/nictune/nictune", folder, jsonschema.WithFullComment()); err != nil {
 		return nil, err
 	}
-	schema := r.Reflect(&inventory.Inventory{})
-	schema.ID = "https://nictune.github.io/schema/inventory.schema.json"
-	schema.Title = "nictune inventory"
+	schema := r.Reflect(value)
+	schema.ID = jsonschema.ID("https://nictune.github.io/schema/" + name + ".schema.json")
+	schema.Title = title
 	return indented(schema)
 }
 

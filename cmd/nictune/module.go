@@ -1,0 +1,107 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nictune/nictune/exporters/terminal"
+	"github.com/nictune/nictune/inventory/module"
+)
+
+func newModuleCommand(app *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "module",
+		Short: "Read pluggable modules and cables",
+		RunE:  group,
+	}
+	cmd.AddCommand(newModuleDecodeCommand(app))
+	return cmd
+}
+
+func newModuleDecodeCommand(app *app) *cobra.Command {
+	var format, port string
+	cmd := &cobra.Command{
+		Use:   "decode FILE",
+		Short: "Say what a dump of a module's memory holds",
+		Long: `Decode the memory of an SFP (SFF-8472), QSFP (SFF-8636) or CMIS module (QSFP-DD,
+OSFP): what it is, what it can do, what it measures, and whether its checksums
+hold. No device is asked.
+
+FILE is what "ethtool -m DEV raw on" or "hex on" wrote, a hexdump of SONiC
+("sfputil show eeprom-hexdump"), hexadecimal in sections ([a0], [a2], [lower],
+[page 00], [bank 1 page 11]), or the bytes themselves; "-" is standard input.
+Which of them it is shows in its content.
+
+What the module does not say is left out. What stands under a checksum that does
+not hold is marked as doubtful, and not judged.`,
+		Example: `  ethtool -m eth0 raw on | nictune module decode -
+  nictune module decode dump.hex
+  nictune module decode -o json dump.bin | jq '.dom.lanes[].rxPower.dBm'
+  nictune module decode --port Ethernet8 hexdump-of-all-ports.txt`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			data, err := readModuleDump(args[0], cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			dumps, err := module.ParseDump(data)
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			dump, err := pickPort(dumps, port)
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			m, err := module.Decode(&dump.Image)
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			switch format {
+			case "json":
+				return writeJSON(app.stdout, m)
+			case "yaml":
+				return writeYAML(app.stdout, m)
+			}
+			return terminal.Module(app.stdout, m)
+		},
+	}
+	outputFlag(cmd, &format, "text", "json", "yaml")
+	cmd.Flags().StringVar(&port, "port", "", "of a hexdump of several ports, the one called `NAME`")
+	return cmd
+}
+
+func readModuleDump(path string, stdin io.Reader) ([]byte, error) {
+	if path != "-" {
+		return os.ReadFile(path)
+	}
+	const most = 64 << 20
+	data, err := io.ReadAll(io.LimitReader(stdin, most+1))
+	if err == nil && len(data) > most {
+		err = errors.New("standard input: this is no dump of modules: it does not end")
+	}
+	return data, err
+}
+
+// pickPort finds the dump that is meant among those of several ports.
+func pickPort(dumps []module.Dump, port string) (*module.Dump, error) {
+	names := make([]string, len(dumps))
+	for i := range dumps {
+		names[i] = dumps[i].Name
+		if dumps[i].Name == port || port == "" && len(dumps) == 1 {
+			return &dumps[i], nil
+		}
+	}
+	list := strings.Join(names, ", ")
+	switch {
+	case port == "":
+		return nil, fmt.Errorf("it holds %d modules: name one with --port: %s", len(dumps), list)
+	case list == "":
+		return nil, fmt.Errorf("it names no ports: leave out --port %s", port)
+	}
+	return nil, fmt.Errorf("it has no port %s, but %s", port, list)
+}

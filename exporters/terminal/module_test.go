@@ -1,0 +1,126 @@
+package terminal
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/nictune/nictune/inventory/module"
+)
+
+// Another folder of dumps can be compared:
+// go test ./exporters/terminal -run Reference -v -args -dumps DIR
+var moreDumps = flag.String("dumps", "", "compare the dumps in this `folder`, too")
+
+// decodeText is what `nictune module decode` prints.
+func decodeText(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dumps, err := module.ParseDump(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(dumps) != 1 {
+		t.Fatalf("%d modules in %s", len(dumps), path)
+	}
+	m, err := module.Decode(&dumps[0].Image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := Module(&b, m); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// referenceFaults are where ethtool 6.1 says something else, and why ours holds.
+// A line of the reference that matches is not looked for.
+var referenceFaults = []struct{ line, why string }{
+	{`: (0m|0km|0nm|0%|0\.00m|0\.000nm|0db|0\.00W|0Mbps|_*)$|:$`, "ethtool prints what the module does not say"},
+	{`^Vendor OUI +: 00:00:00$`, "no vendor has this one"},
+	{`: 0\.0000 mW / -inf dBm$|: 0\.000 mA$|^Module voltage +: 0\.0000 V$|^Module temperature +: 0\.00 deg`, "zeros of a copper cable, or of a monitor that the module does not have: a value that we print is compared below"},
+	{`^Alarm/warning flags implemented +: No$`, "means only that page 03h was not read"},
+	{`^BR, Nominal +: 25500Mbps$`, "ffh of byte 140 sends to byte 222 (SFF-8636 6.3.9), which ethtool does not read"},
+	{`^Length \(Copper\) +: 10m$`, "byte 18 of an optical module is its reach on OM4, in units of 10 m (SFF-8472 6.5)"},
+	{`^Length \(Copper or Active cable\) +: 75m$`, "byte 146 of an optical module is its reach on OM4, in units of 2 m (SFF-8636 6.3.12)"},
+	{`^Identifier +: 0x1e \(reserved or unknown\)$`, "QSFP with CMIS, newer than ethtool 6.1"},
+	{`^Revision Compliance +: Unallocated$`, "SFF-8636 2.8 and later"},
+	{`^Passive Cu cmplnce\.`, "compared by the code below"},
+	{`^Extended identifier description +: (3\.5W max|4\.[05]W max)`, "ethtool prints the class of bits 6 and 7 also where bits 0 and 1 replace it"},
+	{`FC: Multimode, 50m \(M5\)$`, "a spelling mistake for 50um"},
+	{`: 0x07 \(\(256B`, "two parentheses"},
+	{`^Transmitter technology +: 0x0a \(Copper cable, unequalized\)$`, "a comma that ethtool has for CMIS and not for SFF-8636"},
+	{`^Transceiver type +: 100G Ethernet: 100G Base-LR4$`, "the code is 25GBASE-LR, too"},
+	{`^Date code +: .*_$`, "bytes without characters"},
+}
+
+// laneFlag is a flag of a CMIS lane. ethtool 6.1 tests the lane's number where
+// its bit is meant, and so shows the flags of other lanes.
+var laneFlag = regexp.MustCompile(`\(Chan(nel)? \d\) +: (On|Off)$`)
+
+var (
+	spaces  = regexp.MustCompile(`\s+`)
+	remarks = regexp.MustCompile(` \((unused|dark|(HIGH|LOW)-\w+|dark, \S+)\)$| or more$`)
+)
+
+// normal lets lines be compared that differ in blanks and in what we add.
+func normal(line string) string {
+	line = strings.ReplaceAll(strings.TrimSpace(line), "power(", "power (")
+	return remarks.ReplaceAllString(spaces.ReplaceAllString(line, " "), "")
+}
+
+func TestModuleAgreesWithReference(t *testing.T) {
+	compared := 0
+	folders := []string{"../../inventory/module/testdata"}
+	if *moreDumps != "" {
+		folders = append(folders, *moreDumps)
+	}
+	for _, folder := range folders {
+		paths, err := filepath.Glob(filepath.Join(folder, "*.expected"))
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("no dumps in %s: %v", folder, err)
+		}
+		for _, path := range paths {
+			t.Run(filepath.Base(path), func(t *testing.T) { compared += compareReference(t, path) })
+		}
+	}
+	t.Logf("%d lines agree", compared)
+}
+
+func compareReference(t *testing.T, path string) (compared int) {
+	expected, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for line := range strings.Lines(decodeText(t, strings.TrimSuffix(path, ".expected")+".hex")) {
+		got = append(got, normal(line))
+	}
+	cmis := strings.Contains(string(expected), "mode cmis")
+next:
+	for line := range strings.Lines(string(expected)) {
+		if !strings.HasPrefix(line, "\t") || cmis && laneFlag.MatchString(strings.TrimSpace(line)) {
+			continue
+		}
+		want := strings.TrimSpace(line)
+		if slices.Contains(got, normal(want)) {
+			compared++
+			continue
+		}
+		for _, fault := range referenceFaults {
+			if regexp.MustCompile(fault.line).MatchString(want) {
+				continue next
+			}
+		}
+		t.Errorf("ethtool prints %q, we don't", want)
+	}
+	return compared
+}
