@@ -32,7 +32,8 @@ type Host struct {
 	// Softnet is one entry for each online CPU.
 	Softnet []Softnet `json:"softnet,omitempty"`
 	// Managers are the programs that also set NICs up here: "NetworkManager",
-	// "systemd-networkd", "irqbalance", "tuned".
+	// "systemd-networkd", "irqbalance", "tuned", and "nictune" where an agent puts
+	// drift right.
 	Managers []Manager `json:"managers,omitempty"`
 }
 

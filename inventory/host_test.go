@@ -115,6 +115,14 @@ func TestReadHost(t *testing.T) {
 		"/proc/78/cmdline":                         "/usr/lib/systemd/systemd-networkd-wait-online\x00--any\x00",
 		"/proc/1000/comm":                          "irqbalance\n",
 		"/proc/1001/comm":                          "tuned\n",
+		"/proc/1003/comm":                          "nictune\n",
+		"/proc/1003/cmdline":                       "/usr/local/bin/nictune\x00agent\x00--reconcile\x00enforce\x00",
+		"/proc/1004/comm":                          "nictune\n",
+		"/proc/1004/cmdline":                       "nictune\x00agent\x00--reconcile=enforce\x00",
+		"/proc/1005/comm":                          "nictune\n",
+		"/proc/1005/cmdline":                       "nictune\x00agent\x00--reconcile=report\x00-f\x00enforce\x00",
+		"/proc/1006/comm":                          "nictune\n",
+		"/proc/1006/cmdline":                       "nictune\x00inventory\x00",
 		"/proc/1002/comm":                          "python3\n",
 		"/proc/1002/cmdline":                       "python3\x00--password=secret\x00",
 		"/proc/uptime":                             "1 1\n",
@@ -132,7 +140,7 @@ func TestReadHost(t *testing.T) {
 		IOMMU:       HostIOMMU{Units: []string{"dmar0", "dmar1"}, Groups: new(3), Types: map[string]int{"DMA-FQ": 1, "identity": 1}},
 		CommandLine: []string{"iommu=pt"},
 		Softnet:     []Softnet{{CPU: 0, Processed: 10}},
-		Managers:    []Manager{{"systemd-networkd", 77}, {"NetworkManager", 900}, {"irqbalance", 1000}, {"tuned", 1001}},
+		Managers:    []Manager{{"systemd-networkd", 77}, {"NetworkManager", 900}, {"irqbalance", 1000}, {"tuned", 1001}, {"nictune", 1003}, {"nictune", 1004}},
 	})
 	same(t, "unread", s.unread, []Unread(nil))
 	if h.reads["read /proc/1002/cmdline"] != 0 {

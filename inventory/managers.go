@@ -51,7 +51,7 @@ func (s *survey) readManagers(ctx context.Context) {
 		}
 		if !certain {
 			cmdline, err := s.ReadFile(ctx, dir+"/cmdline")
-			if err != nil || !runs(cmdline, name) {
+			if err != nil || !runs(cmdline, name) || name == ourselves && !enforces(cmdline) {
 				continue
 			}
 		}
@@ -59,6 +59,9 @@ func (s *survey) readManagers(ctx context.Context) {
 	}
 	slices.SortFunc(s.host.Managers, func(a, b Manager) int { return a.PID - b.PID })
 }
+
+// ourselves is nictune's own name among the managers.
+const ourselves = "nictune"
 
 // managerOf tells from a process's comm, which the kernel cuts to 15 bytes, which
 // manager it may be. Where that is not certain the command line decides: other
@@ -72,6 +75,8 @@ func managerOf(comm string) (name string, certain bool) {
 		return comm, true
 	case "systemd-network":
 		return "systemd-networkd", false
+	case ourselves: // most of its commands only read
+		return ourselves, false
 	}
 	return "", false
 }
@@ -80,4 +85,19 @@ func managerOf(comm string) (name string, certain bool) {
 func runs(cmdline []byte, program string) bool {
 	word, _, _ := bytes.Cut(cmdline, []byte{0})
 	return path.Base(string(word)) == program
+}
+
+// enforces reports whether the command line of a nictune is that of an agent that
+// puts drift right.
+func enforces(cmdline []byte) bool {
+	words := strings.Split(string(cmdline), "\x00")
+	if !slices.Contains(words, "agent") {
+		return false
+	}
+	for i, w := range words {
+		if w == "--reconcile=enforce" || w == "enforce" && i > 0 && words[i-1] == "--reconcile" {
+			return true
+		}
+	}
+	return false
 }
