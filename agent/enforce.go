@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -85,16 +86,13 @@ func suspects(inv *inventory.Inventory, setting string) []string {
 	var names []string
 	for _, m := range inv.Host.Managers {
 		interrupts := setting == "irq"
-		switch m.Name {
-		case "tuned": // both
-		case "irqbalance":
-			if !interrupts {
-				continue
-			}
-		default:
-			if interrupts {
-				continue
-			}
+		switch {
+		case m.PID == os.Getpid(): // this agent
+			continue
+		case m.Name == "irqbalance" && !interrupts:
+			continue
+		case m.Name != "irqbalance" && m.Name != "tuned" && m.Name != "nictune" && interrupts:
+			continue
 		}
 		names = append(names, fmt.Sprintf("%s[%d]", m.Name, m.PID))
 	}
