@@ -56,38 +56,43 @@ func Comparer(r kernel.Reader, settings []tuning.Setting, wanted []policies.Poli
 		for _, m := range report.Policies {
 			c.Drift.Matched[m.Policy] = len(m.NICs)
 		}
-		var failed []error
+		plan, err := tuning.MakePlan(ctx, r, settings, wants, nil)
+		var problems tuning.PlanError
+		if faults := (*tuning.PlanError)(nil); errors.As(err, &faults) {
+			problems = *faults
+		} else if err != nil {
+			return nil, err
+		}
 		for _, w := range wants {
-			plan, err := tuning.MakePlan(ctx, r, settings, []policies.Want{w})
-			var problems *tuning.PlanError
 			one := ComparedSetting{Want: w}
 			var fields []tuning.Field
-			switch {
-			case err == nil:
-				for _, change := range plan.Changes {
+			target := tuning.TargetOf(w.NIC)
+			for _, change := range plan.Changes {
+				// What is only kept, or makes way, is as it should be now.
+				if change.NIC == target && change.Setting == w.Setting && (change.Turn == tuning.Direct || change.Turn == tuning.Late) {
 					one.Impact, fields = change.Impact, change.Fields
 				}
-				for _, f := range fields {
-					one.Drifted = append(one.Drifted, f.Name)
+			}
+			for _, f := range fields {
+				one.Drifted = append(one.Drifted, f.Name)
+			}
+			for _, p := range problems.Problems {
+				if p.NIC == target.Name && p.Setting == w.Setting {
+					one = ComparedSetting{Want: w, Reason: p.Reason}
+					break
 				}
-			case errors.As(err, &problems):
-				one.Reason = problems.Problems[0].Reason
-			default:
-				failed = append(failed, err)
-				one.Reason = kernel.ReasonOf(err)
 			}
 			c.add(one, fields)
 		}
-		return c, errors.Join(failed...)
+		return c, nil
 	}
 }
 
 // add files one setting under its NIC, and under each policy that wants some of it.
 func (c *Comparison) add(s ComparedSetting, fields []tuning.Field) {
-	nic := s.Want.NIC
-	target := tuning.Target{ID: nic.ID(), Name: nic.Name, Index: nic.Index}
+	target := tuning.TargetOf(s.Want.NIC)
 	if n := len(c.NICs); n == 0 || c.NICs[n-1].NIC != target {
-		c.NICs = append(c.NICs, Compared{NIC: target, Up: nic.Link.Admin == "up"})
+		c.NICs = append(c.NICs, Compared{NIC: target, Up: s.Want.NIC == nil || s.Want.NIC.Link.Admin == "up"})
 	}
 	last := &c.NICs[len(c.NICs)-1]
 	last.Settings = append(last.Settings, s)
@@ -97,9 +102,12 @@ func (c *Comparison) add(s ComparedSetting, fields []tuning.Field) {
 			wanting = append(wanting, a.Value.Source.Policy)
 		}
 	}
+	if len(s.Want.Fields) == 0 { // a list, which is one policy's
+		wanting = []string{s.Want.Source.Policy}
+	}
 	for _, policy := range wanting {
 		c.Drift.Settings = append(c.Drift.Settings, metrics.DriftedSetting{
-			Policy: policy, Device: nic.Name, Setting: s.Want.Setting, Reason: s.Reason,
+			Policy: policy, Device: target.Name, Setting: s.Want.Setting, Reason: s.Reason,
 			Drifted: slices.ContainsFunc(fields, func(f tuning.Field) bool { return f.Source.Policy == policy }),
 		})
 	}

@@ -350,3 +350,21 @@ func parseCommandLine(data []byte) []string {
 	}
 	return found
 }
+
+// Local are the online CPUs on the memory node of a device.
+func (c CPUs) Local(numa *NUMA) (CPUSet, error) {
+	if numa == nil || numa.LocalCPUs == "" {
+		return CPUSet{}, errors.New("the NIC names no local CPUs; write a list")
+	}
+	online, err1 := ParseCPUSet(c.Online)
+	local, err2 := ParseCPUSet(numa.LocalCPUs)
+	return local.Intersect(online), errors.Join(err1, err2)
+}
+
+// Housekeeping are the online CPUs that neither isolcpus nor nohz_full sets apart.
+func (c CPUs) Housekeeping() (CPUSet, error) {
+	online, err1 := ParseCPUSet(c.Online)
+	isolated, err2 := ParseCPUSet(c.Isolated)
+	nohz, err3 := ParseCPUSet(c.NoHZFull)
+	return online.Minus(isolated).Minus(nohz), errors.Join(err1, err2, err3)
+}

@@ -19,7 +19,10 @@ func Catalogue(settings []Setting) policies.Catalogue {
 	var c policies.Catalogue
 	for _, s := range settings {
 		shape, aliases := s.shape()
-		entry := policies.Setting{Name: s.name(), Doc: s.doc()}
+		entry := policies.Setting{Name: s.name(), Doc: s.doc(), Host: s.scope() == PerHost, List: shape.Kind() == reflect.Slice}
+		if entry.List {
+			shape = shape.Elem()
+		}
 		switch shape.Kind() {
 		case reflect.Struct:
 			for i := range shape.NumField() {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -51,6 +50,7 @@ func (e *Engine) apply(ctx context.Context, b beginning, nics []inventory.NIC) (
 	if worst := b.Plan.Impact(); !worst.Within(b.Request.Allow) {
 		return nil, fmt.Errorf("%w: the plan has the impact %s; allow it with --allow %s", ErrRefused, worst, worst)
 	}
+	b.Plan.Changes = slices.Clone(b.Plan.Changes) // what is kept is read once more
 	t, err := e.open(ctx, &b.Plan, nics)
 	if err != nil {
 		return nil, err
@@ -98,6 +98,8 @@ type transaction struct {
 	journal *journal
 	// sameBoot is whether the plan is of the boot that the host is in.
 	sameBoot bool
+	// recovering is whether an earlier process began it.
+	recovering bool
 	// settings and nics belong to the changes of the plan. A nil NIC is gone.
 	settings []Setting
 	nics     []*inventory.NIC
@@ -116,10 +118,36 @@ func (e *Engine) open(ctx context.Context, plan *Plan, nics []inventory.NIC) (*t
 			return nil, fmt.Errorf("this nictune has no setting %q", c.Setting)
 		}
 		t.settings = append(t.settings, e.Settings[i])
-		t.nics = append(t.nics, c.NIC.find(nics, t.sameBoot))
+		if e.Settings[i].scope() == PerHost {
+			t.nics = append(t.nics, &inventory.NIC{})
+		} else {
+			t.nics = append(t.nics, c.NIC.find(nics, t.sameBoot))
+		}
 	}
 	return t, nil
 }
+
+// planned is what the plan makes of the target of a change.
+func (t *transaction) planned(i int) Planned {
+	var p Planned
+	for j, c := range t.plan.Changes {
+		if c.NIC == t.plan.Changes[i].NIC && (c.Turn == Direct || c.Turn == Late) {
+			p.plan(&t.plan.Changes[j])
+		}
+	}
+	return p
+}
+
+// first and last say whether a change is the first, or the last, of its setting.
+func (t *transaction) first(i int) bool {
+	return !slices.ContainsFunc(t.plan.Changes[:i], t.plan.Changes[i].sibling)
+}
+func (t *transaction) last(i int) bool {
+	return !slices.ContainsFunc(t.plan.Changes[i+1:], t.plan.Changes[i].sibling)
+}
+
+// sibling says whether two changes are of one setting of one target.
+func (c Change) sibling(other Change) bool { return c.NIC == other.NIC && c.Setting == other.Setting }
 
 // find returns the NIC that the target is, nil if it is gone. A rename is
 // followed where a permanent MAC tells NICs apart. Ports and representors that
@@ -176,11 +204,23 @@ func (t *transaction) fits(ctx context.Context) error {
 		if !impact.Within(c.Impact) {
 			stale = append(stale, fmt.Sprintf("%s: %s has the impact %s, not %s", c.NIC.Name, c.Setting, impact, c.Impact))
 		}
+		if !t.first(i) {
+			continue // read with the first change of the setting
+		}
 		current, err := t.read(ctx, i)
-		if err != nil {
+		switch {
+		case len(c.Before) == 0 && kernel.ReasonOf(err) == kernel.Unsupported:
+			continue // what it depends on brings it
+		case err != nil:
 			return fmt.Errorf("nothing was changed: %s: %s: %w", c.NIC.Name, c.Setting, err)
 		}
-		for _, field := range differing(current, c.Before) {
+		if c.Turn == Kept { // whatever it is
+			if err := t.keep(i, current); err != nil {
+				return fmt.Errorf("nothing was changed: %s: %s: %w", c.NIC.Name, c.Setting, err)
+			}
+			continue
+		}
+		for _, field := range without(differing(current, c.Before), t.settings[i].volatile(current)) {
 			stale = append(stale, fmt.Sprintf("%s: %s.%s is %s, not %s", c.NIC.Name, c.Setting, field, show(current[field]), show(c.Before[field])))
 		}
 	}
@@ -188,6 +228,16 @@ func (t *transaction) fits(ctx context.Context) error {
 		return fmt.Errorf("%w: the plan does not fit this host any more: %s; make a new one", ErrRefused, strings.Join(stale, "; "))
 	}
 	return nil
+}
+
+// keep makes the present state the one that a kept change keeps.
+func (t *transaction) keep(i int, current Values) (err error) {
+	c := &t.plan.Changes[i]
+	c.Before = current
+	if c.Goal, err = t.settings[i].keep(*t.nics[i], current, t.planned(i)); err == nil {
+		c.After = over(current, c.Goal, c.Goal.names())
+	}
+	return err
 }
 
 // unencumbered refuses a plan for a NIC with an unfinished transaction: whose
@@ -207,7 +257,7 @@ func (e *Engine) unencumbered(ctx context.Context, plan *Plan) error {
 			continue
 		}
 		for i, c := range t.Plan.Changes {
-			if state := t.Steps[i].State; state != Writing && state != Verified {
+			if !t.Steps[i].open() {
 				continue
 			}
 			if slices.ContainsFunc(plan.Changes, func(d Change) bool { return c.NIC.ID == d.NIC.ID }) {
@@ -230,8 +280,22 @@ func (t *transaction) forward(ctx context.Context) (int, error) {
 			return i, err
 		}
 	}
-	// A later change can have disturbed an earlier one.
+	// A later change can have disturbed an earlier one. What repairs that can
+	// disturb again: it is tried once.
+	repaired := false
 	for i := range t.plan.Changes {
+		if !t.last(i) || t.holds(ctx, i) == nil {
+			continue
+		}
+		repaired = true
+		if err := t.make(ctx, i, t.journal.Steps[i].After); err != nil {
+			return i, err
+		}
+	}
+	for i := range t.plan.Changes {
+		if !repaired || !t.last(i) {
+			continue
+		}
 		if err := t.holds(ctx, i); err != nil {
 			return i, err
 		}
@@ -239,31 +303,96 @@ func (t *transaction) forward(ctx context.Context) (int, error) {
 	return 0, nil
 }
 
-// change makes one change.
+// change makes one change, the turn of which has come.
 func (t *transaction) change(ctx context.Context, i int) error {
-	c := &t.plan.Changes[i]
-	fields := c.names()
+	c, s := &t.plan.Changes[i], t.settings[i]
 	if err := t.turn(ctx, i); err != nil {
 		return err
 	}
+	current, limit, err := t.ask(ctx, i)
+	if c.Turn == Kept && kernel.ReasonOf(err) == kernel.Unsupported {
+		return t.pass(i)
+	}
+	if err != nil {
+		return err
+	}
+	var goal Values
+	switch c.Turn {
+	case Direct, MakingWay:
+		fields := c.names()
+		goal = only(c.After, fields)
+		fields = without(fields, s.volatile(current))
+		if !same(current, c.After, fields) && !same(current, c.Before, fields) {
+			return fmt.Errorf("%s was changed by somebody else meanwhile, or by an earlier change of this plan", c.Setting)
+		}
+	default:
+		if goal, err = t.due(ctx, i, current, limit); err != nil {
+			return err
+		}
+	}
+	return t.make(ctx, i, goal)
+}
+
+// due is what a late or a kept change is to write, now that the changes before it
+// are made: the fields that it decides.
+func (t *transaction) due(ctx context.Context, i int, current, limit Values) (Values, error) {
+	c, s, nic := &t.plan.Changes[i], t.settings[i], *t.nics[i]
+	if c.Wish == nil {
+		fields := reachable(s, current, c.Goal)
+		return only(c.Goal, without(fields, s.volatile(over(current, c.Goal, fields)))), nil
+	}
+	ask := Ask{Reader: t.Writer, NIC: nic, Planned: t.planned(i)}
+	if s.entries() {
+		past, err := History(t.Store.dir)
+		if err != nil {
+			return nil, err
+		}
+		ask.Owned = owned(thisBoot(past, t.plan.Host), c.NIC, s, current)
+	}
+	next, err := s.resolve(ctx, ask, c.Wish, current)
+	if err == nil {
+		next, err = rounded(s, nic, current, next)
+	}
+	if err == nil {
+		err = s.check(next, limit)
+	}
+	if err != nil {
+		return nil, err
+	}
+	fields := without(differing(current, next), s.volatile(next))
+	for _, field := range fields {
+		if !s.entries() && (current[field] == nil || next[field] == nil) {
+			return nil, unsupported("the device has no " + field)
+		}
+	}
+	if impact, err := s.impact(nic, current, next); err != nil || !impact.Within(t.journal.Request.Allow) {
+		return nil, errors.Join(err, fmt.Errorf("it has the impact %s now, which is not allowed", impact))
+	}
+	return only(next, fields), nil
+}
+
+// make gives the fields of goal to a setting, and sees that they hold.
+func (t *transaction) make(ctx context.Context, i int, goal Values) error {
 	current, err := t.read(ctx, i)
 	if err != nil {
 		return err
 	}
-	held := same(current, c.After, fields)
-	if !held && !same(current, c.Before, fields) {
-		return fmt.Errorf("%s was changed by somebody else meanwhile, or by an earlier change of this plan", c.Setting)
-	}
-	if err := t.journal.append(record{Kind: kindWriting, Change: i}); err != nil {
+	if err := t.journal.append(record{Kind: kindWriting, Change: i, After: goal}); err != nil {
 		return err
 	}
 	t.progress(i)
-	if !held {
-		if err := t.write(ctx, i, current, over(current, c.After, fields)); err != nil {
+	fields := goal.names()
+	if !same(current, goal, fields) {
+		err := t.write(ctx, i, current, over(current, goal, fields))
+		turn := t.plan.Changes[i].Turn
+		if kernel.ReasonOf(err) == kernel.Unsupported && (turn == MakingWay || turn == Kept) {
+			return t.pass(i)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	found, err := t.settle(ctx, i, over(current, c.After, fields), fields)
+	found, err := t.settle(ctx, i, goal, fields)
 	if err != nil {
 		return err
 	}
@@ -274,275 +403,39 @@ func (t *transaction) change(ctx context.Context, i int) error {
 	return nil
 }
 
+// pass makes nothing of a change: what can't be read or written is the driver's
+// own. It makes way by itself, and becomes what the driver makes of it.
+func (t *transaction) pass(i int) error {
+	for _, k := range []kind{kindWriting, kindVerified} {
+		if err := t.journal.append(record{Kind: k, Change: i, After: Values{}}); err != nil {
+			return err
+		}
+	}
+	t.progress(i)
+	return nil
+}
+
 // holds says whether a change is still as it was verified.
 func (t *transaction) holds(ctx context.Context, i int) error {
-	c := &t.plan.Changes[i]
-	_, err := t.settle(ctx, i, c.After, c.names())
+	goal := t.journal.Steps[i].After
+	if len(goal) == 0 {
+		return nil
+	}
+	_, err := t.settle(ctx, i, goal, goal.names())
 	return err
-}
-
-// undo puts back everything that was or may have been written, the last first,
-// and returns what it could not.
-func (t *transaction) undo(ctx context.Context, reason string) (left []string) {
-	// A journal that can't be written any more says less than what happened; what
-	// it says still leads recovery to the same end.
-	_ = t.journal.append(record{Kind: kindUndoing, Text: reason})
-	for _, err := range t.putBack(ctx, func(int, string, Values) bool { return true }) {
-		left = append(left, err.Error())
-	}
-	if len(left) > 0 {
-		t.journal.close()
-	} else if err := t.journal.end(Undone); err != nil {
-		left = append(left, fmt.Sprintf("all is as before, but %v", err))
-	}
-	return left
-}
-
-// putBack puts back every change that was or may have been written and has not
-// been put back, the last first, and returns what stands against it. ours says
-// whether a field's present value is one that we may overwrite.
-func (t *transaction) putBack(ctx context.Context, ours func(change int, field string, current Values) bool) (faults []error) {
-	var open []int
-	for i, step := range t.journal.Steps {
-		if step.State == Writing || step.State == Verified {
-			open = append(open, i)
-		}
-	}
-	// Putting one setting back can disturb another that was put back before it.
-	const passes = 3
-	for range passes {
-		faults = nil
-		wrote := false
-		for _, i := range slices.Backward(open) {
-			state := t.journal.Steps[i].State
-			if state == Left {
-				continue
-			}
-			w, err := t.restore(ctx, i, func(field string, current Values) bool {
-				return state == Restored || ours(i, field, current)
-			})
-			wrote = wrote || w
-			if err != nil {
-				c := &t.plan.Changes[i]
-				faults = append(faults, fmt.Errorf("%s: %s: %w", c.NIC.Name, c.Setting, err))
-			}
-		}
-		if !wrote {
-			break
-		}
-	}
-	return faults
-}
-
-// restore puts one change back. ours says whether a field's present value is one
-// that we may overwrite; the change is left alone if one is not.
-func (t *transaction) restore(ctx context.Context, i int, ours func(field string, current Values) bool) (wrote bool, err error) {
-	c := &t.plan.Changes[i]
-	if t.nics[i] == nil {
-		return false, errors.New(c.NIC.gone())
-	}
-	deadline := time.Now().Add(t.settleTime())
-	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		wrote, err = t.restoreOnce(ctx, i, ours)
-		if err == nil || !sleep(ctx, pause, deadline) {
-			return wrote, err
-		}
-	}
-}
-
-func (t *transaction) restoreOnce(ctx context.Context, i int, ours func(string, Values) bool) (wrote bool, err error) {
-	_ = t.turn(ctx, i) // what does not come back is not helped by leaving the rest as it is
-	c, step := &t.plan.Changes[i], t.journal.Steps[i]
-	current, err := t.read(ctx, i)
-	if err != nil {
-		return false, err
-	}
-	// What was verified is known to have changed these fields, the wanted ones
-	// and those that followed; of an unverified write anything may have come.
-	fields := differing(c.Before, current)
-	if step.State == Verified || step.Found != nil {
-		touched := differing(c.Before, step.Found)
-		fields = slices.DeleteFunc(fields, func(f string) bool {
-			return !slices.Contains(touched, f) && !slices.Contains(c.names(), f)
-		})
-	}
-	if len(fields) > 0 {
-		for _, field := range fields {
-			if !ours(field, current) {
-				detail := fmt.Sprintf("%s.%s is %s, which is neither what it was (%s) nor what was written: left alone",
-					c.Setting, field, show(current[field]), show(c.Before[field]))
-				_ = t.journal.append(record{Kind: kindLeft, Change: i, Text: detail})
-				t.progress(i)
-				return false, nil
-			}
-		}
-		goal := over(current, c.Before, fields)
-		if err := t.write(ctx, i, current, goal); err != nil {
-			return true, err
-		}
-		if _, err := t.settle(ctx, i, goal, fields); err != nil {
-			return true, err
-		}
-	}
-	_ = t.journal.append(record{Kind: kindRestored, Change: i})
-	t.progress(i)
-	return len(fields) > 0, nil
-}
-
-// Recover ends what an earlier process left unfinished: a transaction of which
-// every change was verified is completed, any other is undone. It is to be
-// called before anything else is written, at every start.
-//
-// After a restart of the host, or where the last value written is known, a value
-// that is neither what it was before nor what was written belongs to somebody
-// else: it is left alone and the step says so. A transaction whose NIC is gone,
-// or can't be written, stays pending. The transactions that were looked at are
-// returned also with an error.
-func (e *Engine) Recover(ctx context.Context, nics []inventory.NIC) ([]Transaction, error) {
-	ids, err := journals(filepath.Join(e.Store.dir, pendingDir))
-	if err != nil {
-		return nil, err
-	}
-	var done []Transaction
-	var faults []error
-	for _, id := range slices.Backward(ids) {
-		if err := ctx.Err(); err != nil { // which would look like a host that can't be read
-			return done, errors.Join(append(faults, err)...)
-		}
-		j, err := e.Store.pending(id)
-		if err != nil {
-			faults = append(faults, err)
-			continue
-		}
-		if j == nil {
-			continue
-		}
-		if e.mayBeConfirmed(ctx, j) {
-			faults = append(faults, j.close())
-			continue
-		}
-		if err := e.recover(ctx, j, nics); err != nil {
-			faults = append(faults, fmt.Errorf("transaction %d is still unfinished: %w; to give up on it, remove %s", id, err,
-				filepath.Join(e.Store.dir, pendingDir, fileName(id))))
-		}
-		done = append(done, j.Transaction)
-	}
-	return done, errors.Join(faults...)
-}
-
-func (e *Engine) recover(ctx context.Context, j *journal, nics []inventory.NIC) error {
-	if j.Outcome != Pending && j.Outcome != Unconfirmed { // only the filing was left to do
-		return j.end(j.Outcome)
-	}
-	t, err := e.open(ctx, &j.Plan, nics)
-	if err != nil {
-		return errors.Join(err, j.close())
-	}
-	t.journal = j
-	if _, why := t.waits(ctx); why != "" {
-		if err := j.append(record{Kind: kindUndoing, Text: why}); err != nil {
-			return errors.Join(err, j.close())
-		}
-	}
-	if j.UndoReason == "" && !slices.ContainsFunc(j.Steps, func(s Step) bool { return s.State != Verified }) {
-		if !t.sameBoot || t.allHold(ctx) {
-			return j.end(Applied)
-		}
-	}
-	if j.UndoReason == "" {
-		if err := j.append(record{Kind: kindUndoing, Text: "nictune was interrupted"}); err != nil {
-			return errors.Join(err, j.close())
-		}
-	}
-	faults := t.putBack(ctx, func(i int, field string, current Values) bool {
-		after, found := j.Plan.Changes[i].After, j.Steps[i].Found
-		// Of a write that nobody saw the result of, the result is ours.
-		return t.sameBoot && found == nil || same(current, after, []string{field}) || same(current, found, []string{field})
-	})
-	if len(faults) > 0 {
-		return errors.Join(append(faults, j.close())...)
-	}
-	return j.end(Undone)
-}
-
-func (t *transaction) allHold(ctx context.Context) bool {
-	for i := range t.plan.Changes {
-		if t.nics[i] == nil || t.holds(ctx, i) != nil {
-			return false
-		}
-	}
-	return true
-}
-
-// Rollback takes an applied transaction back, as a transaction of its own. It is
-// refused where a value is not what that transaction had made it, unless forced.
-func (e *Engine) Rollback(ctx context.Context, id int, nics []inventory.NIC, request Request, force bool) (*Transaction, error) {
-	if j, err := e.unconfirmed(id); err != nil {
-		return nil, err
-	} else if j != nil {
-		return e.withdraw(ctx, j, nics, request)
-	}
-	past, err := readJournal(filepath.Join(e.Store.dir, historyDir, fileName(id)))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("there is no finished transaction %d; nictune history lists them", id)
-	case err != nil:
-		return nil, err
-	case past == nil || past.Outcome != Applied:
-		return nil, fmt.Errorf("transaction %d changed nothing that lasts: it was undone", id)
-	}
-	t, err := e.open(ctx, &past.Plan, nics)
-	if err != nil {
-		return nil, err
-	}
-	back := Plan{
-		APIVersion: APIVersion, Kind: PlanKind, CreatedAt: time.Now().UTC().Truncate(time.Second),
-		Host: readHostID(ctx, e.Writer), Changes: []Change{},
-	}
-	var refusals []string
-	// What depends on what is the other way round now.
-	for i := range slices.Backward(past.Plan.Changes) {
-		c, found := &past.Plan.Changes[i], past.Steps[i].Found
-		if t.nics[i] == nil {
-			refusals = append(refusals, c.NIC.gone())
-			continue
-		}
-		current, err := t.read(ctx, i)
-		if err != nil {
-			return nil, fmt.Errorf("nothing was changed: %s: %s: %w", t.nics[i].Name, c.Setting, err)
-		}
-		undo := Change{NIC: targetOf(t.nics[i]), Setting: c.Setting, Before: current}
-		undo.After = over(current, c.Before, differing(c.Before, found))
-		for _, field := range differing(current, undo.After) {
-			if !same(current, found, []string{field}) {
-				refusals = append(refusals, fmt.Sprintf("%s: %s.%s is %s, not %s as transaction %d left it",
-					t.nics[i].Name, c.Setting, field, show(current[field]), show(found[field]), id))
-			}
-			undo.Fields = append(undo.Fields, Field{Name: field, Before: current[field], After: undo.After[field]})
-		}
-		if len(undo.Fields) == 0 {
-			back.Kept += len(c.Fields)
-			continue
-		}
-		if undo.Impact, err = t.settings[i].impact(*t.nics[i], undo.Before, undo.After); err != nil {
-			return nil, err
-		}
-		back.Changes = append(back.Changes, undo)
-	}
-	if len(refusals) > 0 && !force {
-		return nil, fmt.Errorf("%w: the host changed since transaction %d: %s; --force puts back all the same what is there",
-			ErrRefused, id, strings.Join(refusals, "; "))
-	}
-	request.Allow = back.Impact() // who allowed the change has allowed its end
-	return e.apply(ctx, beginning{Request: request, RollbackOf: id, Plan: back}, nics)
 }
 
 // read asks for the state of one change's setting.
 func (t *transaction) read(ctx context.Context, i int) (Values, error) {
+	current, _, err := t.ask(ctx, i)
+	return current, err
+}
+
+// ask asks for the state of one change's setting, and for its limits.
+func (t *transaction) ask(ctx context.Context, i int) (current, limit Values, err error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout())
 	defer cancel()
-	current, _, err := t.settings[i].read(ctx, t.Writer, *t.nics[i])
-	return current, err
+	return t.settings[i].read(ctx, t.Writer, *t.nics[i])
 }
 
 func (t *transaction) write(ctx context.Context, i int, current, next Values) error {
@@ -564,6 +457,7 @@ func (t *transaction) settle(ctx context.Context, i int, want Values, fields []s
 	deadline := time.Now().Add(t.settleTime())
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		found, err := t.read(ctx, i)
+		fields := without(fields, t.settings[i].volatile(found))
 		if err == nil && same(found, want, fields) {
 			return found, nil
 		}

@@ -75,7 +75,7 @@ func TestPlanNamesEveryProblem(t *testing.T) {
 	delete(h.files, "/toy/"+nics[1].ID()+"/second")
 	h.files["/toy/"+nics[0].ID()+"/third"] = `{"a":1}`
 	_, err := MakePlan(t.Context(), h, toySettings(), want(t, nics,
-		"eth0 first a=101 b=max", "eth1 second a=1", "eth0 third a=2 c=on", "eth0 second a=13", "eth1 first a=huge", "eth1 fourth a=1"))
+		"eth0 first a=101 b=max", "eth1 second a=1", "eth0 third a=2 c=on", "eth0 second a=13", "eth1 first a=huge", "eth1 fourth a=1"), nil)
 	var problems *PlanError
 	if !errors.As(err, &problems) {
 		t.Fatalf("error %v", err)
@@ -107,7 +107,7 @@ func TestOneNameForSeveralFields(t *testing.T) {
 		t.Errorf("plan %+v", plan)
 	}
 	h.files["/toy/"+nics[0].ID()+"/first"] = `{"c":false}`
-	if _, err := MakePlan(t.Context(), h, toySettings(), wants); kernel.ReasonOf(err) != kernel.Unsupported || !strings.Contains(err.Error(), "no b") {
+	if _, err := MakePlan(t.Context(), h, toySettings(), wants, nil); kernel.ReasonOf(err) != kernel.Unsupported || !strings.Contains(err.Error(), "no b") {
 		t.Errorf("a device that has none of the fields: %v", err)
 	}
 }
@@ -226,20 +226,37 @@ func TestLateValueIsWaitedFor(t *testing.T) {
 	}
 }
 
-// A change that a later one of the same plan disturbs is found before the end.
-func TestDisturbedChangeIsFound(t *testing.T) {
+// A change that a later one of the same plan disturbs is repaired before the end,
+// and everything undone if that disturbs the later one.
+func TestDisturbedChange(t *testing.T) {
+	for _, fight := range []bool{false, true} {
+		testDisturbedChange(t, fight)
+	}
+}
+
+func testDisturbedChange(t *testing.T, fight bool) {
+	t.Helper()
 	h, nics := newHost()
 	before := maps.Clone(h.files)
 	e := engine(t, h, t.TempDir())
-	first := "/toy/" + nics[0].ID() + "/first"
+	first, third := "/toy/"+nics[0].ID()+"/first", "/toy/"+nics[0].ID()+"/third"
 	h.took = func(path, value string) string {
-		if strings.HasSuffix(path, nics[0].ID()+"/third") && strings.Contains(value, "100") {
+		switch {
+		case path == third && strings.Contains(value, "100"):
 			h.files[first] = `{"a":2,"b":10,"c":false}`
+		case fight && path == first && strings.Contains(h.files[third], "100"):
+			h.files[third] = `{"a":3,"b":10,"c":false}`
 		}
 		return value
 	}
 	_, err := e.Apply(t.Context(), mustPlan(t, h, everything(t, nics)), nics, allowAll)
-	if err == nil || !strings.Contains(err.Error(), "a reads back as 2 after 5") {
+	if !fight {
+		if again := mustPlan(t, h, everything(t, nics)); err != nil || len(again.Changes) > 0 {
+			t.Errorf("error %v, and then a plan of %+v", err, again.Changes)
+		}
+		return
+	}
+	if err == nil || !strings.Contains(err.Error(), "a reads back as ") {
 		t.Errorf("error %v", err)
 	}
 	if !maps.Equal(h.files, before) {
@@ -301,7 +318,8 @@ func TestRollback(t *testing.T) {
 	}
 }
 
-// What was done last goes back first, in an undo and in a rollback.
+// The last NIC goes back first, in an undo and in a rollback, and each NIC's
+// settings in the order of their dependencies.
 func TestUndoingGoesBackwards(t *testing.T) {
 	h, nics := newHost()
 	e := engine(t, h, t.TempDir())
@@ -319,15 +337,14 @@ func TestUndoingGoesBackwards(t *testing.T) {
 		t.Fatal(err)
 	}
 	forward := slices.Clone(written)
-	backward := slices.Clone(forward)
-	slices.Reverse(backward)
+	backward := slices.Concat(forward[3:], forward[:3])
 	written = nil
 	if _, err := e.Rollback(t.Context(), done.ID, nics, allowAll, false); err != nil || !slices.Equal(written, backward) {
 		t.Errorf("%v: rollback wrote %v after %v", err, written, forward)
 	}
 	written, failing = nil, h.writes+6
 	_, err = e.Apply(t.Context(), mustPlan(t, h, everything(t, nics)), nics, allowAll)
-	if want := append(slices.Clone(forward[:5]), backward[1:]...); err == nil || !slices.Equal(written, want) {
+	if want := slices.Concat(forward[:5], forward[3:5], forward[:3]); err == nil || !slices.Equal(written, want) {
 		t.Errorf("%v: wrote %v, want %v", err, written, want)
 	}
 }

@@ -186,6 +186,9 @@ func want(t testing.TB, nics []inventory.NIC, lines ...string) []policies.Want {
 			name, value, _ := strings.Cut(assignment, "=")
 			at := policies.Source{Policy: "edge", File: "edge.yaml", Line: n + 1, Column: i + 1}
 			a := policies.Assignment{Field: name, Source: at, Value: policies.WordValue(value, at)}
+			if e, err := policies.ParseExpression(value); err == nil {
+				a.Value = policies.ExpressionValue(e, at)
+			}
 			var number uint64
 			if _, err := fmt.Sscan(value, &number); err == nil {
 				a.Value = policies.NumberValue(number, at)
@@ -220,7 +223,7 @@ func engine(t testing.TB, h *host, dir string) *Engine {
 
 func mustPlan(t testing.TB, h *host, wants []policies.Want) *Plan {
 	t.Helper()
-	p, err := MakePlan(t.Context(), h, toySettings(), wants)
+	p, err := MakePlan(t.Context(), h, toySettings(), wants, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package tuning
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -28,6 +29,7 @@ type PlanError struct {
 
 // Problem is one thing that is wanted and can't be had.
 type Problem struct {
+	// NIC is its name, "host" where the setting is the host's.
 	NIC     string
 	Setting string
 	// Field is empty where the setting as a whole is at fault; Value then is, too.
@@ -76,14 +78,23 @@ func (e *PlanError) Unwrap() []error {
 	return errs
 }
 
-// fault notes a problem with one field, or with the setting as a whole.
+// fault notes a problem with one field, or with the setting as a whole. What is
+// optional, and lacking, is none.
 func (w *wanted) fault(a *policies.Assignment, err error) {
-	p := Problem{NIC: w.NIC.Name, Setting: w.Setting, Reason: kernel.ReasonOf(err), Err: err}
+	p := Problem{NIC: w.target.Name, Setting: w.Setting, Source: w.source(), Reason: kernel.ReasonOf(err), Err: err}
+	optional := w.Optional || len(w.Fields) > 0 && !slices.ContainsFunc(w.Fields, func(a policies.Assignment) bool { return !a.Optional })
+	var item *ItemError
 	switch {
 	case a != nil:
-		p.Field, p.Value, p.Source = a.Field, a.Value.String(), a.Value.Source
-	case len(w.Fields) > 0:
-		p.Source = w.Fields[0].Source
+		p.Field, p.Value, p.Source, optional = a.Field, a.Value.String(), a.Value.Source, a.Optional
+	case errors.As(err, &item) && item.Item >= 0 && item.Item < len(w.Items):
+		p.Source = w.Items[item.Item].Source
+	}
+	if optional && p.Reason == kernel.Unsupported {
+		w.plan.Skipped = append(w.plan.Skipped, Skipped{
+			NIC: w.target, Setting: p.Setting, Field: p.Field, Source: p.Source, Detail: err.Error(),
+		})
+		return
 	}
 	w.problems.Problems = append(w.problems.Problems, p)
 }

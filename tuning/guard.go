@@ -34,7 +34,7 @@ func (d Disruption) String() string {
 func Disruptions(settings []Setting, plan *Plan, nics []inventory.NIC, uses inventory.Uses) ([]Disruption, error) {
 	var all []Disruption
 	for _, c := range plan.Changes {
-		i := slices.IndexFunc(nics, func(n inventory.NIC) bool { return targetOf(&n) == c.NIC })
+		i := slices.IndexFunc(nics, func(n inventory.NIC) bool { return TargetOf(&n) == c.NIC })
 		rank := rank(settings, c.Setting)
 		if i < 0 || rank < 0 || nics[i].Link.Admin == "down" {
 			continue
@@ -101,11 +101,11 @@ func (t *transaction) guarded(ctx context.Context, nics []inventory.NIC, request
 	plan.Changes = slices.Clone(plan.Changes)
 	for i := range plan.Changes {
 		if t.nics[i] != nil {
-			plan.Changes[i].NIC = targetOf(t.nics[i])
+			plan.Changes[i].NIC = TargetOf(t.nics[i])
 		}
 	}
 	allowed := func(nic Target) bool {
-		i := slices.IndexFunc(nics, func(n inventory.NIC) bool { return targetOf(&n) == nic })
+		i := slices.IndexFunc(nics, func(n inventory.NIC) bool { return TargetOf(&n) == nic })
 		return i >= 0 && slices.ContainsFunc(request.Disrupt, func(name string) bool { return isCalled(&nics[i], name) })
 	}
 	found, err := Disruptions(t.Settings, &plan, nics, uses)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"slices"
 	"time"
 )
@@ -32,6 +33,8 @@ type record struct {
 	Change int `json:"change,omitempty"`
 	// Found is the setting as it was read back.
 	Found Values `json:"found,omitempty"`
+	// After are the fields that are about to be written, as they shall be.
+	After Values `json:"after,omitzero"`
 	// Text is why: of an undo, or of a change that was left alone.
 	Text string `json:"text,omitempty"`
 	// Until is in the record that says that the transaction awaits confirmation.
@@ -45,7 +48,7 @@ type kind string
 const (
 	// kindBegin opens the journal; nothing has been written.
 	kindBegin kind = "begin"
-	// kindWriting: the change is about to be written.
+	// kindWriting: the change is about to be written, or once more, to repair it.
 	kindWriting kind = "writing"
 	// kindVerified: the change was read back and holds.
 	kindVerified kind = "verified"
@@ -53,6 +56,9 @@ const (
 	kindUnconfirmed kind = "unconfirmed"
 	// kindUndoing: from here on everything goes back.
 	kindUndoing kind = "undoing"
+	// kindRestoring: the setting of the change is about to be written to put it back,
+	// or to make way for that.
+	kindRestoring kind = "restoring"
 	// kindRestored: the change was read back and is as before.
 	kindRestored kind = "restored"
 	// kindLeft: the change was neither as before nor as written; somebody else
@@ -126,6 +132,9 @@ type Transaction struct {
 // Step is how far one change came.
 type Step struct {
 	State State `json:"state"`
+	// After are the fields that were written last, as they should become. Of a late
+	// change it is what was seen only when its turn had come.
+	After Values `json:"after,omitempty"`
 	// Found is the setting as read back after the change.
 	Found Values `json:"found,omitempty"`
 	// Detail is why the change was left alone.
@@ -137,11 +146,12 @@ type State string
 
 // The states of a change, in order.
 const (
-	Planned  State = "planned"  // not written
-	Writing  State = "writing"  // perhaps written
-	Verified State = "verified" // written and read back
-	Restored State = "restored" // as before again
-	Left     State = "left"     // changed by somebody else since, left alone
+	Unwritten State = "planned"   // not written
+	Writing   State = "writing"   // perhaps written
+	Verified  State = "verified"  // written and read back
+	Restoring State = "restoring" // perhaps as before again
+	Restored  State = "restored"  // as before again
+	Left      State = "left"      // changed by somebody else since, left alone
 )
 
 const crcLength = 8
@@ -243,7 +253,7 @@ func (t *Transaction) replay(r *record) (*Transaction, error) {
 			RollbackOf: r.Begin.RollbackOf, Plan: r.Begin.Plan, Steps: make([]Step, len(r.Begin.Plan.Changes)),
 		}
 		for i := range t.Steps {
-			t.Steps[i].State = Planned
+			t.Steps[i].State = Unwritten
 		}
 		return t, nil
 	}
@@ -278,10 +288,11 @@ func (t *Transaction) replay(r *record) (*Transaction, error) {
 		from []State
 		to   State
 	}{
-		kindWriting:  {[]State{Planned}, Writing},
-		kindVerified: {[]State{Writing}, Verified},
-		kindRestored: {[]State{Writing, Verified, Restored}, Restored},
-		kindLeft:     {[]State{Writing, Verified, Restored, Left}, Left},
+		kindWriting:   {[]State{Unwritten, Writing, Verified}, Writing},
+		kindVerified:  {[]State{Writing}, Verified},
+		kindRestoring: {[]State{Unwritten, Writing, Verified, Restoring}, Restoring},
+		kindRestored:  {[]State{Writing, Verified, Restoring, Restored}, Restored},
+		kindLeft:      {[]State{Writing, Verified, Restoring, Restored, Left}, Left},
 	}
 	move, known := transitions[r.Kind]
 	switch {
@@ -291,7 +302,21 @@ func (t *Transaction) replay(r *record) (*Transaction, error) {
 		return nil, fmt.Errorf("change %d can't go from %s to %s", r.Change, step.State, move.to)
 	}
 	step.State, step.Detail = move.to, r.Text
-	if r.Found != nil {
+	switch {
+	case r.Kind == kindWriting:
+		step.Found, step.After = nil, r.After
+		if r.After == nil { // as it was before there were late changes
+			c := &t.Plan.Changes[r.Change]
+			step.After = only(c.After, c.names())
+		}
+	case r.Kind == kindRestoring:
+		after := maps.Clone(step.After)
+		if after == nil {
+			after = Values{}
+		}
+		maps.Copy(after, r.After)
+		step.After = after
+	case r.Found != nil:
 		step.Found = r.Found
 	}
 	return t, nil

@@ -1,14 +1,11 @@
 package tuning
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
-	"slices"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
@@ -29,12 +26,34 @@ type Knob[T any] struct {
 	Aliases map[string][]string
 	// Doc says in a sentence or two what the setting does.
 	Doc string
+	// Scope says whether each NIC has the setting, or the host as a whole.
+	Scope Scope
+	// Entries says of a map that its keys are what is written, such as rules by
+	// their number: a plan may add and remove them. Otherwise a key is something
+	// that the device has or lacks.
+	Entries bool
 	// Wish, where set, is how policies say what they want where that is not T's
 	// fields themselves: "over four queues" for a table of 128. See [WishOf].
 	Wish *Wish[T]
-	// After names the settings whose change makes the kernel or the driver build
-	// this one's state anew, so that it can't be planned along with them.
+	// After names the settings, earlier in the order, whose change builds this
+	// one's state anew or asks it to make way. Wanted along with one of them it is
+	// late: written after them, and resolved when its turn has come. Unwanted it is
+	// kept: what the others' change wiped is put back.
 	After []string
+	// MakeWay says what current has to become before the planned changes of After
+	// can be made: a table that names queues which will go must not name them any
+	// more. It returns current where nothing is in the way. nil: nothing ever is.
+	MakeWay func(nic inventory.NIC, current T, planned Planned) (next T, err error)
+	// Keep says what remains of before when the planned changes are made and no
+	// policy wants this setting. A field that is absent from it is left to the
+	// driver. nil: all of it, as far as its fields still exist.
+	Keep func(nic inventory.NIC, before T, planned Planned) (T, error)
+	// Round is what the NIC's driver makes of next, by its source: a ring of 1000
+	// becomes one of 1024. nil: nothing.
+	Round func(nic inventory.NIC, next T) T
+	// Volatile are the fields that the device moves by itself in this state:
+	// rx-usecs while adaptive-rx is on. They are never stale, and never drift.
+	Volatile func(current T) []string
 	// Impact says what changing current into next does to traffic of the NIC. Where
 	// drivers differ it expects the worst of those that it does not know.
 	Impact func(nic inventory.NIC, current, next T) Impact
@@ -56,47 +75,35 @@ type Knob[T any] struct {
 	Write func(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next T) error
 }
 
-// Wish turns what policies say into the state that they mean.
-type Wish[T any] struct {
-	shape   reflect.Type
-	resolve func(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish Values, current T) (T, error)
-}
+// Scope is what has a setting.
+type Scope uint8
 
-// WishOf makes a Wish of a struct W, whose fields are what policies name. It has
-// the tags that T has otherwise, and for a string that is free text the tag
-// `form`, which says what text that is. A pointer that is nil was not wished for.
-//
-// resolve is asked once, for the plan: what it returns is what the plan holds,
-// and what is written and verified. It returns current where nothing is to
-// change.
-func WishOf[W, T any](resolve func(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish W, current T) (T, error)) *Wish[T] {
-	return &Wish[T]{
-		shape: reflect.TypeFor[W](),
-		resolve: func(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish Values, current T) (T, error) {
-			w, err := restore[W](wish)
-			var kind *json.UnmarshalTypeError
-			switch {
-			case errors.As(err, &kind):
-				return current, fmt.Errorf("%s takes %s", kind.Field, kindOf(kind.Type))
-			case err != nil:
-				return current, err
-			}
-			return resolve(ctx, r, nic, w, current)
-		},
-	}
-}
+const (
+	// PerNIC settings are each NIC's own.
+	PerNIC Scope = iota
+	// PerHost settings are the host's, such as sysctls: their functions are given
+	// an empty NIC.
+	PerHost
+)
 
 // Setting is a Knob of any type; the engine holds a list of them.
 type Setting interface {
 	name() string
 	doc() string
-	// shape is the type whose fields policies name, and aliases of these fields.
+	scope() Scope
+	entries() bool
+	// shape is the type whose fields policies name, and aliases of these fields. It
+	// is a slice where policies name a list.
 	shape() (reflect.Type, map[string][]string)
 	// wishes says whether policies name other fields than the state has; resolve
 	// then turns them into a state.
 	wishes() bool
 	after() []string
-	resolve(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish, current Values) (next Values, err error)
+	resolve(ctx context.Context, ask Ask, wish json.RawMessage, current Values) (next Values, err error)
+	makeWay(nic inventory.NIC, current Values, planned Planned) (Values, error)
+	keep(nic inventory.NIC, before Values, planned Planned) (Values, error)
+	round(nic inventory.NIC, next Values) (Values, error)
+	volatile(current Values) []string
 	impact(nic inventory.NIC, current, next Values) (Impact, error)
 	breaks(use inventory.Use, current, next Values) (string, error)
 	choosesSpeed() bool
@@ -107,12 +114,13 @@ type Setting interface {
 	write(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next Values) error
 }
 
-// Values is the state of a setting: each field's JSON, in the setting's own
-// spelling, so that equal bytes mean equal values.
-type Values map[string]json.RawMessage
-
-func (k Knob[T]) name() string { return k.Name }
-func (k Knob[T]) doc() string  { return k.Doc }
+func (k Knob[T]) name() string       { return k.Name }
+func (k Knob[T]) doc() string        { return k.Doc }
+func (k Knob[T]) scope() Scope       { return k.Scope }
+func (k Knob[T]) entries() bool      { return k.Entries }
+func (k Knob[T]) wishes() bool       { return k.Wish != nil }
+func (k Knob[T]) after() []string    { return k.After }
+func (k Knob[T]) choosesSpeed() bool { return k.ChoosesSpeed }
 
 func (k Knob[T]) shape() (reflect.Type, map[string][]string) {
 	if k.Wish != nil {
@@ -121,20 +129,53 @@ func (k Knob[T]) shape() (reflect.Type, map[string][]string) {
 	return reflect.TypeFor[T](), k.Aliases
 }
 
-func (k Knob[T]) wishes() bool       { return k.Wish != nil }
-func (k Knob[T]) after() []string    { return k.After }
-func (k Knob[T]) choosesSpeed() bool { return k.ChoosesSpeed }
+func (k Knob[T]) resolve(ctx context.Context, ask Ask, wish json.RawMessage, current Values) (Values, error) {
+	return mapped(current, func(c T) (T, error) { return k.Wish.resolve(ctx, ask, wish, c) })
+}
 
-func (k Knob[T]) resolve(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish, current Values) (Values, error) {
+func (k Knob[T]) makeWay(nic inventory.NIC, current Values, planned Planned) (Values, error) {
+	if k.MakeWay == nil {
+		return current, nil
+	}
+	return mapped(current, func(c T) (T, error) { return k.MakeWay(nic, c, planned) })
+}
+
+func (k Knob[T]) keep(nic inventory.NIC, before Values, planned Planned) (Values, error) {
+	if k.Keep == nil {
+		return before, nil
+	}
+	return mapped(before, func(b T) (T, error) { return k.Keep(nic, b, planned) })
+}
+
+func (k Knob[T]) round(nic inventory.NIC, next Values) (Values, error) {
+	if k.Round == nil {
+		return next, nil
+	}
+	return mapped(next, func(n T) (T, error) { return k.Round(nic, n), nil })
+}
+
+// volatile has nothing for a state that is not T's: whoever needs T will say so.
+func (k Knob[T]) volatile(current Values) []string {
+	if k.Volatile == nil {
+		return nil
+	}
 	c, err := restore[T](current)
 	if err != nil {
-		return nil, err
+		return nil
 	}
-	next, err := k.Wish.resolve(ctx, r, nic, wish, c)
+	return k.Volatile(c)
+}
+
+// mapped does to fields what f does to a T.
+func mapped[T any](v Values, f func(T) (T, error)) (Values, error) {
+	t, err := restore[T](v)
 	if err != nil {
 		return nil, err
 	}
-	return erase(next)
+	if t, err = f(t); err != nil {
+		return nil, err
+	}
+	return erase(t)
 }
 
 func (k Knob[T]) impact(nic inventory.NIC, current, next Values) (Impact, error) {
@@ -207,71 +248,4 @@ func kindOf(t reflect.Type) string {
 	default:
 		return "another value"
 	}
-}
-
-// erase turns T into its fields.
-func erase[T any](t T) (Values, error) {
-	b, err := json.Marshal(t)
-	if err != nil {
-		return nil, err
-	}
-	v := Values{}
-	if err := json.Unmarshal(b, &v); err != nil {
-		return nil, err
-	}
-	return v, nil
-}
-
-// restore turns fields into T. A field that T lacks is an error.
-func restore[T any](v Values) (T, error) {
-	var t T
-	b, err := json.Marshal(v)
-	if err != nil {
-		return t, err
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	err = d.Decode(&t)
-	return t, err
-}
-
-func both[T any](a, b Values) (x, y T, err error) {
-	if x, err = restore[T](a); err == nil {
-		y, err = restore[T](b)
-	}
-	return x, y, err
-}
-
-// differing are the fields, sorted, in which a and b differ.
-func differing(a, b Values) []string {
-	var out []string
-	for field := range a {
-		if !bytes.Equal(a[field], b[field]) {
-			out = append(out, field)
-		}
-	}
-	for field := range b {
-		if _, ok := a[field]; !ok {
-			out = append(out, field)
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-// over is base with the named fields taken from top; a field that top lacks is
-// left as it is.
-func over(base, top Values, fields []string) Values {
-	out := maps.Clone(base)
-	for _, field := range fields {
-		if v, ok := top[field]; ok {
-			out[field] = v
-		}
-	}
-	return out
-}
-
-// same says whether a and b agree in the named fields.
-func same(a, b Values, fields []string) bool {
-	return !slices.ContainsFunc(fields, func(field string) bool { return !bytes.Equal(a[field], b[field]) })
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -31,11 +32,25 @@ type Plan struct {
 	Kind       string    `json:"kind"`
 	CreatedAt  time.Time `json:"createdAt"`
 	Host       HostID    `json:"host"`
-	// Changes are in the order in which they are to be made: one NIC after the
-	// other, and its settings in the order of their dependencies.
+	// Changes are in the order in which they are to be made: the host's and then one
+	// NIC's after the other, each in the order that the changes themselves ask for.
 	Changes []Change `json:"changes"`
 	// Kept is how many wanted fields have their value already.
 	Kept int `json:"kept"`
+	// Skipped is what is wanted where it can be had, and can't be had here.
+	Skipped []Skipped `json:"skipped,omitempty"`
+}
+
+// Skipped is a setting, or a field of it, that a policy calls optional and that
+// the device lacks.
+type Skipped struct {
+	NIC     Target `json:"nic"`
+	Setting string `json:"setting"`
+	// Field is empty where the device lacks the setting as a whole.
+	Field  string          `json:"field,omitempty"`
+	Source policies.Source `json:"source,omitzero"`
+	// Detail is why, in the kernel's words where it spoke.
+	Detail string `json:"detail"`
 }
 
 // HostID tells hosts, and the boots of one host, apart. What could not be read
@@ -47,19 +62,30 @@ type HostID struct {
 	Hostname  string `json:"hostname,omitempty"`
 }
 
-// Change is one setting of one NIC that is to be written once.
+// Change is one setting of one NIC, or of the host, that is to be written once.
 type Change struct {
 	NIC     Target `json:"nic"`
 	Setting string `json:"setting"`
-	Impact  Impact `json:"impact"`
-	// Fields are those that differ, by name.
-	Fields []Field `json:"fields"`
-	// Before and After are the whole state of the setting.
+	// Turn is when it is made, and why then.
+	Turn   Turn   `json:"turn,omitempty"`
+	Impact Impact `json:"impact"`
+	// Fields are those that differ, by name. A late change has those that are
+	// expected to, a kept one none.
+	Fields []Field `json:"fields,omitempty"`
+	// Before and After are the whole state of the setting; a late or kept one's After
+	// is what is expected.
 	Before Values `json:"before"`
 	After  Values `json:"after"`
+	// Wish and Goal, of which a late or kept change has one, are what it is resolved
+	// from when its turn has come: what policies say in words of their own, as JSON, or
+	// the fields as they shall be, as far as the device then has them.
+	Wish json.RawMessage `json:"wish,omitempty"`
+	Goal Values          `json:"goal,omitzero"`
+	// Source is where the policy speaks of it that wants it.
+	Source policies.Source `json:"source,omitzero"`
 }
 
-// Target is the NIC of a change. ID is what it is known by: address and
+// Target is the NIC of a change, or the host, whose ID and Name are "host". ID is what it is known by: address and
 // permanent MAC, as [inventory.NIC.ID] gives them. Name was its label and Index
 // its number in its network namespace: they tell devices apart that share the ID,
 // or have no other than their name.
@@ -69,15 +95,26 @@ type Target struct {
 	Index int    `json:"index,omitempty"`
 }
 
-func targetOf(nic *inventory.NIC) Target {
+// hostTarget is the target of settings that the host has as a whole.
+const hostTarget = "host"
+
+// TargetOf is the target of a NIC's changes; without a NIC it is the host.
+func TargetOf(nic *inventory.NIC) Target {
+	if nic == nil {
+		return Target{ID: hostTarget, Name: hostTarget}
+	}
 	return Target{ID: nic.ID(), Name: nic.Name, Index: nic.Index}
 }
 
 // Field is one field that is to change, and which line of which policy wants it.
 type Field struct {
-	Name   string          `json:"name"`
-	Before json.RawMessage `json:"before"`
-	After  json.RawMessage `json:"after"`
+	Name string `json:"name"`
+	// Before is absent where the field is added, After where it is removed.
+	Before json.RawMessage `json:"before,omitempty"`
+	After  json.RawMessage `json:"after,omitempty"`
+	// Asked is what the policy says, where the driver makes After of it or the policy
+	// lets it be clamped.
+	Asked  json.RawMessage `json:"asked,omitempty"`
 	Source policies.Source `json:"source,omitzero"`
 }
 
@@ -102,45 +139,44 @@ func (c *Change) names() []string {
 }
 
 // MakePlan compares what is wanted with what is. The settings are in the order
-// in which they are to be applied.
+// in which they are to be applied; past is the history of the host, which says
+// what is nictune's own and what was there before ([History]).
 //
 // The error is a [PlanError] that names everything that can't be done, all at
-// once; nothing has been written then or ever is by MakePlan.
-func MakePlan(ctx context.Context, r kernel.Reader, settings []Setting, wants []policies.Want) (*Plan, error) {
-	p := &Plan{
+// once. The plan is there beside it, with all that can be: it is for comparing,
+// and not to be applied. MakePlan never writes.
+func MakePlan(ctx context.Context, r kernel.Reader, settings []Setting, wants []policies.Want, past []Transaction) (*Plan, error) {
+	p := planner{Reader: r, settings: settings, plan: &Plan{
 		APIVersion: APIVersion, Kind: PlanKind, CreatedAt: time.Now().UTC().Truncate(time.Second),
 		Host: readHostID(ctx, r), Changes: []Change{},
+	}}
+	p.past = thisBoot(past, p.plan.Host)
+	for _, group := range byTarget(wants) {
+		p.target(ctx, group)
 	}
-	var problems PlanError
-	ranked := slices.Clone(wants)
-	slices.SortStableFunc(ranked, func(a, b policies.Want) int {
-		return cmp.Or(cmp.Compare(a.NIC.Index, b.NIC.Index), cmp.Compare(a.NIC.Name, b.NIC.Name),
-			cmp.Compare(rank(settings, a.Setting), rank(settings, b.Setting)))
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if len(p.problems.Problems) > 0 {
+		return p.plan, &p.problems
+	}
+	return p.plan, nil
+}
+
+// byTarget are the wants of the host and then of one NIC after the other.
+func byTarget(wants []policies.Want) [][]policies.Want {
+	groups := map[Target][]policies.Want{}
+	for _, w := range wants {
+		groups[TargetOf(w.NIC)] = append(groups[TargetOf(w.NIC)], w)
+	}
+	targets := slices.SortedFunc(maps.Keys(groups), func(a, b Target) int {
+		return cmp.Or(cmp.Compare(a.Index, b.Index), cmp.Compare(a.Name, b.Name))
 	})
-	for _, want := range ranked {
-		w := wanted{Want: want, problems: &problems}
-		i := rank(settings, want.Setting)
-		if i < 0 {
-			w.fault(nil, errors.New("there is no setting of this name"))
-			continue
-		}
-		if j := slices.IndexFunc(p.Changes, func(c Change) bool {
-			return c.NIC == targetOf(w.NIC) && slices.Contains(settings[i].after(), c.Setting)
-		}); j >= 0 {
-			w.fault(nil, fmt.Errorf("it is built anew when %[1]s change, which this plan does first: apply the policy for %[1]s alone, then this one",
-				p.Changes[j].Setting))
-			continue
-		}
-		change, kept := w.compare(ctx, r, settings[i])
-		p.Kept += kept
-		if len(change.Fields) > 0 {
-			p.Changes = append(p.Changes, change)
-		}
+	ordered := make([][]policies.Want, len(targets))
+	for i, t := range targets {
+		ordered[i] = groups[t]
 	}
-	if len(problems.Problems) > 0 {
-		return nil, &problems
-	}
-	return p, ctx.Err()
+	return ordered
 }
 
 // rank is a setting's place in the order of applying, or -1.
@@ -163,30 +199,174 @@ func readHostID(ctx context.Context, r kernel.Reader) HostID {
 	}
 }
 
+// planner is a plan in the making.
+type planner struct {
+	kernel.Reader
+	settings []Setting
+	past     []Transaction
+	plan     *Plan
+	problems PlanError
+	cpus     func() (inventory.CPUs, error) // asked once
+}
+
+// target plans what is wanted of one NIC, or of the host.
+func (p *planner) target(ctx context.Context, wants []policies.Want) {
+	byName := map[string]*wanted{}
+	target, nic := TargetOf(wants[0].NIC), inventory.NIC{}
+	if wants[0].NIC != nil {
+		nic = *wants[0].NIC
+	}
+	for _, want := range wants {
+		w := &wanted{Want: want, planner: p, target: target, nic: nic}
+		switch i := rank(p.settings, want.Setting); {
+		case i < 0:
+			w.fault(nil, errors.New("there is no setting of this name"))
+		case (p.settings[i].scope() == PerHost) != (want.NIC == nil):
+			w.fault(nil, errors.New("a setting of the host is wanted of a NIC, or one of a NIC of the host"))
+		case byName[want.Setting] != nil:
+			w.fault(nil, errors.New("it is wanted twice"))
+		default:
+			byName[want.Setting] = w
+		}
+	}
+	changes := arrangement{
+		settings: p.settings, nic: nic,
+		aim: func(s Setting, late bool, planned Planned) *Change {
+			if w := byName[s.name()]; w != nil {
+				return w.compare(ctx, s, late, planned)
+			}
+			return nil
+		},
+		read: func(s Setting) (Values, error) {
+			state, _, err := s.read(ctx, p, nic)
+			return state, err
+		},
+		fault: func(s Setting, err error) {
+			w := &wanted{Want: policies.Want{Setting: s.name()}, planner: p, target: target, nic: nic}
+			w.fault(nil, fmt.Errorf("other changes of this plan build it anew, or are in its way: %w", err))
+		},
+	}.changes()
+	for _, c := range changes {
+		s := p.settings[rank(p.settings, c.Setting)]
+		c.NIC = target
+		var err error
+		if c.Impact, err = s.impact(nic, c.Before, c.After); err != nil {
+			w := &wanted{Want: policies.Want{Setting: c.Setting}, planner: p, target: target, nic: nic}
+			w.fault(nil, err)
+			continue
+		}
+		p.plan.Changes = append(p.plan.Changes, c)
+	}
+}
+
 // wanted is one want on its way to a change.
 type wanted struct {
 	policies.Want
-	problems *PlanError
+	*planner
+	target Target
+	nic    inventory.NIC
 }
 
-// compare reads the setting and says what would change, with the number of
-// wanted fields that have their value already.
-func (w *wanted) compare(ctx context.Context, r kernel.Reader, s Setting) (change Change, kept int) {
-	current, limit, err := s.read(ctx, r, *w.NIC)
+// compare reads the setting and says what would change, nil if that can't be
+// said. The plan counts the wanted fields that have their value already.
+func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Planned) *Change {
+	current, limit, err := s.read(ctx, w, w.nic)
+	if late && s.wishes() && kernel.ReasonOf(err) == kernel.Unsupported {
+		// What it depends on can bring it: a device with a single queue has none to
+		// choose among.
+		current, limit, err = Values{}, Values{}, nil
+	}
 	if err != nil {
 		w.fault(nil, err)
-		return change, 0
+		return nil
 	}
+	c := &Change{Before: current, Source: w.source()}
+	asked := map[string]json.RawMessage{}
+	sources := map[string]policies.Source{}
+	fields := 0
 	if s.wishes() {
-		return w.resolved(ctx, r, s, current, limit)
+		fields = max(len(w.Fields), 1)
+		if c.Wish, err = w.wish(ctx, s); err == nil {
+			c.After, err = s.resolve(ctx, w.ask(planned, s, current), c.Wish, current)
+		}
+		if err != nil {
+			w.fault(nil, err)
+			return nil
+		}
+	} else {
+		c.After = w.next(ctx, s, current, limit, asked)
+		c.Goal = Values{}
+		for _, a := range w.Fields {
+			if current[a.Field] != nil {
+				fields++
+				c.Goal[a.Field] = nil // what it is follows
+				sources[a.Field] = a.Value.Source
+			}
+		}
 	}
+	if c.After, err = rounded(s, w.nic, current, c.After); err == nil {
+		err = s.check(c.After, limit)
+	}
+	if err != nil {
+		w.fault(nil, err)
+	}
+	c.Goal = only(c.After, c.Goal.names())
+	names := without(differing(current, c.After), s.volatile(c.After))
+	c.Fields = fieldsOf(current, c.After, names)
+	for i := range c.Fields {
+		f := &c.Fields[i]
+		if f.Source = c.Source; sources[f.Name] != (policies.Source{}) {
+			f.Source = sources[f.Name]
+		}
+		if said := asked[f.Name]; !bytes.Equal(said, f.After) {
+			f.Asked = said
+		}
+		if !late && !s.entries() && (f.Before == nil || f.After == nil) {
+			w.fault(nil, unsupported("the device has no "+f.Name))
+			return nil
+		}
+	}
+	switch {
+	case !s.wishes():
+		w.plan.Kept += fields - len(names)
+	case len(names) == 0:
+		w.plan.Kept += fields
+	}
+	return c
+}
+
+// rounded is next with the fields that differ from current as the driver rounds
+// them.
+func rounded(s Setting, nic inventory.NIC, current, next Values) (Values, error) {
+	round, err := s.round(nic, next)
+	if err != nil {
+		return next, err
+	}
+	return over(next, round, differing(current, next)), nil
+}
+
+func (w *wanted) ask(planned Planned, s Setting, current Values) Ask {
+	return Ask{Reader: w.Reader, NIC: w.nic, Planned: planned, Owned: owned(w.past, w.target, s, current)}
+}
+
+// source is where the setting is asked for.
+func (w *wanted) source() policies.Source {
+	if len(w.Fields) > 0 {
+		return w.Fields[0].Source
+	}
+	return w.Source
+}
+
+// next is the state that the fields ask for. asked takes what policies say of
+// each, before it was clamped.
+func (w *wanted) next(ctx context.Context, s Setting, current, limit Values, asked map[string]json.RawMessage) Values {
 	next := current
 	for _, group := range byName(w.Fields) {
 		faults := make([]error, len(group))
 		unsupported := 0
 		for i, a := range group {
 			var value json.RawMessage
-			if value, faults[i] = w.value(s, a, current, limit); faults[i] == nil {
+			if value, faults[i] = w.value(ctx, s, a, current, limit, asked); faults[i] == nil {
 				next = over(next, Values{a.Field: value}, []string{a.Field})
 			} else if kernel.ReasonOf(faults[i]) == kernel.Unsupported {
 				unsupported++
@@ -200,77 +380,47 @@ func (w *wanted) compare(ctx context.Context, r kernel.Reader, s Setting) (chang
 			}
 		}
 	}
-	if err := s.check(next, limit); err != nil {
-		w.fault(nil, err)
-	}
-	change = Change{
-		NIC: targetOf(w.NIC), Setting: w.Setting, Before: current, After: next,
-	}
-	for _, a := range w.Fields {
-		switch _, has := current[a.Field]; {
-		case !has:
-		case bytes.Equal(current[a.Field], next[a.Field]):
-			kept++
-		default:
-			change.Fields = append(change.Fields, Field{
-				Name: a.Field, Before: current[a.Field], After: next[a.Field], Source: a.Value.Source,
-			})
-		}
-	}
-	slices.SortFunc(change.Fields, func(a, b Field) int { return cmp.Compare(a.Name, b.Name) })
-	if change.Impact, err = s.impact(*w.NIC, current, next); err != nil {
-		w.fault(nil, err)
-	}
-	return change, kept
+	return next
 }
 
-// resolved is compare for a setting whose policies name other fields than its
-// state has. Each field that changes has the line of the first that was wanted.
-func (w *wanted) resolved(ctx context.Context, r kernel.Reader, s Setting, current, limit Values) (change Change, kept int) {
+// wish is what the fields or the items say, as JSON.
+func (w *wanted) wish(ctx context.Context, s Setting) (json.RawMessage, error) {
 	shape, _ := s.shape()
+	if shape.Kind() != reflect.Slice {
+		return w.mapping(ctx, w.Fields, shape)
+	}
+	items := make([]json.RawMessage, len(w.Items))
+	for i, item := range w.Items {
+		var err error
+		if items[i], err = w.mapping(ctx, item.Fields, shape.Elem()); err != nil {
+			return nil, &ItemError{i, err}
+		}
+	}
+	return json.Marshal(items)
+}
+
+// mapping is a JSON object of some fields of a wish.
+func (w *wanted) mapping(ctx context.Context, fields []policies.Assignment, shape reflect.Type) (json.RawMessage, error) {
 	wish := Values{}
-	for _, a := range w.Fields {
-		v, err := wished(a, shape)
+	for _, a := range fields {
+		v, err := w.wished(ctx, a, shape)
 		if err != nil {
-			w.fault(&a, err)
-			return change, 0
+			return nil, fmt.Errorf("%s: %w", a.Field, err)
 		}
 		wish[a.Field] = v
 	}
-	next, err := s.resolve(ctx, r, *w.NIC, wish, current)
-	if err == nil {
-		err = s.check(next, limit)
-	}
-	if err != nil {
-		w.fault(nil, err)
-		return change, 0
-	}
-	change = Change{
-		NIC: targetOf(w.NIC), Setting: w.Setting, Before: current, After: next,
-	}
-	for _, name := range differing(current, next) {
-		if current[name] == nil || next[name] == nil {
-			w.fault(nil, unsupported("the device has no "+name))
-			return change, 0
-		}
-		change.Fields = append(change.Fields, Field{
-			Name: name, Before: current[name], After: next[name], Source: w.Fields[0].Value.Source,
-		})
-	}
-	if len(change.Fields) == 0 {
-		return change, len(w.Fields)
-	}
-	if change.Impact, err = s.impact(*w.NIC, current, next); err != nil {
-		w.fault(nil, err)
-	}
-	return change, 0
+	return json.Marshal(wish)
 }
 
 // wished is what a policy says of one field of a wish. Where that takes text, a
 // number is text, too.
-func wished(a policies.Assignment, shape reflect.Type) (json.RawMessage, error) {
+func (w *wanted) wished(ctx context.Context, a policies.Assignment, shape reflect.Type) (json.RawMessage, error) {
 	if on, ok := a.Value.Bool(); ok {
 		return strconv.AppendBool(nil, on), nil
+	}
+	if e, ok := a.Value.Expression(); ok {
+		n, err := w.evaluate(ctx, e, a.Field, nil, nil)
+		return strconv.AppendUint(nil, n, 10), err
 	}
 	n, isNumber := a.Value.Number()
 	if !isNumber {
@@ -304,17 +454,20 @@ func byName(fields []policies.Assignment) [][]policies.Assignment {
 
 // value is what one wanted field shall become. A field's limit is the maximum of
 // a number, and of anything else the only value that it can have.
-func (w *wanted) value(s Setting, a policies.Assignment, current, limit Values) (json.RawMessage, error) {
+func (w *wanted) value(
+	ctx context.Context, s Setting, a policies.Assignment, current, limit Values, asked map[string]json.RawMessage,
+) (json.RawMessage, error) {
 	if _, ok := current[a.Field]; !ok {
 		return nil, unsupported("the device has no " + a.Field)
 	}
-	v, err := resolve(a, limit)
+	v, err := w.resolve(ctx, a, current, limit)
 	if err != nil {
 		return nil, err
 	}
 	if v, err = s.spell(a.Field, v); err != nil {
 		return nil, err
 	}
+	asked[a.Field] = v
 	most, limited := limit[a.Field]
 	if !limited || bytes.Equal(v, most) {
 		return v, nil
@@ -324,14 +477,20 @@ func (w *wanted) value(s Setting, a policies.Assignment, current, limit Values) 
 	switch {
 	case !numeric:
 		return nil, unsupported("it is fixed " + show(most) + " on this device")
+	case n > m && a.Clamp:
+		return most, nil
 	case n > m:
-		return nil, fmt.Errorf("the device takes %d at most; say max for as many as it takes", m)
+		return nil, fmt.Errorf("the device takes %d at most; say max for as many as it takes, or clamp: true", m)
 	}
 	return v, nil
 }
 
 // resolve turns what a policy says into a value.
-func resolve(a policies.Assignment, limit Values) (json.RawMessage, error) {
+func (w *wanted) resolve(ctx context.Context, a policies.Assignment, current, limit Values) (json.RawMessage, error) {
+	if e, ok := a.Value.Expression(); ok {
+		n, err := w.evaluate(ctx, e, a.Field, current, limit)
+		return strconv.AppendUint(nil, n, 10), err
+	}
 	if n, ok := a.Value.Number(); ok {
 		return strconv.AppendUint(nil, n, 10), nil
 	}
@@ -342,13 +501,51 @@ func resolve(a policies.Assignment, limit Values) (json.RawMessage, error) {
 		return json.Marshal(items)
 	}
 	word, _ := a.Value.Word()
-	if word == "max" {
-		if most, ok := limit[a.Field]; ok {
-			return most, nil
-		}
-		return nil, errors.New("the device names no maximum; write a number")
-	}
 	return json.Marshal(word)
+}
+
+// evaluate computes an expression for a field. current and limit are nil for a
+// wish, whose fields have neither.
+func (w *wanted) evaluate(ctx context.Context, e *policies.Expression, field string, current, limit Values) (uint64, error) {
+	count := func(set func(inventory.CPUs) (inventory.CPUSet, error)) (uint64, error) {
+		if w.cpus == nil {
+			facts, err := inventory.ReadCPUs(ctx, w)
+			w.cpus = func() (inventory.CPUs, error) { return facts, err }
+		}
+		facts, err := w.cpus()
+		if err != nil {
+			return 0, err
+		}
+		cpus, err := set(facts)
+		if err == nil && cpus.Len() == 0 {
+			err = errors.New("there are none")
+		}
+		return uint64(cpus.Len()), err
+	}
+	return e.Evaluate(func(q policies.Quantity) (uint64, error) {
+		switch q {
+		case policies.CPUs:
+			return count(func(c inventory.CPUs) (inventory.CPUSet, error) { return inventory.ParseCPUSet(c.Online) })
+		case policies.LocalCPUs:
+			return count(func(c inventory.CPUs) (inventory.CPUSet, error) { return c.Local(w.nic.NUMA) })
+		case policies.HousekeepingCPUs:
+			return count(inventory.CPUs.Housekeeping)
+		}
+		state, lack := current, "the field has no number now"
+		switch q {
+		case policies.Maximum:
+			state, lack = limit, "the device names no maximum; write a number"
+		case policies.Default:
+			if v, changed := original(w.past, w.target, w.Setting, field); changed {
+				state = Values{field: v}
+			}
+		}
+		n, ok := number(state[field])
+		if !ok {
+			return 0, fmt.Errorf("%s: %s", q, lack)
+		}
+		return n, nil
+	})
 }
 
 // number is the value of a JSON number without sign or fraction.

@@ -43,8 +43,16 @@ func (p *Plan) compact() error {
 	}
 	for i := range p.Changes {
 		c := &p.Changes[i]
-		for _, state := range []Values{c.Before, c.After} {
+		if c.Wish != nil {
+			if err := compact(&c.Wish); err != nil {
+				return err
+			}
+		}
+		for _, state := range []Values{c.Before, c.After, c.Goal} {
 			for name, v := range state {
+				if v == nil {
+					continue
+				}
 				if err := compact(&v); err != nil {
 					return err
 				}
@@ -53,11 +61,13 @@ func (p *Plan) compact() error {
 		}
 		for j := range c.Fields {
 			f := &c.Fields[j]
-			if f.Before == nil || f.After == nil {
-				return fmt.Errorf("not a plan: %s.%s of %s has no value", c.Setting, f.Name, c.NIC.Name)
-			}
-			if err := errors.Join(compact(&f.Before), compact(&f.After)); err != nil {
-				return err
+			for _, v := range []*json.RawMessage{&f.Before, &f.After, &f.Asked} {
+				if *v == nil {
+					continue
+				}
+				if err := compact(v); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -69,10 +79,14 @@ func (p *Plan) validate() error {
 	if p.APIVersion != APIVersion || p.Kind != PlanKind {
 		return fmt.Errorf("not a plan that this nictune knows: it is %q %q, not %q %q", p.APIVersion, p.Kind, APIVersion, PlanKind)
 	}
-	seen := map[[3]string]bool{}
+	seen := map[[4]string]bool{}
 	for _, c := range p.Changes {
 		at := fmt.Sprintf("the plan's change of %s of %s", c.Setting, c.NIC.Name)
-		key := [3]string{c.NIC.ID, c.NIC.Name, c.Setting}
+		key := [4]string{c.NIC.ID, c.NIC.Name, c.Setting}
+		if c.Turn == MakingWay {
+			key[3] = string(c.Turn)
+		}
+		differ, fromLate := differing(c.Before, c.After), c.Wish != nil || c.Goal != nil
 		switch _, err := ParseImpact(string(c.Impact)); {
 		case c.NIC.ID == "" || c.NIC.Name == "" || c.Setting == "":
 			return fmt.Errorf("%s does not say which", at)
@@ -80,7 +94,11 @@ func (p *Plan) validate() error {
 			return fmt.Errorf("%s is there twice", at)
 		case err != nil:
 			return fmt.Errorf("%s: %w", at, err)
-		case len(c.Fields) == 0 || !slices.Equal(c.names(), differing(c.Before, c.After)):
+		case !slices.Contains([]Turn{Direct, MakingWay, Late, Kept}, c.Turn):
+			return fmt.Errorf("%s: unknown turn %q", at, c.Turn)
+		case (c.Turn == Late || c.Turn == Kept) != fromLate:
+			return fmt.Errorf("%s: it does not say what it is resolved from", at)
+		case !fromLate && (len(c.Fields) == 0 || !slices.Equal(c.names(), differ)):
 			return fmt.Errorf("%s: the fields are not those in which before and after differ", at)
 		}
 		seen[key] = true

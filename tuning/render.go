@@ -14,30 +14,66 @@ import (
 func (p *Plan) WriteText(w io.Writer) error {
 	var b strings.Builder
 	tw := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
-	nics, last := 0, Target{}
-	for _, c := range p.Changes {
-		if nics == 0 || c.NIC != last {
-			if nics > 0 {
+	targets, changes, last := 0, 0, Target{}
+	var kept []string
+	for i, c := range p.Changes {
+		if targets == 0 || c.NIC != last {
+			if targets > 0 {
 				fmt.Fprintln(tw)
 			}
-			nics++
+			targets++
 			last = c.NIC
 			fmt.Fprintln(tw, c.NIC)
 		}
-		fmt.Fprintf(tw, "  ~ %s (%s)\n", c.Setting, c.Impact)
-		for _, f := range c.Fields {
-			fmt.Fprintf(tw, "      %s\t%s\t->\t%s\t%s\n", f.Name, show(f.Before), show(f.After), origin(f))
+		if c.Turn == Kept {
+			kept = append(kept, c.Setting)
+		} else {
+			changes++
+			c.writeText(tw)
+		}
+		if len(kept) > 0 && (i+1 == len(p.Changes) || p.Changes[i+1].NIC != c.NIC) {
+			fmt.Fprintf(tw, "  = %s (put back, should these changes wipe them)\n", strings.Join(kept, ", "))
+			kept = nil
 		}
 	}
 	tw.Flush()
 	if len(p.Changes) == 0 {
 		fmt.Fprintf(&b, "No changes: all %s already as wanted.\n", count(p.Kept, "value is", "values are"))
 	} else {
-		fmt.Fprintf(&b, "\nPlan: %s on %s; %s already as wanted.\n", count(len(p.Changes), "change", "changes"),
-			count(nics, "NIC", "NICs"), count(p.Kept, "value is", "values are"))
+		fmt.Fprintf(&b, "\nPlan: %s on %s; %s already as wanted.\n", count(changes, "change", "changes"),
+			count(targets, "NIC", "NICs"), count(p.Kept, "value is", "values are"))
+	}
+	for _, s := range p.Skipped {
+		name := s.Setting
+		if s.Field != "" {
+			name += "." + s.Field
+		}
+		fmt.Fprintf(&b, "Skipped, being optional: %s: %s (%s): %s\n", s.NIC.Name, name, s.Source, s.Detail)
 	}
 	_, err := io.WriteString(w, trimLines(b.String()))
 	return err
+}
+
+// writeText writes a line for the change and one for each of its fields.
+func (c *Change) writeText(w io.Writer) {
+	switch c.Turn {
+	case MakingWay:
+		fmt.Fprintf(w, "  ~ %s (%s, to make way)\n", c.Setting, c.Impact)
+	case Late:
+		fmt.Fprintf(w, "  ~ %s (%s, after what it depends on)\n", c.Setting, c.Impact)
+	default:
+		fmt.Fprintf(w, "  ~ %s (%s)\n", c.Setting, c.Impact)
+	}
+	for _, f := range c.Fields {
+		asked := ""
+		if f.Asked != nil {
+			asked = fmt.Sprintf(" (asked for %s)", show(f.Asked))
+		}
+		fmt.Fprintf(w, "      %s\t%s\t->\t%s%s\t%s\n", f.Name, show(f.Before), show(f.After), asked, origin(f))
+	}
+	if c.Turn == Late && len(c.Fields) == 0 {
+		fmt.Fprintf(w, "      as now\t\t\t\t%s\n", origin(Field{Source: c.Source}))
+	}
 }
 
 // trimLines drops the blanks that a table puts after its last column.

@@ -37,7 +37,7 @@ func tableKnob() Knob[table] {
 			}
 			return current, limit, err
 		},
-		Wish: WishOf(func(_ context.Context, _ kernel.Reader, _ inventory.NIC, wish spread, current table) (table, error) {
+		Wish: WishOf(func(_ context.Context, _ Ask, wish spread, current table) (table, error) {
 			next := current
 			if wish.Over != nil {
 				if *wish.Over == 0 {
@@ -74,7 +74,7 @@ func TestWish(t *testing.T) {
 	e := engine(t, h, t.TempDir())
 	e.Settings = settings
 	wants := want(t, nics, "eth0 table over=2 names=7 fast=on")
-	p, err := MakePlan(t.Context(), h, settings, wants)
+	p, err := MakePlan(t.Context(), h, settings, wants, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestWish(t *testing.T) {
 	if got := h.files["/toy/"+nics[0].ID()+"/table"]; got != `{"entries":[0,1,0,1],"said":"7"}` {
 		t.Errorf("written was %s", got)
 	}
-	if again, err := MakePlan(t.Context(), h, settings, wants); err != nil || len(again.Changes) != 0 || again.Kept != 3 {
+	if again, err := MakePlan(t.Context(), h, settings, wants, nil); err != nil || len(again.Changes) != 0 || again.Kept != 3 {
 		t.Errorf("a second plan: %+v, %v", again, err)
 	}
 	if _, err := e.Rollback(t.Context(), done.ID, nics, allowAll, false); err != nil {
@@ -109,18 +109,9 @@ func TestWish(t *testing.T) {
 		"eth0 table over=4294967296": "table: over takes a number of 32 bits",
 		"eth0 table other=1":         `unknown field "other"`,
 	} {
-		if _, err := MakePlan(t.Context(), h, settings, want(t, nics, line)); err == nil || !strings.Contains(err.Error(), problem) {
+		if _, err := MakePlan(t.Context(), h, settings, want(t, nics, line), nil); err == nil || !strings.Contains(err.Error(), problem) {
 			t.Errorf("%s: %v, want %s", line, err, problem)
 		}
-	}
-	// It can't be known what becomes of it after a change that builds it anew; on
-	// another NIC that does not matter.
-	_, err = MakePlan(t.Context(), h, settings, want(t, nics, "eth0 first a=5", "eth0 table over=2"))
-	if err == nil || !strings.Contains(err.Error(), "table: it is built anew when first change") {
-		t.Errorf("planned along with what it depends on: %v", err)
-	}
-	if _, err := MakePlan(t.Context(), h, settings, want(t, nics, "eth1 first a=5", "eth0 table over=2", "eth0 first a=1")); err != nil {
-		t.Error(err)
 	}
 }
 

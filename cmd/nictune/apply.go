@@ -69,7 +69,7 @@ otherwise), 3 when refused and nothing was tried.`,
 			result, err := app.changed(cmd.Context(), state, func(ctx context.Context, c changer) (*tuning.Transaction, error) {
 				c.engine.Gates = safety.gates()
 				if plan == nil {
-					if plan, err = app.plan(ctx, c.host, c.inventory, match); err != nil {
+					if plan, err = app.plan(ctx, c.host, c.inventory, match, state); err != nil {
 						return nil, err
 					}
 				}

@@ -92,7 +92,11 @@ func (e *enforcer) apply(ctx context.Context, inv *inventory.Inventory, attempt 
 		e.recover(ctx, engine, inv.NICs)
 		planning, cancel := context.WithTimeout(ctx, e.timeout)
 		defer cancel()
-		plan, err := tuning.MakePlan(planning, e.host, settings.All(), attempt.Wants)
+		past, err := tuning.History(e.state)
+		if err != nil {
+			return err
+		}
+		plan, err := tuning.MakePlan(planning, e.host, settings.All(), attempt.Wants, past)
 		if err != nil {
 			return err
 		}

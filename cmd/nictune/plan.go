@@ -15,7 +15,7 @@ import (
 
 func newPlanCommand(app *app) *cobra.Command {
 	var match matching
-	var format, out string
+	var format, out, state string
 	cmd := &cobra.Command{
 		Use:   "plan -f FILE",
 		Short: "Show what policies would change on this host",
@@ -38,7 +38,7 @@ Exit status: 0 when all is as wanted, 2 when there are changes, 1 on an error.`,
 				if err != nil {
 					return err
 				}
-				plan, err := app.plan(ctx, reader, inv, match)
+				plan, err := app.plan(ctx, reader, inv, match, state)
 				if err != nil {
 					return err
 				}
@@ -67,6 +67,7 @@ Exit status: 0 when all is as wanted, 2 when there are changes, 1 on an error.`,
 		panic(err) // the flag was added above
 	}
 	cmd.Flags().StringVar(&out, "out", "", "write the plan to `FILE`, for nictune apply --plan")
+	cmd.Flags().StringVar(&state, "state-dir", tuning.StateDir, "the journal of changes is in `DIR`: it says what is nictune's own, and what was there before")
 	outputFlag(cmd, &format, "text", "json")
 	return cmd
 }
@@ -105,11 +106,20 @@ func (a *app) takes(ctx context.Context, h host, plan *tuning.Plan, nics []inven
 	return err
 }
 
-// plan makes the plan of what policies want of a host.
-func (a *app) plan(ctx context.Context, r host, inv *inventory.Inventory, m matching) (*tuning.Plan, error) {
+// plan makes the plan of what policies want of a host, whose journal is in the
+// directory state.
+func (a *app) plan(ctx context.Context, r host, inv *inventory.Inventory, m matching, state string) (*tuning.Plan, error) {
 	wants, err := a.resolve(inv, m)
 	if err != nil {
 		return nil, err
 	}
-	return tuning.MakePlan(ctx, r, settings.All(), wants)
+	past, err := tuning.History(state)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := tuning.MakePlan(ctx, r, settings.All(), wants, past)
+	if err != nil {
+		return nil, err
+	}
+	return plan, nil
 }

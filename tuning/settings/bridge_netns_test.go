@@ -157,7 +157,7 @@ func TestBridgeRefuses(t *testing.T) {
 		{"tunebr", "bridge: {mcast-igmp-version: 1}", "mcast-igmp-version 1: it goes from 2 to 3", kernel.Failed},
 		{"tune0", "multicast: {force-mld-version: 3}", "force-mld-version 3: it goes from 0 to 2", kernel.Failed},
 	} {
-		_, err := tuning.MakePlan(t.Context(), w, All(), wants(t, all, policyFor(test.device, test.settings)))
+		_, err := tuning.MakePlan(t.Context(), w, All(), wants(t, all, policyFor(test.device, test.settings)), nil)
 		if err == nil || !strings.Contains(err.Error(), test.want) || kernel.ReasonOf(err) != test.reason {
 			t.Errorf("%s: %v, want %q", test.settings, err, test.want)
 		}

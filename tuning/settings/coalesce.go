@@ -50,8 +50,10 @@ func Coalesce() tuning.Knob[Moderation] {
 		Name: "coalesce",
 		Doc: "When the NIC interrupts: how long it waits, and for how many packets (ethtool -C). " +
 			"Most drivers change it while packets flow.",
-		Impact: coalesceImpact,
-		Read:   readCoalesce,
+		After:    []string{"channels", "rings"},
+		Volatile: movedByDevice,
+		Impact:   coalesceImpact,
+		Read:     readCoalesce,
 		Write: func(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next Moderation) error {
 			b := about(nic)
 			b = changed(b, uapi.ETHTOOL_A_COALESCE_RX_USECS, current.RXUsecs, next.RXUsecs)
@@ -86,6 +88,19 @@ func Coalesce() tuning.Knob[Moderation] {
 			return set(ctx, w, uapi.ETHTOOL_MSG_COALESCE_SET, b)
 		},
 	}
+}
+
+// movedByDevice are the values that the driver chooses by the traffic. Not all
+// drivers show what they have chosen; then nobody moves them.
+func movedByDevice(m Moderation) []string {
+	var fields []string
+	if m.AdaptiveRX != nil && *m.AdaptiveRX {
+		fields = append(fields, "rx-usecs", "rx-frames")
+	}
+	if m.AdaptiveTX != nil && *m.AdaptiveTX {
+		fields = append(fields, "tx-usecs", "tx-frames")
+	}
+	return fields
 }
 
 // coalesceImpact: moderation is registers, written while packets flow. The

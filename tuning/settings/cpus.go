@@ -2,7 +2,6 @@ package settings
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -51,14 +50,11 @@ func resolveCPUs(facts inventory.CPUs, numa *inventory.NUMA, text string) (inven
 		case allCPUs:
 			set = online
 		case localCPUs:
-			if numa == nil || numa.LocalCPUs == "" {
-				return none, fmt.Errorf("cpus %s: the NIC names no local CPUs; write a list", localCPUs)
+			if set, err = facts.Local(numa); err != nil {
+				err = fmt.Errorf("cpus %s: %w", localCPUs, err)
 			}
-			set, err = inventory.ParseCPUSet(numa.LocalCPUs)
 		case housekeepingCPUs:
-			isolated, err1 := inventory.ParseCPUSet(facts.Isolated)
-			nohz, err2 := inventory.ParseCPUSet(facts.NoHZFull)
-			set, err = online.Minus(isolated).Minus(nohz), errors.Join(err1, err2)
+			set, err = facts.Housekeeping()
 		default:
 			if strings.Trim(part, "0123456789,-:/ ") != "" {
 				return none, fmt.Errorf("cpus %q is neither a list of CPUs as in 0-3,8 nor one of %s, %s, %s", part, allCPUs, localCPUs, housekeepingCPUs)

@@ -92,7 +92,7 @@ func TestDrivers(t *testing.T) {
 			if after := state(t, w, all, name); after != before {
 				t.Errorf("after the rollback:\n%s\nbefore:\n%s", after, before)
 			}
-			_, err = tuning.MakePlan(t.Context(), w, All(), wants(t, all, policy+test.lacks))
+			_, err = tuning.MakePlan(t.Context(), w, All(), wants(t, all, policy+test.lacks), nil)
 			if kernel.ReasonOf(err) != kernel.Unsupported {
 				t.Errorf("%s: %v", test.lacks, err)
 			}

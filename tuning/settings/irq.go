@@ -32,7 +32,7 @@ func IRQ() tuning.Knob[IRQAffinity] {
 		Doc:    "Which CPUs the interrupts of the queues fire on (/proc/irq/*/smp_affinity_list), and so which handle their packets. Interrupts that serve no queue stay as they are. A running irqbalance is an error, because it would move them again.",
 		Impact: func(inventory.NIC, IRQAffinity, IRQAffinity) tuning.Impact { return tuning.Seamless },
 		Wish:   tuning.WishOf(resolveIRQ),
-		After:  []string{"channels"},
+		After:  []string{"channels", "rings"},
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit IRQAffinity, err error) {
 			vectors, err := readVectors(ctx, r, nic)
 			if err != nil {
@@ -101,11 +101,11 @@ func byQueue(names []string) ([][]string, error) {
 	return ordered, nil
 }
 
-func resolveIRQ(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish IRQWish, current IRQAffinity) (IRQAffinity, error) {
+func resolveIRQ(ctx context.Context, ask tuning.Ask, wish IRQWish, current IRQAffinity) (IRQAffinity, error) {
 	if wish.CPUs == nil {
 		return nil, errors.New("spread: say over which cpus")
 	}
-	cpus, err := onlineCPUs(ctx, r, nic, *wish.CPUs)
+	cpus, err := onlineCPUs(ctx, ask.Reader, ask.NIC, *wish.CPUs)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func resolveIRQ(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish IR
 	if maps.Equal(next, current) {
 		return next, nil
 	}
-	managers, err := inventory.ReadManagers(ctx, r)
+	managers, err := inventory.ReadManagers(ctx, ask.Reader)
 	if err != nil {
 		return nil, err
 	}

@@ -91,13 +91,13 @@ func TestNetdevRefuses(t *testing.T) {
 	policy := func(fields string) string {
 		return "apiVersion: nictune/v1\nkind: TuningPolicy\nname: p\nmatch: {name: tune0}\nsettings:\n  netdev: " + fields + "\n"
 	}
-	_, err := tuning.MakePlan(t.Context(), w, All(), wants(t, all, policy("{mtu: 70000, gso-max-size: 600000, alias: "+strings.Repeat("a", 256)+"}")))
+	_, err := tuning.MakePlan(t.Context(), w, All(), wants(t, all, policy("{mtu: 70000, gso-max-size: 600000, alias: "+strings.Repeat("a", 256)+"}")), nil)
 	for _, part := range []string{"tune0: netdev.mtu: 70000: the device takes 65535 at most", "tune0: netdev.gso-max-size: 600000: the device takes 524280 at most", "alias: the kernel keeps 255 bytes, not 256"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("the error lacks %q: %v", part, err)
 		}
 	}
-	if _, err := tuning.MakePlan(t.Context(), w, All(), wants(t, all, policy("{alias: 7}"))); err == nil ||
+	if _, err := tuning.MakePlan(t.Context(), w, All(), wants(t, all, policy("{alias: 7}")), nil); err == nil ||
 		!strings.Contains(err.Error(), "tune0: netdev.alias: 7: it takes text: put a number in quotes") {
 		t.Errorf("error %v", err)
 	}

@@ -32,6 +32,7 @@ func NAPI() tuning.Knob[NAPIState] {
 		Name:   "napi",
 		Doc:    "How the queues are polled (/sys/class/net/*/napi_defer_hard_irqs, gro_flush_timeout and threaded), for all queues at once. On Linux 6.13 and newer it overwrites what single queues were set to.",
 		Impact: func(inventory.NIC, NAPIState, NAPIState) tuning.Impact { return tuning.Seamless },
+		After:  []string{"channels", "rings"},
 		Read:   readNAPI,
 		Write:  writeNAPI,
 	}

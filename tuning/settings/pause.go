@@ -22,6 +22,7 @@ func Pause() tuning.Knob[FlowControl] {
 		Name: "pause",
 		Doc: "Ethernet flow control (ethtool -A). Changing it takes the link down with most drivers, " +
 			"and with igb, e1000e, ixgbe and tg3 the queues with it.",
+		After: []string{"link"},
 		Impact: func(_ inventory.NIC, _, _ FlowControl) tuning.Impact {
 			return tuning.NICReset
 		},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/tuning"
 )
 
 // QueueFiles is the state of a setting that lives in the files of single queues:
@@ -25,14 +26,68 @@ const (
 	xpsCPUs    = "xps_cpus"
 )
 
-// queues are a NIC's queues of a direction ("rx-", "tx-") in their order.
-func queues(ctx context.Context, r kernel.Reader, nic inventory.NIC, direction string) ([]string, error) {
+// direction is a way through a NIC: its queues have names that begin with it.
+type direction string
+
+const (
+	receiving direction = "rx-"
+	sending   direction = "tx-"
+)
+
+// plannedQueues is how many queues of a direction a plan gives a NIC, if it does.
+func plannedQueues(p tuning.Planned, way direction) (queues uint64, ok bool) {
+	c, ok := tuning.Get[ChannelCounts](p, "channels")
+	return c.queues(way), ok
+}
+
+// plannedBefore is how many there are before the plan changes that, 0 if it does
+// not.
+func plannedBefore(p tuning.Planned, way direction) uint64 {
+	c, _ := tuning.Was[ChannelCounts](p, "channels")
+	return c.queues(way)
+}
+
+// queues are those of a direction.
+func (c ChannelCounts) queues(way direction) (n uint64) {
+	alone := c.RX
+	if way == sending {
+		alone = c.TX
+	}
+	for _, count := range []*uint32{alone, c.Combined} {
+		if count != nil {
+			n += uint64(*count)
+		}
+	}
+	return n
+}
+
+// upcoming are the queues of a direction that there will be when the plan was
+// carried out up to here, with the state of those among them that are there now.
+func upcoming(ctx context.Context, ask tuning.Ask, way direction, current QueueFiles) (state QueueFiles, names []string, err error) {
+	state = maps.Clone(current)
+	n, planned := plannedQueues(ask.Planned, way)
+	if !planned {
+		names, err = queues(ctx, ask.Reader, ask.NIC, way)
+		return state, names, err
+	}
+	for i := range n {
+		names = append(names, string(way)+strconv.FormatUint(i, 10))
+	}
+	maps.DeleteFunc(state, func(file, _ string) bool {
+		queue, _, _ := strings.Cut(file, "/")
+		return !slices.Contains(names, queue)
+	})
+	return state, names, nil
+}
+
+// queues are a NIC's queues of a direction in their order.
+func queues(ctx context.Context, r kernel.Reader, nic inventory.NIC, way direction) ([]string, error) {
 	names, err := r.ReadDir(ctx, netFile(nic, "queues"))
 	if err != nil {
 		return nil, err
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, direction) })
-	return queueOrder(names, func(name string) string { return strings.TrimPrefix(name, direction) }), nil
+	names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, string(way)) })
+	return queueOrder(names, func(name string) string { return strings.TrimPrefix(name, string(way)) }), nil
 }
 
 // queueOrder sorts by number: tx-2 comes before tx-10.
@@ -46,8 +101,8 @@ func queueOrder(names []string, number func(string) string) []string {
 }
 
 // readQueueFiles reads some files of each queue of a direction.
-func readQueueFiles(ctx context.Context, r kernel.Reader, nic inventory.NIC, direction string, files ...string) (QueueFiles, error) {
-	names, err := queues(ctx, r, nic, direction)
+func readQueueFiles(ctx context.Context, r kernel.Reader, nic inventory.NIC, way direction, files ...string) (QueueFiles, error) {
+	names, err := queues(ctx, r, nic, way)
 	if err != nil {
 		return nil, err
 	}
@@ -104,23 +159,17 @@ func writeQueueFiles(ctx context.Context, w kernel.Writer, nic inventory.NIC, cu
 	return nil
 }
 
-// steer gives each queue that has such a file its CPUs.
-func steer(
-	ctx context.Context, r kernel.Reader, nic inventory.NIC, state QueueFiles, direction, file string, cpus, how *string,
-) error {
+// steer gives each of the queues its CPUs.
+func steer(ctx context.Context, ask tuning.Ask, state QueueFiles, names []string, file string, cpus, how *string) error {
 	if cpus == nil {
 		if how != nil {
 			return errors.New("spread: say over which cpus")
 		}
 		return nil
 	}
-	names, err := queues(ctx, r, nic, direction)
-	if err != nil {
-		return err
-	}
 	sets := make([]inventory.CPUSet, len(names))
 	if *cpus != noCPUs {
-		over, err := onlineCPUs(ctx, r, nic, *cpus)
+		over, err := onlineCPUs(ctx, ask.Reader, ask.NIC, *cpus)
 		if err != nil {
 			return err
 		}

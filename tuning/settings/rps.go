@@ -3,7 +3,9 @@ package settings
 import (
 	"context"
 	"maps"
+	"math/bits"
 	"strconv"
+	"strings"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
@@ -24,25 +26,37 @@ func RPS() tuning.Knob[QueueFiles] {
 		Doc:    "Which CPUs handle the packets of each receive queue in software: RPS and RFS (/sys/class/net/*/queues/rx-*). Where the NIC has a queue for each CPU, rss and irq do the same for less.",
 		Impact: func(inventory.NIC, QueueFiles, QueueFiles) tuning.Impact { return tuning.Seamless },
 		Wish:   tuning.WishOf(resolveRPS),
-		After:  []string{"channels"},
+		After:  []string{"channels", "rings"},
+		Round:  roundFlows,
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit QueueFiles, err error) {
-			current, err = readQueueFiles(ctx, r, nic, "rx-", rpsCPUs, rpsFlowCnt)
+			current, err = readQueueFiles(ctx, r, nic, receiving, rpsCPUs, rpsFlowCnt)
 			return current, QueueFiles{}, err
 		},
 		Write: writeQueueFiles,
 	}
 }
 
-func resolveRPS(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish RPSWish, current QueueFiles) (QueueFiles, error) {
-	next := maps.Clone(current)
-	if err := steer(ctx, r, nic, next, "rx-", rpsCPUs, wish.CPUs, wish.Spread); err != nil {
+// roundFlows makes of a number of flows the power of two that the kernel makes of
+// it (store_rps_dev_flow_table_cnt in net/core/net-sysfs.c).
+func roundFlows(_ inventory.NIC, next QueueFiles) QueueFiles {
+	next = maps.Clone(next)
+	for file, value := range next {
+		if n, err := strconv.ParseUint(value, 10, 32); err == nil && n > 1 && strings.HasSuffix(file, "/"+rpsFlowCnt) {
+			next[file] = strconv.FormatUint(1<<bits.Len64(n-1), 10)
+		}
+	}
+	return next
+}
+
+func resolveRPS(ctx context.Context, ask tuning.Ask, wish RPSWish, current QueueFiles) (QueueFiles, error) {
+	next, names, err := upcoming(ctx, ask, receiving, current)
+	if err != nil {
+		return nil, err
+	}
+	if err := steer(ctx, ask, next, names, rpsCPUs, wish.CPUs, wish.Spread); err != nil {
 		return nil, err
 	}
 	if wish.FlowCnt != nil {
-		names, err := queues(ctx, r, nic, "rx-")
-		if err != nil {
-			return nil, err
-		}
 		for _, name := range names {
 			next[name+"/"+rpsFlowCnt] = strconv.FormatUint(uint64(*wish.FlowCnt), 10)
 		}

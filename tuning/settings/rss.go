@@ -39,10 +39,12 @@ func RSS() tuning.Knob[RSSState] {
 		Name: "rss",
 		Doc: "Which queues receive (ethtool -X): the indirection table and the key. " +
 			"Packets of a flow may be reordered once when it moves to another queue.",
-		Impact: func(inventory.NIC, RSSState, RSSState) tuning.Impact { return tuning.Seamless },
-		Breaks: rssBreaks,
-		Wish:   tuning.WishOf(resolveRSS),
-		After:  []string{"channels"},
+		Impact:  func(inventory.NIC, RSSState, RSSState) tuning.Impact { return tuning.Seamless },
+		Breaks:  rssBreaks,
+		Wish:    tuning.WishOf(resolveRSS),
+		After:   []string{"channels"},
+		MakeWay: makeWayRSS,
+		Keep:    keepRSS,
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit RSSState, err error) {
 			rss, err := inventory.ReadRSS(ctx, r, nic)
 			if err != nil || rss == nil {
@@ -73,16 +75,20 @@ func rssBreaks(use inventory.Use, current, next RSSState) string {
 	return ""
 }
 
-func resolveRSS(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish RSSWish, current RSSState) (RSSState, error) {
+func resolveRSS(ctx context.Context, ask tuning.Ask, wish RSSWish, current RSSState) (RSSState, error) {
 	next := current
 	if wish.Equal != nil || wish.Weight != nil || wish.ExcludeQueues != nil {
 		if len(current.Table) == 0 {
 			return next, unsupported("the device has no indirection table")
 		}
-		queues, err := rxRings(ctx, r, nic)
-		if err != nil {
-			return next, err
+		queues, ok := plannedQueues(ask.Planned, receiving)
+		if !ok {
+			var err error
+			if queues, err = rxRings(ctx, ask.Reader, ask.NIC); err != nil {
+				return next, err
+			}
 		}
+		var err error
 		if next.Table, err = wish.table(len(current.Table), queues); err != nil {
 			return next, err
 		}
@@ -98,6 +104,62 @@ func resolveRSS(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish RS
 		next.Key = key
 	}
 	return next, nil
+}
+
+// makeWayRSS is what a table has to be before channels it names can go: the kernel
+// refuses to take them away as long as a table that somebody set names them, and
+// it doesn't say who set it. The share of each queue that stays is as even as the
+// size of the table allows, in runs, so that it is not the table that the kernel
+// makes itself: that one is written when the channels have gone (keepRSS).
+func makeWayRSS(_ inventory.NIC, current RSSState, planned tuning.Planned) (RSSState, error) {
+	queues, ok := plannedQueues(planned, receiving)
+	if !ok || queues == 0 || !names(current.Table, queues) {
+		return current, nil
+	}
+	next := current
+	next.Table = make([]uint32, len(current.Table))
+	for i := range next.Table {
+		next.Table[i] = uint32(uint64(i) * queues / uint64(len(next.Table)))
+	}
+	return next, nil
+}
+
+// keepRSS keeps a table that somebody chose, as long as its queues are there. One
+// that is spread evenly over all queues follows their number, as the kernel's
+// own does.
+func keepRSS(_ inventory.NIC, before RSSState, planned tuning.Planned) (RSSState, error) {
+	queues, ok := plannedQueues(planned, receiving)
+	switch {
+	case !ok || queues == 0:
+	case names(before.Table, queues):
+		before.Table = slices.Clone(before.Table)
+		for i := range before.Table {
+			before.Table[i] = uint32(uint64(i) % queues)
+		}
+	case evenly(before.Table, plannedBefore(planned, receiving)):
+		before.Table = nil
+	}
+	return before, nil
+}
+
+// names says whether a table names a queue beyond so many.
+func names(table []uint32, queues uint64) bool {
+	return slices.ContainsFunc(table, func(queue uint32) bool { return uint64(queue) >= queues })
+}
+
+// evenly says whether a table gives each of so many queues the same share, as
+// nearly as its size allows.
+func evenly(table []uint32, queues uint64) bool {
+	shares := map[uint32]uint64{}
+	for _, queue := range table {
+		shares[queue]++
+	}
+	for queue := range queues {
+		if least := uint64(len(table)) / queues; shares[uint32(queue)]-least > 1 {
+			return false
+		}
+	}
+	return true
 }
 
 // rxRings is how many queues a table can name.

@@ -119,7 +119,7 @@ func policyFor(name, settings string) string {
 
 func plan(t testing.TB, w kernel.Reader, nics []inventory.NIC, document string) *tuning.Plan {
 	t.Helper()
-	p, err := tuning.MakePlan(t.Context(), w, All(), wants(t, nics, document))
+	p, err := tuning.MakePlan(t.Context(), w, All(), wants(t, nics, document), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,7 +304,7 @@ settings:
   rings:
     rx: max
 `
-	_, err := tuning.MakePlan(t.Context(), w, All(), wants(t, nics(t, w), document))
+	_, err := tuning.MakePlan(t.Context(), w, All(), wants(t, nics(t, w), document), nil)
 	for _, part := range []string{
 		"test.yaml:7: tune0: channels.combined: 4: unsupported: the device has no combined",
 		"test.yaml:8: tune0: channels.rx: 5: the device takes 4 at most",

@@ -69,7 +69,7 @@ func TestRSSAsEthtool(t *testing.T) {
 		"rss: {equal: 5}": "rss: equal: 5: the device has 4 queues for it now",
 		"rss: {key: 00}":  "rss: unsupported: the device has no key",
 	} {
-		_, err := tuning.MakePlan(t.Context(), w, All(), wants(t, all, policyFor(name, settings)))
+		_, err := tuning.MakePlan(t.Context(), w, All(), wants(t, all, policyFor(name, settings)), nil)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", settings, err, want)
 		}
@@ -124,7 +124,7 @@ func TestRSSKey(t *testing.T) {
 	if got := string(labtest.Ethtool(t, "-x", name)); got != before {
 		t.Errorf("after the rollback\n%s\nbefore\n%s", got, before)
 	}
-	_, err = tuning.MakePlan(t.Context(), w, All(), wants(t, all, policyFor(name, "rss: {key: \"6d:5a\"}")))
+	_, err = tuning.MakePlan(t.Context(), w, All(), wants(t, all, policyFor(name, "rss: {key: \"6d:5a\"}")), nil)
 	if err == nil || !strings.Contains(err.Error(), "key: it takes 40 bytes") {
 		t.Errorf("a short key: %v", err)
 	}
@@ -265,7 +265,7 @@ func TestIRQBalance(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	_, err = tuning.MakePlan(t.Context(), w, All(), wants(t, all, policyFor(name, "irq: {cpus: 2}")))
+	_, err = tuning.MakePlan(t.Context(), w, All(), wants(t, all, policyFor(name, "irq: {cpus: 2}")), nil)
 	if err == nil || !strings.Contains(err.Error(), "irqbalance (process ") {
 		t.Errorf("the plan: %v", err)
 	}

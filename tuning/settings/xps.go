@@ -3,7 +3,6 @@ package settings
 import (
 	"context"
 	"fmt"
-	"maps"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
@@ -23,9 +22,9 @@ func XPS() tuning.Knob[QueueFiles] {
 		Doc:    "Which CPUs send through which transmit queue (/sys/class/net/*/queues/tx-*/xps_cpus).",
 		Impact: func(inventory.NIC, QueueFiles, QueueFiles) tuning.Impact { return tuning.Seamless },
 		Wish:   tuning.WishOf(resolveXPS),
-		After:  []string{"channels"},
+		After:  []string{"channels", "rings"},
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit QueueFiles, err error) {
-			current, err = readQueueFiles(ctx, r, nic, "tx-", xpsCPUs)
+			current, err = readQueueFiles(ctx, r, nic, sending, xpsCPUs)
 			if kernel.ReasonOf(err) == kernel.Unsupported {
 				err = fmt.Errorf("a device with a single transmit queue has none to choose: %w", err)
 			}
@@ -35,7 +34,10 @@ func XPS() tuning.Knob[QueueFiles] {
 	}
 }
 
-func resolveXPS(ctx context.Context, r kernel.Reader, nic inventory.NIC, wish XPSWish, current QueueFiles) (QueueFiles, error) {
-	next := maps.Clone(current)
-	return next, steer(ctx, r, nic, next, "tx-", xpsCPUs, wish.CPUs, wish.Spread)
+func resolveXPS(ctx context.Context, ask tuning.Ask, wish XPSWish, current QueueFiles) (QueueFiles, error) {
+	next, names, err := upcoming(ctx, ask, sending, current)
+	if err != nil {
+		return nil, err
+	}
+	return next, steer(ctx, ask, next, names, xpsCPUs, wish.CPUs, wish.Spread)
 }

@@ -1,0 +1,78 @@
+package tuning
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// What nictune did to a host in its present boot, as its journals tell. Nothing
+// else is kept of it: what a journal can't prove to be ours is not.
+
+// thisBoot are the transactions of the boot that the host is in: what was set
+// before it is gone.
+func thisBoot(past []Transaction, host HostID) []Transaction {
+	var now []Transaction
+	for _, t := range past {
+		if host.BootID != "" && t.Plan.Host.BootID == host.BootID && t.Outcome != Undone {
+			now = append(now, t)
+		}
+	}
+	return now
+}
+
+// owned are the fields of a setting that transactions added, that none removed,
+// and that are in current as they were added.
+func owned(past []Transaction, target Target, s Setting, current Values) Values {
+	ours := Values{}
+	if !s.entries() {
+		return ours
+	}
+	for c, step := range steps(past, target, s.name()) {
+		for field := range step.After {
+			_, has := ours[field]
+			switch found := step.Found[field]; {
+			case found == nil:
+				delete(ours, field)
+			case has || c.Before[field] == nil:
+				ours[field] = found
+			}
+		}
+	}
+	for field, value := range ours {
+		if !bytes.Equal(value, current[field]) {
+			delete(ours, field)
+		}
+	}
+	return ours
+}
+
+// original is what a field was before the first of the transactions that changed
+// it.
+func original(past []Transaction, target Target, setting, field string) (value json.RawMessage, changed bool) {
+	for c, step := range steps(past, target, setting) {
+		if before := c.Before[field]; before != nil && !bytes.Equal(before, step.Found[field]) {
+			return before, true
+		}
+	}
+	return nil, false
+}
+
+// steps are the changes of one setting that were verified, the oldest first.
+func steps(past []Transaction, target Target, setting string) func(yield func(*Change, *Step) bool) {
+	return func(yield func(*Change, *Step) bool) {
+		for i := range past {
+			for j := range past[i].Plan.Changes {
+				c, step := &past[i].Plan.Changes[j], &past[i].Steps[j]
+				if c.Setting == setting && c.NIC.alike(target) && step.State == Verified && !yield(c, step) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// alike says whether two targets of one boot are the same NIC: it can have been
+// renamed, or its driver loaded again.
+func (t Target) alike(other Target) bool {
+	return t.ID == other.ID && (t.Index == other.Index || t.Name == other.Name)
+}

@@ -1,0 +1,486 @@
+package tuning
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
+)
+
+// undo puts back everything that was or may have been written, and returns what
+// it could not.
+func (t *transaction) undo(ctx context.Context, reason string) (left []string) {
+	// A journal that can't be written any more says less than what happened; what
+	// it says still leads recovery to the same end.
+	_ = t.journal.append(record{Kind: kindUndoing, Text: reason})
+	for _, err := range t.putBack(ctx) {
+		left = append(left, err.Error())
+	}
+	if len(left) > 0 {
+		t.journal.close()
+	} else if err := t.journal.end(Undone); err != nil {
+		left = append(left, fmt.Sprintf("all is as before, but %v", err))
+	}
+	return left
+}
+
+// putBack puts back every change that was or may have been written and has not
+// been put back, the last NIC first, and returns what stands against it.
+func (t *transaction) putBack(ctx context.Context) (faults []error) {
+	for _, indexes := range slices.Backward(t.targets()) {
+		faults = append(faults, t.putTargetBack(ctx, indexes)...)
+	}
+	return faults
+}
+
+// targets are the indexes of the changes of each target, in the order of the
+// plan.
+func (t *transaction) targets() [][]int {
+	var all [][]int
+	for i, c := range t.plan.Changes {
+		if n := len(all); n > 0 && t.plan.Changes[all[n-1][0]].NIC == c.NIC {
+			all[n-1] = append(all[n-1], i)
+		} else {
+			all = append(all, []int{i})
+		}
+	}
+	return all
+}
+
+// putTargetBack puts one target back. The order is computed anew, from what is
+// there and what was: channels that grew have to shrink now.
+func (t *transaction) putTargetBack(ctx context.Context, indexes []int) []error {
+	isOpen := func(i int) bool { return t.journal.Steps[i].open() }
+	if !slices.ContainsFunc(indexes, isOpen) {
+		return nil
+	}
+	name := t.plan.Changes[indexes[0]].NIC.Name
+	if t.nics[indexes[0]] == nil {
+		return []error{errors.New(t.plan.Changes[indexes[0]].NIC.gone())}
+	}
+	b := back{transaction: t, indexes: indexes, goals: map[string]Values{}}
+	// What is refused now can be possible in a moment. And what a pass puts back
+	// can disturb what it put back before.
+	deadline := time.Now().Add(t.settleTime())
+	passes := 0
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		changes, faults := b.changes(ctx)
+		for _, c := range changes {
+			if err := b.restore(ctx, c); err != nil {
+				faults = append(faults, fmt.Errorf("%s: %s: %w", name, c.Setting, err))
+			}
+		}
+		if len(faults) == 0 && len(changes) == 0 {
+			break
+		}
+		const enough = 4
+		if passes++; passes == 1 || len(faults) == 0 && passes < enough {
+			continue
+		}
+		if !sleep(ctx, pause, deadline) {
+			if len(faults) == 0 {
+				faults = []error{fmt.Errorf("%s: what is put back does not last", name)}
+			}
+			return faults
+		}
+	}
+	for _, i := range indexes {
+		if isOpen(i) {
+			_ = t.journal.append(record{Kind: kindRestored, Change: i})
+			t.progress(i)
+		}
+	}
+	return nil
+}
+
+// open says whether a step was or may have been written, and not put back.
+func (s Step) open() bool { return s.State == Writing || s.State == Verified || s.State == Restoring }
+
+// back is a target on its way back.
+type back struct {
+	*transaction
+	indexes []int
+	// goals is what each setting goes back to, decided when it was first looked at;
+	// nil for one that is not ours to change.
+	goals map[string]Values
+}
+
+// changes are the changes from what is there to what was.
+func (b *back) changes(ctx context.Context) (changes []Change, faults []error) {
+	fault := func(setting string, err error) {
+		faults = append(faults, fmt.Errorf("%s: %s: %w", b.plan.Changes[b.indexes[0]].NIC.Name, setting, err))
+	}
+	is := map[string]Values{}
+	for _, i := range b.indexes {
+		if !b.last(i) {
+			continue
+		}
+		name := b.plan.Changes[i].Setting
+		current, err := b.read(ctx, i)
+		if err != nil && kernel.ReasonOf(err) != kernel.Unsupported {
+			fault(name, err)
+			continue
+		}
+		if _, decided := b.goals[name]; !decided {
+			b.goals[name] = b.goal(i, current)
+		}
+		is[name] = current
+	}
+	return arrangement{
+		settings: b.Settings, nic: *b.nics[b.indexes[0]],
+		aim: func(s Setting, late bool, _ Planned) *Change {
+			goal, current := b.goals[s.name()], is[s.name()]
+			if goal == nil || current == nil && !late {
+				return nil
+			}
+			fields := without(reachable(s, current, goal), s.volatile(goal))
+			c := &Change{Before: current, After: over(current, goal, fields), Goal: goal}
+			c.Fields = fieldsOf(current, c.After, differing(current, c.After))
+			return c
+		},
+		read:  func(s Setting) (Values, error) { return is[s.name()], nil },
+		fault: func(s Setting, err error) { fault(s.name(), err) },
+	}.changes(), faults
+}
+
+// goal is what a setting, of which i is the last change, goes back to: what was,
+// in the fields that we may have changed. It is nil if it is not ours to change.
+func (b *back) goal(i int, current Values) Values {
+	s := b.settings[i]
+	var was, found Values // as it was before, and as it was verified last
+	written := Values{}
+	var open []int
+	unseen, restoring, left := b.disturbed(i), false, false
+	for _, j := range b.indexes {
+		c, step := &b.plan.Changes[j], b.journal.Steps[j]
+		if c.Setting != s.name() {
+			continue
+		}
+		if was == nil {
+			was = c.Before
+		}
+		left = left || step.State == Left
+		if !step.open() {
+			continue
+		}
+		open = append(open, j)
+		unseen = unseen || step.State == Writing
+		restoring = restoring || step.State == Restoring
+		found = step.Found
+		maps.Copy(written, step.After)
+	}
+	if left || len(open) == 0 && (!unseen || !b.sameBoot) {
+		return nil
+	}
+	// What was verified is known to have changed these fields, the wanted ones and
+	// those that followed; of an unverified write anything may have come.
+	fields := slices.DeleteFunc(differing(was, current), func(f string) bool {
+		_, ours := written[f]
+		if s.entries() && was[f] == nil {
+			return !ours // then it is somebody else's
+		}
+		return was[f] == nil || !unseen && !ours && bytes.Equal(was[f], found[f])
+	})
+	fields = without(fields, s.volatile(was))
+	for _, field := range reachable(s, current, only(was, fields)) {
+		mine := !b.recovering || b.sameBoot && (unseen || restoring) ||
+			bytes.Equal(current[field], written[field]) || bytes.Equal(current[field], found[field])
+		if !mine {
+			detail := fmt.Sprintf("%s.%s is %s, which is neither what it was (%s) nor what was written: left alone",
+				s.name(), field, show(current[field]), show(was[field]))
+			for _, j := range open {
+				_ = b.journal.append(record{Kind: kindLeft, Change: j, Text: detail})
+				b.progress(j)
+			}
+			return nil
+		}
+	}
+	goal := maps.Clone(current)
+	if goal == nil {
+		goal = Values{}
+	}
+	maps.Copy(goal, only(was, fields))
+	return goal
+}
+
+// disturbed says whether other changes of the transaction can have changed what
+// the i-th is about, and that since it was last seen.
+func (t *transaction) disturbed(i int) bool {
+	for j, c := range t.plan.Changes {
+		state := t.journal.Steps[j].State
+		if c.NIC == t.plan.Changes[i].NIC && slices.Contains(t.settings[i].after(), c.Setting) &&
+			(state == Writing || state == Restoring || state != Unwritten && t.journal.Steps[i].State != Verified) {
+			return true
+		}
+	}
+	return false
+}
+
+// restore makes one change of those that put a target back.
+func (b *back) restore(ctx context.Context, c Change) error {
+	at := slices.IndexFunc(b.indexes, func(i int) bool { return b.last(i) && b.plan.Changes[i].Setting == c.Setting })
+	i := b.indexes[at]
+	s := b.settings[i]
+	_ = b.turn(ctx, i) // what does not come back is not helped by leaving the rest as it is
+	current, err := b.read(ctx, i)
+	switch {
+	case kernel.ReasonOf(err) == kernel.Unsupported && (c.Turn == Kept || c.Turn == Late):
+		return nil
+	case err != nil:
+		return err
+	}
+	goal := only(c.After, c.names())
+	if c.Turn == Late || c.Turn == Kept {
+		fields := reachable(s, current, c.Goal)
+		goal = only(c.Goal, without(fields, s.volatile(over(current, c.Goal, fields))))
+	}
+	fields := goal.names()
+	if same(current, goal, fields) {
+		return nil
+	}
+	// A journal that can't be written must not keep anything from going back.
+	_ = b.journal.append(record{Kind: kindRestoring, Change: i, After: goal})
+	if err := b.write(ctx, i, current, over(current, goal, fields)); err != nil {
+		if kernel.ReasonOf(err) == kernel.Unsupported && (c.Turn == MakingWay || c.Turn == Kept) {
+			return nil
+		}
+		return err
+	}
+	_, err = b.settle(ctx, i, goal, fields)
+	return err
+}
+
+// Recover ends what an earlier process left unfinished: a transaction of which
+// every change was verified is completed, any other is undone. It is to be
+// called before anything else is written, at every start.
+//
+// After a restart of the host, or where the last value written is known, a value
+// that is neither what it was before nor what was written belongs to somebody
+// else: it is left alone and the step says so. A transaction whose NIC is gone,
+// or can't be written, stays pending. The transactions that were looked at are
+// returned also with an error.
+func (e *Engine) Recover(ctx context.Context, nics []inventory.NIC) ([]Transaction, error) {
+	ids, err := journals(filepath.Join(e.Store.dir, pendingDir))
+	if err != nil {
+		return nil, err
+	}
+	var done []Transaction
+	var faults []error
+	for _, id := range slices.Backward(ids) {
+		if err := ctx.Err(); err != nil { // which would look like a host that can't be read
+			return done, errors.Join(append(faults, err)...)
+		}
+		j, err := e.Store.pending(id)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		if j == nil {
+			continue
+		}
+		if e.mayBeConfirmed(ctx, j) {
+			faults = append(faults, j.close())
+			continue
+		}
+		if err := e.recover(ctx, j, nics); err != nil {
+			faults = append(faults, fmt.Errorf("transaction %d is still unfinished: %w; to give up on it, remove %s", id, err,
+				filepath.Join(e.Store.dir, pendingDir, fileName(id))))
+		}
+		done = append(done, j.Transaction)
+	}
+	return done, errors.Join(faults...)
+}
+
+func (e *Engine) recover(ctx context.Context, j *journal, nics []inventory.NIC) error {
+	if j.Outcome != Pending && j.Outcome != Unconfirmed { // only the filing was left to do
+		return j.end(j.Outcome)
+	}
+	t, err := e.open(ctx, &j.Plan, nics)
+	if err != nil {
+		return errors.Join(err, j.close())
+	}
+	t.journal = j
+	if _, why := t.waits(ctx); why != "" {
+		if err := j.append(record{Kind: kindUndoing, Text: why}); err != nil {
+			return errors.Join(err, j.close())
+		}
+	}
+	if j.UndoReason == "" && !slices.ContainsFunc(j.Steps, func(s Step) bool { return s.State != Verified }) {
+		if !t.sameBoot || t.allHold(ctx) {
+			return j.end(Applied)
+		}
+	}
+	if j.UndoReason == "" {
+		if err := j.append(record{Kind: kindUndoing, Text: "nictune was interrupted"}); err != nil {
+			return errors.Join(err, j.close())
+		}
+	}
+	t.recovering = true
+	faults := t.putBack(ctx)
+	if len(faults) > 0 {
+		return errors.Join(append(faults, j.close())...)
+	}
+	return j.end(Undone)
+}
+
+func (t *transaction) allHold(ctx context.Context) bool {
+	for i := range t.plan.Changes {
+		if t.last(i) && (t.nics[i] == nil || t.holds(ctx, i) != nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// Rollback takes an applied transaction back, as a transaction of its own. It is
+// refused where a value is not what that transaction had made it, unless forced.
+func (e *Engine) Rollback(ctx context.Context, id int, nics []inventory.NIC, request Request, force bool) (*Transaction, error) {
+	if j, err := e.unconfirmed(id); err != nil {
+		return nil, err
+	} else if j != nil {
+		return e.withdraw(ctx, j, nics, request)
+	}
+	past, err := readJournal(filepath.Join(e.Store.dir, historyDir, fileName(id)))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("there is no finished transaction %d; nictune history lists them", id)
+	case err != nil:
+		return nil, err
+	case past == nil || past.Outcome != Applied:
+		return nil, fmt.Errorf("transaction %d changed nothing that lasts: it was undone", id)
+	}
+	t, err := e.open(ctx, &past.Plan, nics)
+	if err != nil {
+		return nil, err
+	}
+	back := Plan{
+		APIVersion: APIVersion, Kind: PlanKind, CreatedAt: time.Now().UTC().Truncate(time.Second),
+		Host: readHostID(ctx, e.Writer), Changes: []Change{},
+	}
+	r := rollback{transaction: t, past: past}
+	for _, indexes := range slices.Backward(t.targets()) {
+		changes, err := r.target(ctx, indexes)
+		if err != nil {
+			return nil, fmt.Errorf("nothing was changed: %w", err)
+		}
+		back.Changes = append(back.Changes, changes...)
+	}
+	if len(r.refusals) > 0 && !force {
+		return nil, fmt.Errorf("%w: the host changed since transaction %d: %s; --force puts back all the same what is there",
+			ErrRefused, id, strings.Join(r.refusals, "; "))
+	}
+	back.Kept = r.kept
+	request.Allow = back.Impact() // who allowed the change has allowed its end
+	return e.apply(ctx, beginning{Request: request, RollbackOf: id, Plan: back}, nics)
+}
+
+// rollback is a plan in the making that takes a transaction back.
+type rollback struct {
+	*transaction
+	past     *Transaction
+	refusals []string
+	kept     int
+}
+
+// target are the changes of one target, of which the transaction made the
+// indexed ones.
+func (r *rollback) target(ctx context.Context, indexes []int) ([]Change, error) {
+	first := indexes[0]
+	target, nic := r.past.Plan.Changes[first].NIC, r.nics[first]
+	if nic == nil {
+		r.refusals = append(r.refusals, target.gone())
+		return nil, nil
+	}
+	if target.ID != hostTarget || nic.Name != "" {
+		target = TargetOf(nic)
+	}
+	var faults []error
+	at := func(s Setting, err error) {
+		faults = append(faults, fmt.Errorf("%s: %s: %w", target.Name, s.name(), err))
+	}
+	read := func(s Setting) (Values, error) {
+		ctx, cancel := context.WithTimeout(ctx, r.timeout())
+		defer cancel()
+		state, _, err := s.read(ctx, r.Writer, *nic)
+		return state, err
+	}
+	changes := arrangement{
+		settings: r.Settings, nic: *nic, read: read, fault: at,
+		aim: func(s Setting, late bool, _ Planned) *Change {
+			c, err := r.aim(s, indexes, late, read)
+			if err != nil {
+				at(s, err)
+			}
+			return c
+		},
+	}.changes()
+	for i := range changes {
+		c := &changes[i]
+		s := r.Settings[rank(r.Settings, c.Setting)]
+		c.NIC = target
+		var err error
+		if c.Impact, err = s.impact(*nic, c.Before, c.After); err != nil {
+			at(s, err)
+		}
+	}
+	return changes, errors.Join(faults...)
+}
+
+// aim is what the rollback makes of one setting, nil if the transaction did
+// nothing to it.
+func (r *rollback) aim(s Setting, indexes []int, late bool, read func(Setting) (Values, error)) (*Change, error) {
+	var was, found Values
+	written := Values{}
+	planned := 0
+	for _, i := range indexes {
+		c, step := &r.past.Plan.Changes[i], &r.past.Steps[i]
+		if c.Setting != s.name() || step.Found == nil {
+			continue
+		}
+		if was == nil {
+			was = c.Before
+		}
+		found, planned = step.Found, len(c.Fields)
+		maps.Copy(written, step.After)
+	}
+	// What the device has is not the rollback's to take away; nor are, of rules and
+	// such, those that somebody else added.
+	fields := slices.DeleteFunc(differing(was, found), func(f string) bool {
+		_, ours := written[f]
+		return was[f] == nil && !(s.entries() && ours)
+	})
+	fields = without(fields, s.volatile(was))
+	if len(fields) == 0 {
+		return nil, nil
+	}
+	current, err := read(s)
+	switch {
+	case late && kernel.ReasonOf(err) == kernel.Unsupported:
+		current = Values{}
+	case err != nil:
+		return nil, err
+	}
+	c := &Change{Before: current, Goal: only(was, fields)}
+	c.After = over(current, c.Goal, reachable(s, current, c.Goal))
+	names := differing(current, c.After)
+	for _, field := range without(names, s.volatile(current)) {
+		if !same(current, found, []string{field}) {
+			r.refusals = append(r.refusals, fmt.Sprintf("%s: %s.%s is %s, not %s as transaction %d left it",
+				r.nics[indexes[0]].Name, s.name(), field, show(current[field]), show(found[field]), r.past.ID))
+		}
+	}
+	c.Fields = fieldsOf(current, c.After, names)
+	if len(names) == 0 {
+		r.kept += planned
+	}
+	return c, nil
+}

@@ -1,0 +1,123 @@
+package tuning
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"slices"
+)
+
+// Values is the state of a setting, or some fields of it: each field's JSON, in
+// the setting's own spelling, so that equal bytes mean equal values. A state has
+// no field without a value; among the fields that shall become something, one
+// without a value (null in JSON) shall go.
+type Values map[string]json.RawMessage
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (v *Values) UnmarshalJSON(b []byte) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(b, &fields); err != nil {
+		return err
+	}
+	for name, value := range fields {
+		if string(value) == "null" {
+			fields[name] = nil
+		}
+	}
+	*v = fields
+	return nil
+}
+
+// names are the names of the fields, sorted.
+func (v Values) names() []string { return slices.Sorted(maps.Keys(v)) }
+
+// erase turns T into its fields.
+func erase[T any](t T) (Values, error) {
+	b, err := json.Marshal(t)
+	if err != nil {
+		return nil, err
+	}
+	v := Values{}
+	if err := json.Unmarshal(b, &v); err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(v, func(_ string, value json.RawMessage) bool { return value == nil })
+	return v, nil
+}
+
+// restore turns fields into T. A field that T lacks is an error.
+func restore[T any](v Values) (T, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return strictly[T](b)
+}
+
+// strictly reads JSON that has no field which T lacks.
+func strictly[T any](b []byte) (T, error) {
+	var t T
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	err := d.Decode(&t)
+	return t, err
+}
+
+func both[T any](a, b Values) (x, y T, err error) {
+	if x, err = restore[T](a); err == nil {
+		y, err = restore[T](b)
+	}
+	return x, y, err
+}
+
+// differing are the fields, sorted, in which a and b differ; those that only one
+// of them has do.
+func differing(a, b Values) []string {
+	var out []string
+	for field := range a {
+		if !bytes.Equal(a[field], b[field]) {
+			out = append(out, field)
+		}
+	}
+	for field := range b {
+		if _, ok := a[field]; !ok && b[field] != nil {
+			out = append(out, field)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// over is base with the named fields as they are in top: what has no value there
+// is gone.
+func over(base, top Values, fields []string) Values {
+	out := maps.Clone(base)
+	for _, field := range fields {
+		if v := top[field]; v != nil {
+			out[field] = v
+		} else {
+			delete(out, field)
+		}
+	}
+	return out
+}
+
+// only are the named fields of v; those that it lacks are there without a value.
+func only(v Values, fields []string) Values {
+	out := Values{}
+	for _, field := range fields {
+		out[field] = v[field]
+	}
+	return out
+}
+
+// same says whether a and b agree in the named fields.
+func same(a, b Values, fields []string) bool {
+	return !slices.ContainsFunc(fields, func(field string) bool { return !bytes.Equal(a[field], b[field]) })
+}
+
+// without are the fields that are not among others.
+func without(fields, others []string) []string {
+	return slices.DeleteFunc(slices.Clone(fields), func(field string) bool { return slices.Contains(others, field) })
+}
