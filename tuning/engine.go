@@ -476,13 +476,15 @@ func (t *transaction) settle(ctx context.Context, i int, want Values, fields []s
 	}
 }
 
-// sleep waits unless the deadline or the context comes first.
+// sleep waits, no longer than until the deadline. It says whether there is reason
+// to look again: not when the deadline has passed, or the context has ended.
 func sleep(ctx context.Context, pause time.Duration, deadline time.Time) bool {
-	if time.Now().Add(pause).After(deadline) {
+	left := time.Until(deadline)
+	if left <= 0 {
 		return false
 	}
 	select {
-	case <-time.After(pause):
+	case <-time.After(min(pause, left)):
 		return true
 	case <-ctx.Done():
 		return false
