@@ -34,6 +34,8 @@ type Field struct {
 	Form string
 	// Words are the words that it takes, besides what Type allows: "max".
 	Words []string
+	// Example is a value as a document has it, where none of the words would do.
+	Example string
 }
 
 // Type is what a field takes besides its words.

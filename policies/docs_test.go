@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -68,6 +69,59 @@ func TestDocumentsBind(t *testing.T) {
 	if _, err := policies.Bind(append(documents, shipped...), tuning.Catalogue(settings.All())); err != nil {
 		t.Error(err)
 	}
+}
+
+// Every setting and field can be explained: it says what it is, by which command
+// or file, and its example can be used.
+func TestExplained(t *testing.T) {
+	catalogue := tuning.Catalogue(settings.All())
+	for _, name := range catalogue.Names() {
+		s, fields, err := catalogue.Find(name)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if !strings.ContainsAny(s.Doc, ".") || !regexp.MustCompile(`ethtool|ip link|/proc/|/sys/|sysctl|bridge |devlink|tc `).MatchString(s.Doc) {
+			t.Errorf("%s names no command or file: %s", s.Name, s.Doc)
+		}
+		if len(fields) == 0 {
+			fields = s.Fields
+		}
+		if impact := tuning.ImpactOf(settings.All(), s.Name, fields0(fields)); impact == "" {
+			t.Errorf("%s has no impact", name)
+		}
+		for _, f := range fields {
+			if f.Doc == "" && s.Open == nil {
+				t.Errorf("%s.%s: nothing says what it is", s.Name, f.Name)
+			}
+			example := s.Example(f)
+			if example == "" {
+				continue
+			}
+			document := "apiVersion: nictune/v1\nkind: TuningPolicy\nname: x\nmatch: {}\nsettings:\n  " + strings.ReplaceAll(example, "\n", "\n  ") + "\n"
+			parsed, err := policies.Parse("example", []byte(document))
+			if err == nil {
+				_, err = policies.Bind(parsed, catalogue)
+			}
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	for name, want := range map[string]string{
+		"ring": `did you mean "rings"?`, "combined": "did you mean channels.combined?", "rings.rxmini": `did you mean "rx-mini"?`, "zzzzz": "there are private-flags, ", "rings.": `rings has no field ""`,
+	} {
+		if _, _, err := catalogue.Find(name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", name, err, want)
+		}
+	}
+}
+
+func fields0(fields []policies.Field) string {
+	if len(fields) == 0 {
+		return ""
+	}
+	return fields[0].Name
 }
 
 // current compares a generated file, or writes it with -update, the flag of the

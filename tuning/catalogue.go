@@ -14,7 +14,7 @@ import (
 // be checked before any device is asked. It is read from the types of the knobs:
 // the JSON keys are the names, the tag `doc` explains, and the tag `words` lists,
 // with commas, the words that a field takes besides what its type unmarshals, and
-// `form` says what the text is that a field takes.
+// `form` says what the text is that a field takes; `example` is one value.
 func Catalogue(settings []Setting) policies.Catalogue {
 	var c policies.Catalogue
 	for _, s := range settings {
@@ -28,7 +28,7 @@ func Catalogue(settings []Setting) policies.Catalogue {
 			for i := range shape.NumField() {
 				f := shape.Field(i)
 				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-				field := policies.Field{Name: name, Doc: f.Tag.Get("doc"), Type: takes(f.Type), Form: f.Tag.Get("form")}
+				field := policies.Field{Name: name, Doc: f.Tag.Get("doc"), Type: takes(f.Type), Form: f.Tag.Get("form"), Example: f.Tag.Get("example")}
 				if field.Form != "" {
 					field.Type = policies.Text
 				}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -17,7 +18,7 @@ func newPolicyCommand(app *app) *cobra.Command {
 		Short: "Check policies, and show those that nictune ships",
 		RunE:  group,
 	}
-	cmd.AddCommand(newPolicyValidateCommand(app), newPolicyListCommand(app), newPolicyShowCommand(app), newPolicySchemaCommand(app))
+	cmd.AddCommand(newPolicyValidateCommand(app), newPolicyExplainCommand(app), newPolicyListCommand(app), newPolicyShowCommand(app), newPolicySchemaCommand(app))
 	return cmd
 }
 
@@ -39,8 +40,9 @@ func newPolicyValidateCommand(app *app) *cobra.Command {
 		Use:   "validate FILE...",
 		Short: "Check policies without asking any device",
 		Long: `Read policy files, or all of a directory, and hold them against the settings that
-nictune has. Every fault is named with its line. Whether a NIC can do what is
-wanted only nictune plan knows.`,
+nictune has: names, values, expressions, and the types of conditions. Every fault
+is named with its line and column. Whether a NIC can do what is wanted only
+nictune plan knows.`,
 		Example: "  nictune policy validate /etc/nictune/policies",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, paths []string) error {
@@ -56,18 +58,28 @@ wanted only nictune plan knows.`,
 
 func newPolicyListCommand(app *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "list",
-		Short: "List the policies that nictune ships",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			shipped, err := policies.Shipped()
+		Use:   "list [FILE...]",
+		Short: "List the policies that nictune ships, or those in files",
+		Long: `List policies with their priority, what they set, and what they are for: those in
+files and directories, or, without any, those that nictune ships.`,
+		Example: `  nictune policy list
+  nictune policy list /etc/nictune/policies`,
+		RunE: func(_ *cobra.Command, paths []string) error {
+			listed, err := bindPolicies(policies.Shipped())
+			if len(paths) > 0 {
+				listed, err = loadPolicies(paths)
+			}
 			if err != nil {
 				return err
 			}
 			tw := tabwriter.NewWriter(app.stdout, 0, 0, 3, ' ', 0)
-			fmt.Fprintln(tw, "NAME\tDESCRIPTION")
-			for _, p := range shipped {
-				fmt.Fprintf(tw, "%s\t%s\n", p.Name, p.Description)
+			fmt.Fprintln(tw, "NAME\tPRIORITY\tSETTINGS\tDESCRIPTION")
+			for _, p := range listed {
+				var names []string
+				for _, b := range p.Settings {
+					names = append(names, b.Setting)
+				}
+				fmt.Fprintf(tw, "%s\t%d\t%s\t%s\n", p.Name, p.Priority, strings.Join(names, ","), p.Description)
 			}
 			return tw.Flush()
 		},

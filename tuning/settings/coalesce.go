@@ -15,11 +15,11 @@ import (
 type Moderation struct {
 	AdaptiveRX       *bool   `json:"adaptive-rx,omitempty" doc:"let the driver choose the receive values by the traffic"`
 	AdaptiveTX       *bool   `json:"adaptive-tx,omitempty" doc:"as adaptive-rx, for transmitting"`
-	RXUsecs          *uint32 `json:"rx-usecs,omitempty" doc:"microseconds from a received packet to its interrupt"`
+	RXUsecs          *uint32 `json:"rx-usecs,omitempty" example:"50" doc:"microseconds from a received packet to its interrupt"`
 	RXFrames         *uint32 `json:"rx-frames,omitempty" doc:"received packets that end the wait early"`
 	RXUsecsIRQ       *uint32 `json:"rx-usecs-irq,omitempty" doc:"as rx-usecs, while an interrupt is being handled"`
 	RXFramesIRQ      *uint32 `json:"rx-frames-irq,omitempty" doc:"as rx-frames, while an interrupt is being handled"`
-	TXUsecs          *uint32 `json:"tx-usecs,omitempty" doc:"microseconds from a sent packet to its interrupt"`
+	TXUsecs          *uint32 `json:"tx-usecs,omitempty" example:"50" doc:"microseconds from a sent packet to its interrupt"`
 	TXFrames         *uint32 `json:"tx-frames,omitempty" doc:"sent packets that end the wait early"`
 	TXUsecsIRQ       *uint32 `json:"tx-usecs-irq,omitempty" doc:"as tx-usecs, while an interrupt is being handled"`
 	TXFramesIRQ      *uint32 `json:"tx-frames-irq,omitempty" doc:"as tx-frames, while an interrupt is being handled"`

@@ -21,7 +21,7 @@ type LinkModes struct {
 	Autoneg   *bool      `json:"autoneg,omitempty" doc:"agree with the peer on speed and duplex; off needs speed and duplex"`
 	Speed     *LinkSpeed `json:"speed,omitempty" doc:"megabits a second without negotiation" words:"auto"`
 	Duplex    *Duplex    `json:"duplex,omitempty" doc:"without negotiation" words:"half,full,auto"`
-	Advertise *ModeList  `json:"advertise,omitempty" form:"modes" doc:"those to negotiate among, by ethtool's names: [100baseT/Full, 1000baseT/Full]"`
+	Advertise *ModeList  `json:"advertise,omitempty" example:"[1000baseT/Full]" form:"modes" doc:"those to negotiate among, by ethtool's names: [100baseT/Full, 1000baseT/Full]"`
 }
 
 // LinkSpeed is a speed in megabits a second, or one of two words.

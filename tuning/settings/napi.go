@@ -14,8 +14,8 @@ import (
 
 // NAPIState is how a NIC's queues are polled, for all of them at once.
 type NAPIState struct {
-	DeferHardIRQs   *uint32 `json:"defer-hard-irqs,omitempty" doc:"how often a queue may be found empty before its interrupt is enabled again (napi_defer_hard_irqs)"`
-	GROFlushTimeout *uint64 `json:"gro-flush-timeout,omitempty" doc:"nanoseconds until packets that GRO holds are passed on, and until a queue whose interrupt waits is looked at (gro_flush_timeout)"`
+	DeferHardIRQs   *uint32 `json:"defer-hard-irqs,omitempty" example:"2" doc:"how often a queue may be found empty before its interrupt is enabled again (napi_defer_hard_irqs)"`
+	GROFlushTimeout *uint64 `json:"gro-flush-timeout,omitempty" example:"20000" doc:"nanoseconds until packets that GRO holds are passed on, and until a queue whose interrupt waits is looked at (gro_flush_timeout)"`
 	Threaded        *bool   `json:"threaded,omitempty" doc:"poll in kernel threads, which the scheduler can move, instead of softirqs"`
 }
 

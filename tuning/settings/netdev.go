@@ -14,13 +14,13 @@ import (
 // NetdevState is what the stack keeps of a device, as ip -d link shows it.
 type NetdevState struct {
 	MTU            *uint32 `json:"mtu,omitempty" doc:"largest packet in bytes; below 1280 the kernel takes IPv6 and its addresses off the device" words:"max"`
-	TxQueueLen     *uint32 `json:"txqueuelen,omitempty" doc:"packets that the default queueing discipline holds"`
+	TxQueueLen     *uint32 `json:"txqueuelen,omitempty" example:"1000" doc:"packets that the default queueing discipline holds"`
 	GSOMaxSize     *uint32 `json:"gso-max-size,omitempty" doc:"bytes of a packet that is segmented as late as possible; above 65536 is BIG TCP for IPv6" words:"max"`
 	GSOMaxSegs     *uint32 `json:"gso-max-segs,omitempty" doc:"segments of such a packet" words:"max"`
-	GROMaxSize     *uint32 `json:"gro-max-size,omitempty" doc:"bytes of a packet that received ones are merged into; above 65536 is BIG TCP for IPv6"`
+	GROMaxSize     *uint32 `json:"gro-max-size,omitempty" example:"65536" doc:"bytes of a packet that received ones are merged into; above 65536 is BIG TCP for IPv6"`
 	GSOIPv4MaxSize *uint32 `json:"gso-ipv4-max-size,omitempty" doc:"as gso-max-size, for IPv4" words:"max"`
-	GROIPv4MaxSize *uint32 `json:"gro-ipv4-max-size,omitempty" doc:"as gro-max-size, for IPv4"`
-	Alias          *string `json:"alias,omitempty" form:"text" doc:"a description for people; a number in quotes"`
+	GROIPv4MaxSize *uint32 `json:"gro-ipv4-max-size,omitempty" example:"65536" doc:"as gro-max-size, for IPv4"`
+	Alias          *string `json:"alias,omitempty" example:"uplink" form:"text" doc:"a description for people; a number in quotes"`
 }
 
 // Netdev is ip link set.

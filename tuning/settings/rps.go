@@ -16,7 +16,7 @@ import (
 type RPSWish struct {
 	CPUs    *string `json:"cpus,omitempty" form:"CPUs" words:"all,local-cpus,housekeeping-cpus,none" doc:"the CPUs that packets of a receive queue are handed to (rps_cpus); none switches it off"`
 	Spread  *string `json:"spread,omitempty" words:"all,one-to-one" doc:"whether each queue gets all of the CPUs, as without this, or one each in turn"`
-	FlowCnt *uint32 `json:"flow-cnt,omitempty" doc:"flows that each queue remembers for RFS (rps_flow_cnt), a power of two or 0; they count against net.core.rps_sock_flow_entries"`
+	FlowCnt *uint32 `json:"flow-cnt,omitempty" example:"4096" doc:"flows that each queue remembers for RFS (rps_flow_cnt), a power of two or 0; they count against net.core.rps_sock_flow_entries"`
 }
 
 // RPS is rps_cpus and rps_flow_cnt of each receive queue.

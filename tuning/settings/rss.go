@@ -28,8 +28,8 @@ type RSSState struct {
 // RSSWish is what policies say, in the words of ethtool -X.
 type RSSWish struct {
 	Equal         *uint32 `json:"equal,omitempty" doc:"spread evenly over so many queues, from queue 0 on"`
-	Weight        *string `json:"weight,omitempty" form:"a list of numbers" doc:"the share of each queue, from queue 0 on: [3, 1] sends three quarters to queue 0"`
-	ExcludeQueues *string `json:"exclude-queues,omitempty" form:"a list of queues" doc:"queues that get nothing; alone it spreads evenly over all others, with equal over the first of the others"`
+	Weight        *string `json:"weight,omitempty" example:"[3, 1]" form:"a list of numbers" doc:"the share of each queue, from queue 0 on: [3, 1] sends three quarters to queue 0"`
+	ExcludeQueues *string `json:"exclude-queues,omitempty" example:"[0]" form:"a list of queues" doc:"queues that get nothing; alone it spreads evenly over all others, with equal over the first of the others"`
 	Key           *string `json:"key,omitempty" form:"bytes in hex as in 6d:5a:..." doc:"the hash key, of the length that ethtool -x shows"`
 }
 
