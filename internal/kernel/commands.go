@@ -67,6 +67,7 @@ var routeObjects = map[uint16]string{
 	(uapi.RTM_NEWMDB - uapi.RTM_BASE) / 4:       "MDB",
 	(uapi.RTM_NEWSTATS - uapi.RTM_BASE) / 4:     "STATS",
 	(uapi.RTM_NEWNEXTHOP - uapi.RTM_BASE) / 4:   "NEXTHOP",
+	(uapi.RTM_NEWNSID - uapi.RTM_BASE) / 4:      "NSID",
 }
 
 var controlCommands = map[uint16]string{

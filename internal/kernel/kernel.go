@@ -59,6 +59,9 @@ type Reader interface {
 	// root is denied. No recording holds it: it is asked when interrupts are to be
 	// moved.
 	Irqbalance(ctx context.Context) ([]byte, error)
+	// Users is who holds network devices where a netlink dump does not look:
+	// processes that drive one by a device file, and other network namespaces.
+	Users(ctx context.Context) (Users, error)
 }
 
 // A Writer can change the host, too. Only Live is one.
@@ -148,6 +151,43 @@ type Machine struct {
 	BIOSVendor  string `json:"biosVendor,omitempty"`
 	BIOSVersion string `json:"biosVersion,omitempty"`
 	BIOSDate    string `json:"biosDate,omitempty"`
+}
+
+// Users are the processes and namespaces that may hold a network device.
+type Users struct {
+	// Files are the open device files by which a program drives a device past the
+	// kernel's network stack, ordered by process and path.
+	Files []OpenFile
+	// Namespaces are the network namespaces that a process is in or that are
+	// mounted, our own included, ordered by inode.
+	Namespaces []Namespace
+	// Hidden is how many processes did not let us see their files or namespace:
+	// not zero for a caller without CAP_SYS_PTRACE.
+	Hidden int
+}
+
+// OpenFile is a device file that a process has open.
+type OpenFile struct {
+	PID int
+	// Path is that of the device file: "/dev/vfio/12". Of a VFIO device whose
+	// group file is closed or was passed on it is the device's own directory
+	// below /sys, where the kernel (6.18 and newer) tells it.
+	Path string
+}
+
+// Namespace is a network namespace.
+type Namespace struct {
+	// Inode is what identifies it on this host: the number in "net:[4026531840]".
+	Inode uint64
+	// ID is its number as seen from our namespace (`ip netns list-id`), absent
+	// where it has none. The kernel gives it one when a device is moved there.
+	ID *int
+	// Own is set for the namespace that we are in.
+	Own bool
+	// Paths are where it is mounted: "/run/netns/blue".
+	Paths []string
+	// PIDs are the processes in it; of our own none is listed.
+	PIDs []int
 }
 
 // PCINames are the words of pci.ids for one PCI function. A word that the

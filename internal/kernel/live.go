@@ -169,6 +169,20 @@ func (l *Live) PCINames(ctx context.Context, modalias string) (PCINames, error) 
 	return guard(ctx, l.slots, opPCINames, modalias, func() (PCINames, error) { return l.names.lookUp(modalias) })
 }
 
+// Users implements Reader.
+func (l *Live) Users(ctx context.Context) (Users, error) {
+	users, err := guard(ctx, l.slots, opUsers, "/proc", func() (Users, error) { return readUsers(ctx) })
+	if err != nil {
+		return Users{}, err
+	}
+	for i := range users.Namespaces {
+		if err := l.identify(ctx, &users.Namespaces[i]); err != nil {
+			return Users{}, err
+		}
+	}
+	return users, nil
+}
+
 // Netlink implements Reader.
 func (l *Live) Netlink(ctx context.Context, req Request) ([]Message, error) {
 	if !readOnly(req) {

@@ -128,3 +128,10 @@ func (r *Recorder) PCINames(ctx context.Context, modalias string) (PCINames, err
 func (r *Recorder) Irqbalance(ctx context.Context) ([]byte, error) {
 	return r.from.Irqbalance(ctx)
 }
+
+// Users implements Reader.
+func (r *Recorder) Users(ctx context.Context) (Users, error) {
+	users, err := r.from.Users(ctx)
+	r.keep(ctx, question{kind: askUsers, subject: usersSubject}, answer{users: users, err: err})
+	return users, err
+}

@@ -39,13 +39,17 @@ const (
 	askCounters = "counters"
 	askMachine  = "machine"
 	askPCI      = "pci"
+	askUsers    = "users"
 	askEthtool  = "ethtool"
 	askNetlink  = "netlink"
 	sectionEnd  = "end"
 )
 
-// machineSubject is the subject of the one question about the machine.
-const machineSubject = "identity"
+// The subjects of the one question about the machine, and of the one about users.
+const (
+	machineSubject = "identity"
+	usersSubject   = "devices"
+)
 
 // Modifiers, between the kind and the subject.
 const (
@@ -91,6 +95,8 @@ func (q question) op() string {
 		return opMachine
 	case askPCI:
 		return opPCINames
+	case askUsers:
+		return opUsers
 	case askDriver:
 		return ioctlOp(uapi.ETHTOOL_GDRVINFO)
 	case askCounters:
@@ -145,7 +151,7 @@ func (q question) section() string {
 // compareQuestions orders a recording: files as a person would look for them,
 // bytes at the end.
 func compareQuestions(a, b question) int {
-	rank := []string{askFile, askDir, askLink, askDriver, askCounters, askMachine, askPCI, askEthtool, askNetlink}
+	rank := []string{askFile, askDir, askLink, askDriver, askCounters, askMachine, askPCI, askUsers, askEthtool, askNetlink}
 	dumps := map[bool]int{true: 1}
 	return cmp.Or(
 		cmp.Compare(slices.Index(rank, a.kind), slices.Index(rank, b.kind)),
@@ -181,6 +187,8 @@ func netlinkHeader(family string, command uint16) int {
 		return 8 // struct br_port_msg
 	case "STATS":
 		return 12 // struct if_stats_msg
+	case "NSID":
+		return 4 // struct rtgenmsg, padded
 	}
 	return 0
 }
@@ -195,6 +203,7 @@ type answer struct {
 	counters []Counter
 	machine  Machine
 	pci      PCINames
+	users    Users
 	err      error
 }
 
@@ -300,6 +309,10 @@ func formatAnswer(q question, a answer) (name string, data []byte) {
 	case askPCI:
 		for _, f := range pciFields(&a.pci) {
 			writeField(&b, f.name, *f.value)
+		}
+	case askUsers:
+		for _, l := range usersLines(a.users) {
+			fmt.Fprintln(&b, l)
 		}
 	}
 	return name, b.Bytes()

@@ -170,7 +170,7 @@ func (p *recordingParser) section(name string, data []byte) error {
 			return errors.New(`not of the form "ethtool DEVICE"`)
 		}
 		return p.exchanges(question{kind: kind, subject: words[0]}, data)
-	case askFile, askDir, askLink, askDriver, askCounters, askMachine, askPCI:
+	case askFile, askDir, askLink, askDriver, askCounters, askMachine, askPCI, askUsers:
 	default:
 		return errors.New("unknown kind of section")
 	}
@@ -294,6 +294,8 @@ func (p *recordingParser) lineContent(q question, data []byte) (answer, error) {
 			err = setField(machineFields(&a.machine), line)
 		case askPCI:
 			err = setField(pciFields(&a.pci), line)
+		case askUsers:
+			err = a.users.add(line)
 		}
 		if err != nil {
 			return a, err

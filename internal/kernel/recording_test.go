@@ -262,7 +262,7 @@ func TestRoundTrip(t *testing.T) {
 		pick := func() string { return odd[rnd.IntN(len(odd))] }
 		want := map[question]answer{}
 		for range 20 {
-			q := question{kind: []string{askFile, askDir, askLink, askDriver, askCounters, askMachine, askPCI, askEthtool, askNetlink}[rnd.IntN(9)], subject: pick()}
+			q := question{kind: []string{askFile, askDir, askLink, askDriver, askCounters, askMachine, askPCI, askUsers, askEthtool, askNetlink}[rnd.IntN(10)], subject: pick()}
 			var a answer
 			if rnd.IntN(3) == 0 {
 				errs := oddErrors(q)
@@ -305,6 +305,15 @@ func TestRoundTrip(t *testing.T) {
 			case askPCI:
 				if ok {
 					a.pci = PCINames{Vendor: pick(), Class: pick()}
+				}
+			case askUsers:
+				if ok {
+					a.users.Files = []OpenFile{{PID: rnd.IntN(9), Path: pick()}}
+					a.users.Namespaces = []Namespace{
+						{Inode: rnd.Uint64(), Own: true},
+						{Inode: rnd.Uint64(), ID: new(rnd.IntN(9)), PIDs: []int{1, 2}, Paths: []string{pick(), pick()}},
+					}
+					a.users.Hidden = rnd.IntN(3)
 				}
 			case askEthtool:
 				q.body = pick() + "body"
@@ -371,7 +380,7 @@ func sameAnswer(a, b answer) bool {
 		}
 	}
 	same := bytes.Equal(a.bytes, b.bytes) && slices.Equal(a.names, b.names) && a.link == b.link &&
-		a.driver == b.driver && slices.Equal(a.counters, b.counters) && a.pci == b.pci
+		a.driver == b.driver && slices.Equal(a.counters, b.counters) && a.pci == b.pci && reflect.DeepEqual(a.users, b.users)
 	return same && slices.EqualFunc(a.messages, b.messages, func(x, y Message) bool {
 		return x.Command == y.Command && bytes.Equal(x.Body, y.Body)
 	})
@@ -486,6 +495,8 @@ func askAgain(ctx context.Context, r Reader, q question) {
 		_, _ = r.Machine(ctx)
 	case askPCI:
 		_, _ = r.PCINames(ctx, q.subject)
+	case askUsers:
+		_, _ = r.Users(ctx)
 	case askEthtool:
 		_, _ = r.Ethtool(ctx, q.subject, []byte(q.body))
 	case askNetlink:

@@ -92,6 +92,12 @@ func (p *Replay) Irqbalance(_ context.Context) ([]byte, error) {
 	return nil, &Error{Op: opIrqbalance, Err: ErrNotRecorded}
 }
 
+// Users implements Reader.
+func (p *Replay) Users(ctx context.Context) (Users, error) {
+	a, err := p.answer(ctx, question{kind: askUsers, subject: usersSubject})
+	return a.users, err
+}
+
 func (p *Replay) answer(ctx context.Context, q question) (answer, error) {
 	if err := ctx.Err(); err != nil {
 		return answer{}, &Error{Op: q.op(), Object: q.object(), Err: err}

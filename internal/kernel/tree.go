@@ -106,6 +106,11 @@ func (t *Tree) Irqbalance(_ context.Context) ([]byte, error) {
 	return nil, &Error{Op: opIrqbalance, Err: errOnlyFiles}
 }
 
+// Users implements Reader; a tree does not have them.
+func (t *Tree) Users(context.Context) (Users, error) {
+	return Users{}, &Error{Op: opUsers, Object: usersSubject, Err: errOnlyFiles}
+}
+
 func (t *Tree) readFile(p string) ([]byte, error) {
 	f, err := t.open(p, false)
 	if err != nil {

@@ -1,6 +1,6 @@
 package uapi
 
-// From linux/rtnetlink.h, if_link.h, if.h, if_bridge.h, neighbour.h, netlink.h and genetlink.h.
+// From linux/rtnetlink.h, if_link.h, if.h, if_bridge.h, neighbour.h, netlink.h, net_namespace.h and genetlink.h.
 const (
 	RTM_BASE                                      = 16
 	RTM_NEWLINK                                   = 16
@@ -1136,4 +1136,9 @@ const (
 	CTRL_ATTR_POLICY_DUMP                         = 2
 	CTRL_ATTR_POLICY_DUMP_MAX                     = 2
 	CTRL_ATTR_POLICY_MAX                          = 2
+	NETNSA_NSID                                   = 1
+	NETNSA_PID                                    = 2
+	NETNSA_FD                                     = 3
+	NETNSA_TARGET_NSID                            = 4
+	NETNSA_CURRENT_NSID                           = 5
 )
