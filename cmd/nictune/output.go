@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/sriov"
 )
 
 // outputFlag adds -o to a command, with the formats that it has; the first is
@@ -43,7 +44,7 @@ func writeJSON(w io.Writer, v any) error {
 
 // writeInventory writes what writeJSON would, one NIC at a time: of a thousand it
 // would hold 12 MB of text, several times over.
-func writeInventory(w io.Writer, inv *inventory.Inventory) error {
+func writeInventory(w io.Writer, inv *sriov.Inventory) error {
 	const none = "\n  \"nics\": []"
 	rest := *inv
 	rest.NICs = []inventory.NIC{}

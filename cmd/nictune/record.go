@@ -12,16 +12,21 @@ import (
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/sriov"
 )
 
 func newRecordCommand(app *app) *cobra.Command {
 	var output string
+	var vfs bool
 	cmd := &cobra.Command{
 		Use:   "record",
 		Short: "Record this host, to be read elsewhere with --host",
 		Long: `Write all that the read commands ask this host, and its answers, to one text
 file. Every read command replays it with --host FILE: for a bug report, a test,
 or an audit on another machine.
+
+A PF that has VFs is asked for them, as inventory --vfs does: the kernel blocks
+changes to all network devices meanwhile. --vfs=false leaves that out.
 
 The recording holds MAC addresses, serial numbers, host and device names. Read it
 before handing it on: it is text. Nothing of this host is changed.`,
@@ -32,7 +37,7 @@ before handing it on: it is text. Nothing of this host is changed.`,
 			return app.read(cmd.Context(), func(ctx context.Context, reader host) error {
 				v, _ := buildVersion()
 				recorder := kernel.NewRecorder(reader, kernel.RecordingHeader{Nictune: v, Recorded: time.Now().UTC()})
-				if err := ask(ctx, recorder); err != nil {
+				if err := ask(ctx, recorder, vfs); err != nil {
 					return err
 				}
 				if output == "" {
@@ -46,18 +51,22 @@ before handing it on: it is text. Nothing of this host is changed.`,
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&vfs, "vfs", true, "record VFs too; a PF's firmware may take its time over them")
 	cmd.Flags().StringVarP(&output, "output", "o", "", "write to `FILE` instead of standard output")
 	return cmd
 }
 
 // ask puts to a host every question that the read commands have.
-func ask(ctx context.Context, r kernel.Reader) error {
+func ask(ctx context.Context, r kernel.Reader, vfs bool) error {
 	inv, err := inventory.Read(ctx, r)
 	if err != nil {
 		return err
 	}
 	if _, err := inventory.ReadStatistics(ctx, r); err != nil {
 		return err
+	}
+	if vfs {
+		sriov.Read(ctx, r, inv)
 	}
 	for _, n := range inv.NICs {
 		// A driver without counters of its own says so; that is recorded, too.

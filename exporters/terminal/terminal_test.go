@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/sriov"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -70,7 +71,7 @@ ve?[2Jil   virtual   veth     -              -      -            -       -      
 
 func TestTree(t *testing.T) {
 	var b strings.Builder
-	if err := Tree(&b, example()); err != nil {
+	if err := Tree(&b, whole(example())); err != nil {
 		t.Fatal(err)
 	}
 	want := `edge1  Linux 6.12.0  CPUs 0-7  IOMMU dmar0
@@ -101,7 +102,7 @@ func TestTreeShowsHowTheIOMMUTranslates(t *testing.T) {
 	} {
 		inv := &inventory.Inventory{Host: inventory.Host{IOMMU: inventory.HostIOMMU{Units: []string{"dmar0"}, Types: types}}}
 		var b strings.Builder
-		if err := Tree(&b, inv); err != nil || b.String() != "host  "+want+"\n" {
+		if err := Tree(&b, whole(inv)); err != nil || b.String() != "host  "+want+"\n" {
 			t.Errorf("%v: got %q", err, b.String())
 		}
 	}
@@ -113,7 +114,7 @@ func TestTreeTellsNoIOMMUFromAnUnknownOne(t *testing.T) {
 		"host  no IOMMU\n": {Groups: ptr(0)},
 	} {
 		var b strings.Builder
-		if err := Tree(&b, &inventory.Inventory{Host: inventory.Host{IOMMU: iommu}}); err != nil || b.String() != want {
+		if err := Tree(&b, whole(&inventory.Inventory{Host: inventory.Host{IOMMU: iommu}})); err != nil || b.String() != want {
 			t.Errorf("got %q, %v; want %q", b.String(), err, want)
 		}
 	}
@@ -125,7 +126,7 @@ func TestTreeEndsOnALoop(t *testing.T) {
 		{Name: "b", Index: 2, Stack: inventory.Stack{Lower: []string{"a"}, Upper: []string{"a"}}},
 	}}
 	var b strings.Builder
-	if err := Tree(&b, loop); err != nil || strings.Count(b.String(), "\n") > 6 {
+	if err := Tree(&b, whole(loop)); err != nil || strings.Count(b.String(), "\n") > 6 {
 		t.Errorf("%v\n%s", err, b.String())
 	}
 }
@@ -141,7 +142,7 @@ func TestUnread(t *testing.T) {
 		{Name: "et\x1b3", Unread: gap("link.eee", inventory.Failed, "ethtool EEE_GET: input/output error")},
 	}}
 	var b strings.Builder
-	if err := Unread(&b, inv); err != nil {
+	if err := Unread(&b, whole(inv)); err != nil {
 		t.Fatal(err)
 	}
 	want := `not read (denied): pci.vpd of eth0, eth1: read /sys/vpd: permission denied
@@ -152,3 +153,6 @@ What was denied can be read as root.
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
 	}
 }
+
+// whole is an inventory for which VFs were not asked.
+func whole(inv *inventory.Inventory) *sriov.Inventory { return &sriov.Inventory{Inventory: *inv} }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/sriov"
 )
 
 // branch is a line of the tree with what hangs below it.
@@ -33,9 +34,11 @@ func (b *branch) child(key, text string) *branch {
 }
 
 // Tree draws where the NICs are: NUMA node, PCI path, function, network device,
-// and what is stacked on it.
-func Tree(w io.Writer, inv *inventory.Inventory) error {
+// and what is stacked on it. Where VFs were asked for they hang below their PF,
+// each with its group, driver and users.
+func Tree(w io.Writer, inv *sriov.Inventory) error {
 	root := &branch{text: host(&inv.Host)}
+	topology := newTopology(inv)
 	byName := make(map[string]*inventory.NIC, len(inv.NICs))
 	for i := range inv.NICs {
 		byName[inv.NICs[i].Name] = &inv.NICs[i]
@@ -46,8 +49,9 @@ func Tree(w io.Writer, inv *inventory.Inventory) error {
 		if n.Parent == nil {
 			continue
 		}
-		hang(place(root, inv, n), n, byName, drawn)
+		hang(topology.place(root, &inv.Inventory, n), n, byName, drawn)
 	}
+	topology.rest(root)
 	// What is left stands on no hardware that is seen here.
 	for i := range inv.NICs {
 		n := &inv.NICs[i]

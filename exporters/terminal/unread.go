@@ -5,12 +5,13 @@ import (
 	"io"
 
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/sriov"
 )
 
 // Unread writes a line for each fact that could not be read although it may
 // exist, with the devices that it concerns. What the kernel or a driver doesn't
 // offer is left out: nothing can be done about it.
-func Unread(w io.Writer, inv *inventory.Inventory) error {
+func Unread(w io.Writer, inv *sriov.Inventory) error {
 	type gap struct {
 		fact   string
 		reason inventory.Reason
@@ -33,6 +34,13 @@ func Unread(w io.Writer, inv *inventory.Inventory) error {
 	add("host", inv.Unread)
 	for _, n := range inv.NICs {
 		add(n.Name, n.Unread)
+	}
+	for i := range inv.PFs {
+		pf := &inv.PFs[i]
+		add(pfName(pf), pf.Unread)
+		for _, vf := range pf.VFs {
+			add(fmt.Sprintf("%s vf %d", pfName(pf), vf.Index), vf.Unread)
+		}
 	}
 	denied := false
 	for _, g := range order {

@@ -20,7 +20,7 @@ var rooms = []room{
 	{"sriov", []string{"inventory", "internal/kernel", "tuning"}},
 	{"xdpcheck", []string{"inventory", "internal/kernel"}},
 	{"audit", []string{"inventory", "inventory/module", "policies", "tuning", "sriov", "xdpcheck"}},
-	{"exporters", []string{"inventory", "inventory/module", "policies", "tuning", "audit"}},
+	{"exporters", []string{"inventory", "inventory/module", "policies", "tuning", "audit", "sriov"}},
 	{"agent", []string{"inventory", "internal/kernel", "policies", "tuning", "exporters"}},
 	{"fleet", []string{"inventory", "policies", "tuning", "audit"}},
 	{"cmd", []string{"*"}},

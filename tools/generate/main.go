@@ -13,8 +13,8 @@ import (
 
 	"github.com/invopop/jsonschema"
 
-	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/inventory/module"
+	"github.com/nictune/nictune/sriov"
 )
 
 func main() {
@@ -30,13 +30,14 @@ func generate(top string) error {
 		return err
 	}
 	for _, document := range []struct {
-		name, title, folder string
-		value               any
+		name, title string
+		value       any
+		folders     []string // where the types of the document are
 	}{
-		{"inventory", "nictune inventory", "./inventory", &inventory.Inventory{}},
-		{"module", "nictune module decode", "./inventory/module", &module.Module{}},
+		{"inventory", "nictune inventory", &sriov.Inventory{}, []string{"./inventory", "./sriov"}},
+		{"module", "nictune module decode", &module.Module{}, []string{"./inventory/module"}},
 	} {
-		schema, err := schemaOf(document.name, document.title, document.folder, document.value)
+		schema, err := schemaOf(document.name, document.title, document.value, document.folders)
 		if err != nil {
 			return err
 		}
@@ -49,14 +50,16 @@ func generate(top string) error {
 
 // schemaOf describes what a command writes with -o json. The descriptions are
 // the types' own comments.
-func schemaOf(name, title, folder string, value any) ([]byte, error) {
+func schemaOf(name, title string, value any, folders []string) ([]byte, error) {
 	r := jsonschema.Reflector{
 		Anonymous: true, // no $id by Go package: the document's is set below
 		// A newer nictune may know more: a reader of the schema must not refuse it.
 		AllowAdditionalProperties: true,
 	}
-	if err := r.AddGoComments("github.com/nictune/nictune", folder, jsonschema.WithFullComment()); err != nil {
-		return nil, err
+	for _, folder := range folders {
+		if err := r.AddGoComments("github.com/nictune/nictune", folder, jsonschema.WithFullComment()); err != nil {
+			return nil, err
+		}
 	}
 	schema := r.Reflect(value)
 	schema.ID = jsonschema.ID("https://nictune.github.io/schema/" + name + ".schema.json")
