@@ -127,6 +127,19 @@ func (e *Engine) open(ctx context.Context, plan *Plan, nics []inventory.NIC) (*t
 	return t, nil
 }
 
+// asking is what a setting of the target of the i-th change is asked with.
+func (t *transaction) asking(i int, s Setting, current Values, planned Planned) (Ask, error) {
+	var past []Transaction
+	if s.entries() {
+		all, err := History(t.Store.dir)
+		if err != nil {
+			return Ask{}, err
+		}
+		past = thisBoot(all, t.plan.Host)
+	}
+	return ask(t.Writer, *t.nics[i], t.plan.Changes[i].NIC, past, s, current, planned), nil
+}
+
 // planned is what the plan makes of the target of a change.
 func (t *transaction) planned(i int) Planned {
 	var p Planned
@@ -234,7 +247,11 @@ func (t *transaction) fits(ctx context.Context) error {
 func (t *transaction) keep(i int, current Values) (err error) {
 	c := &t.plan.Changes[i]
 	c.Before = current
-	if c.Goal, err = t.settings[i].keep(*t.nics[i], current, t.planned(i)); err == nil {
+	ask, err := t.asking(i, t.settings[i], current, t.planned(i))
+	if err != nil {
+		return err
+	}
+	if c.Goal, err = t.settings[i].keep(ask, current); err == nil {
 		c.After = over(current, c.Goal, c.Goal.names())
 	}
 	return err
@@ -341,13 +358,9 @@ func (t *transaction) due(ctx context.Context, i int, current, limit Values) (Va
 		fields := reachable(s, current, c.Goal)
 		return only(c.Goal, without(fields, s.volatile(over(current, c.Goal, fields)))), nil
 	}
-	ask := Ask{Reader: t.Writer, NIC: nic, Planned: t.planned(i)}
-	if s.entries() {
-		past, err := History(t.Store.dir)
-		if err != nil {
-			return nil, err
-		}
-		ask.Owned = owned(thisBoot(past, t.plan.Host), c.NIC, s, current)
+	ask, err := t.asking(i, s, current, t.planned(i))
+	if err != nil {
+		return nil, err
 	}
 	next, err := s.resolve(ctx, ask, c.Wish, current)
 	if err == nil {

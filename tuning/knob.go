@@ -43,11 +43,11 @@ type Knob[T any] struct {
 	// MakeWay says what current has to become before the planned changes of After
 	// can be made: a table that names queues which will go must not name them any
 	// more. It returns current where nothing is in the way. nil: nothing ever is.
-	MakeWay func(nic inventory.NIC, current T, planned Planned) (next T, err error)
+	MakeWay func(ask Ask, current T) (next T, err error)
 	// Keep says what remains of before when the planned changes are made and no
 	// policy wants this setting. A field that is absent from it is left to the
 	// driver. nil: all of it, as far as its fields still exist.
-	Keep func(nic inventory.NIC, before T, planned Planned) (T, error)
+	Keep func(ask Ask, before T) (T, error)
 	// Round is what the NIC's driver makes of next, by its source: a ring of 1000
 	// becomes one of 1024. nil: nothing.
 	Round func(nic inventory.NIC, next T) T
@@ -100,8 +100,8 @@ type Setting interface {
 	wishes() bool
 	after() []string
 	resolve(ctx context.Context, ask Ask, wish json.RawMessage, current Values) (next Values, err error)
-	makeWay(nic inventory.NIC, current Values, planned Planned) (Values, error)
-	keep(nic inventory.NIC, before Values, planned Planned) (Values, error)
+	makeWay(ask Ask, current Values) (Values, error)
+	keep(ask Ask, before Values) (Values, error)
 	round(nic inventory.NIC, next Values) (Values, error)
 	volatile(current Values) []string
 	impact(nic inventory.NIC, current, next Values) (Impact, error)
@@ -133,18 +133,18 @@ func (k Knob[T]) resolve(ctx context.Context, ask Ask, wish json.RawMessage, cur
 	return mapped(current, func(c T) (T, error) { return k.Wish.resolve(ctx, ask, wish, c) })
 }
 
-func (k Knob[T]) makeWay(nic inventory.NIC, current Values, planned Planned) (Values, error) {
+func (k Knob[T]) makeWay(ask Ask, current Values) (Values, error) {
 	if k.MakeWay == nil {
 		return current, nil
 	}
-	return mapped(current, func(c T) (T, error) { return k.MakeWay(nic, c, planned) })
+	return mapped(current, func(c T) (T, error) { return k.MakeWay(ask, c) })
 }
 
-func (k Knob[T]) keep(nic inventory.NIC, before Values, planned Planned) (Values, error) {
+func (k Knob[T]) keep(ask Ask, before Values) (Values, error) {
 	if k.Keep == nil {
 		return before, nil
 	}
-	return mapped(before, func(b T) (T, error) { return k.Keep(nic, b, planned) })
+	return mapped(before, func(b T) (T, error) { return k.Keep(ask, b) })
 }
 
 func (k Knob[T]) round(nic inventory.NIC, next Values) (Values, error) {

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/nictune/nictune/internal/kernel"
-	"github.com/nictune/nictune/inventory"
 )
 
 // Turn is when, in the order of a plan, a change is made.
@@ -32,7 +31,8 @@ const (
 type arrangement struct {
 	// settings are all there are, in the order of their dependencies.
 	settings []Setting
-	nic      inventory.NIC
+	// ask is what a setting is asked with that is in a state.
+	ask func(s Setting, current Values, planned Planned) Ask
 	// aim says what a setting shall become, nil if nobody wants anything of it: a
 	// change with Before and After, the Fields in which these differ, and the Wish or
 	// the Goal to resolve it from if it is late. planned is of the settings before it.
@@ -79,7 +79,7 @@ func (a arrangement) changes() []Change {
 		if c.Turn == Direct {
 			continue
 		}
-		next, err := s.makeWay(a.nic, c.Before, planned)
+		next, err := s.makeWay(a.ask(s, c.Before, planned), c.Before)
 		if err != nil {
 			a.fault(s, err)
 			continue
@@ -90,7 +90,7 @@ func (a arrangement) changes() []Change {
 			})
 		}
 		if c.Turn == Kept {
-			if c.Goal, err = s.keep(a.nic, c.Before, planned); err != nil {
+			if c.Goal, err = s.keep(a.ask(s, c.Before, planned), c.Before); err != nil {
 				a.fault(s, err)
 			}
 			c.After = over(c.Before, c.Goal, c.Goal.names())

@@ -3,6 +3,9 @@ package tuning
 import (
 	"bytes"
 	"encoding/json"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
 )
 
 // What nictune did to a host in its present boot, as its journals tell. Nothing
@@ -20,6 +23,13 @@ func thisBoot(past []Transaction, host HostID) []Transaction {
 	return now
 }
 
+// ask is what a setting of a target is asked with that is in a state.
+func ask(
+	r kernel.Reader, nic inventory.NIC, target Target, past []Transaction, s Setting, current Values, planned Planned,
+) Ask {
+	return Ask{Reader: r, NIC: nic, Planned: planned, Owned: owned(past, target, s, current)}
+}
+
 // owned are the fields of a setting that transactions added, that none removed,
 // and that are in current as they were added.
 func owned(past []Transaction, target Target, s Setting, current Values) Values {
@@ -30,11 +40,11 @@ func owned(past []Transaction, target Target, s Setting, current Values) Values 
 	for c, step := range steps(past, target, s.name()) {
 		for field := range step.After {
 			_, has := ours[field]
-			switch found := step.Found[field]; {
-			case found == nil:
+			switch value := step.After[field]; {
+			case value == nil:
 				delete(ours, field)
 			case has || c.Before[field] == nil:
-				ours[field] = found
+				ours[field] = value
 			}
 		}
 	}
@@ -50,20 +60,21 @@ func owned(past []Transaction, target Target, s Setting, current Values) Values 
 // it.
 func original(past []Transaction, target Target, setting, field string) (value json.RawMessage, changed bool) {
 	for c, step := range steps(past, target, setting) {
-		if before := c.Before[field]; before != nil && !bytes.Equal(before, step.Found[field]) {
+		if before := c.Before[field]; before != nil && step.Found != nil && !bytes.Equal(before, step.Found[field]) {
 			return before, true
 		}
 	}
 	return nil, false
 }
 
-// steps are the changes of one setting that were verified, the oldest first.
+// steps are the changes of one setting that were or may have been written, the
+// oldest first.
 func steps(past []Transaction, target Target, setting string) func(yield func(*Change, *Step) bool) {
 	return func(yield func(*Change, *Step) bool) {
 		for i := range past {
 			for j := range past[i].Plan.Changes {
 				c, step := &past[i].Plan.Changes[j], &past[i].Steps[j]
-				if c.Setting == setting && c.NIC.alike(target) && step.State == Verified && !yield(c, step) {
+				if c.Setting == setting && c.NIC.alike(target) && step.open() && !yield(c, step) {
 					return
 				}
 			}

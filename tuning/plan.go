@@ -230,7 +230,10 @@ func (p *planner) target(ctx context.Context, wants []policies.Want) {
 		}
 	}
 	changes := arrangement{
-		settings: p.settings, nic: nic,
+		settings: p.settings,
+		ask: func(s Setting, current Values, planned Planned) Ask {
+			return ask(p, nic, target, p.past, s, current, planned)
+		},
 		aim: func(s Setting, late bool, planned Planned) *Change {
 			if w := byName[s.name()]; w != nil {
 				return w.compare(ctx, s, late, planned)
@@ -287,7 +290,7 @@ func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Plan
 	if s.wishes() {
 		fields = max(len(w.Fields), 1)
 		if c.Wish, err = w.wish(ctx, s); err == nil {
-			c.After, err = s.resolve(ctx, w.ask(planned, s, current), c.Wish, current)
+			c.After, err = s.resolve(ctx, ask(w.Reader, w.nic, w.target, w.past, s, current, planned), c.Wish, current)
 		}
 		if err != nil {
 			w.fault(nil, err)
@@ -343,10 +346,6 @@ func rounded(s Setting, nic inventory.NIC, current, next Values) (Values, error)
 		return next, err
 	}
 	return over(next, round, differing(current, next)), nil
-}
-
-func (w *wanted) ask(planned Planned, s Setting, current Values) Ask {
-	return Ask{Reader: w.Reader, NIC: w.nic, Planned: planned, Owned: owned(w.past, w.target, s, current)}
 }
 
 // source is where the setting is asked for.

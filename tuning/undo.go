@@ -136,7 +136,14 @@ func (b *back) changes(ctx context.Context) (changes []Change, faults []error) {
 		is[name] = current
 	}
 	return arrangement{
-		settings: b.Settings, nic: *b.nics[b.indexes[0]],
+		settings: b.Settings,
+		ask: func(s Setting, current Values, planned Planned) Ask {
+			ask, err := b.asking(b.indexes[0], s, current, planned)
+			if err != nil {
+				fault(s.name(), err)
+			}
+			return ask
+		},
 		aim: func(s Setting, late bool, _ Planned) *Change {
 			goal, current := b.goals[s.name()], is[s.name()]
 			if goal == nil || current == nil && !late {
@@ -414,7 +421,14 @@ func (r *rollback) target(ctx context.Context, indexes []int) ([]Change, error) 
 		return state, err
 	}
 	changes := arrangement{
-		settings: r.Settings, nic: *nic, read: read, fault: at,
+		settings: r.Settings, read: read, fault: at,
+		ask: func(s Setting, current Values, planned Planned) Ask {
+			ask, err := r.asking(first, s, current, planned)
+			if err != nil {
+				at(s, err)
+			}
+			return ask
+		},
 		aim: func(s Setting, late bool, _ Planned) *Change {
 			c, err := r.aim(s, indexes, late, read)
 			if err != nil {

@@ -111,8 +111,8 @@ func resolveRSS(ctx context.Context, ask tuning.Ask, wish RSSWish, current RSSSt
 // it doesn't say who set it. The share of each queue that stays is as even as the
 // size of the table allows, in runs, so that it is not the table that the kernel
 // makes itself: that one is written when the channels have gone (keepRSS).
-func makeWayRSS(_ inventory.NIC, current RSSState, planned tuning.Planned) (RSSState, error) {
-	queues, ok := plannedQueues(planned, receiving)
+func makeWayRSS(ask tuning.Ask, current RSSState) (RSSState, error) {
+	queues, ok := plannedQueues(ask.Planned, receiving)
 	if !ok || queues == 0 || !names(current.Table, queues) {
 		return current, nil
 	}
@@ -127,8 +127,8 @@ func makeWayRSS(_ inventory.NIC, current RSSState, planned tuning.Planned) (RSSS
 // keepRSS keeps a table that somebody chose, as long as its queues are there. One
 // that is spread evenly over all queues follows their number, as the kernel's
 // own does.
-func keepRSS(_ inventory.NIC, before RSSState, planned tuning.Planned) (RSSState, error) {
-	queues, ok := plannedQueues(planned, receiving)
+func keepRSS(ask tuning.Ask, before RSSState) (RSSState, error) {
+	queues, ok := plannedQueues(ask.Planned, receiving)
 	switch {
 	case !ok || queues == 0:
 	case names(before.Table, queues):
@@ -136,7 +136,7 @@ func keepRSS(_ inventory.NIC, before RSSState, planned tuning.Planned) (RSSState
 		for i := range before.Table {
 			before.Table[i] = uint32(uint64(i) % queues)
 		}
-	case evenly(before.Table, plannedBefore(planned, receiving)):
+	case evenly(before.Table, plannedBefore(ask.Planned, receiving)):
 		before.Table = nil
 	}
 	return before, nil
