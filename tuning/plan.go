@@ -307,11 +307,14 @@ func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Plan
 			}
 		}
 	}
-	if c.After, err = rounded(s, w.nic, current, c.After); err == nil {
-		err = s.check(c.After, limit)
-	}
-	if err != nil {
-		w.fault(nil, err)
+	// What is there already needs no check, and most is in most plans.
+	if len(differing(current, c.After)) > 0 {
+		if c.After, err = rounded(s, w.nic, current, c.After); err == nil {
+			err = s.check(c.After, limit)
+		}
+		if err != nil {
+			w.fault(nil, err)
+		}
 	}
 	c.Goal = only(c.After, c.Goal.names())
 	names := without(differing(current, c.After), s.volatile(c.After))
@@ -359,14 +362,14 @@ func (w *wanted) source() policies.Source {
 // next is the state that the fields ask for. asked takes what policies say of
 // each, before it was clamped.
 func (w *wanted) next(ctx context.Context, s Setting, current, limit Values, asked map[string]json.RawMessage) Values {
-	next := current
+	next := maps.Clone(current)
 	for _, group := range byName(w.Fields) {
 		faults := make([]error, len(group))
 		unsupported := 0
 		for i, a := range group {
 			var value json.RawMessage
 			if value, faults[i] = w.value(ctx, s, a, current, limit, asked); faults[i] == nil {
-				next = over(next, Values{a.Field: value}, []string{a.Field})
+				next[a.Field] = value
 			} else if kernel.ReasonOf(faults[i]) == kernel.Unsupported {
 				unsupported++
 			}
