@@ -48,7 +48,7 @@ func BenchmarkInventory(b *testing.B) {
 	live := open(b)
 	var ethtool time.Duration
 
-	b.Run("ethtool", func(b *testing.B) { ethtool = benchmarkEthtool(b, names) })
+	b.Run("ethtool", func(b *testing.B) { ethtool = benchmarkEthtool(b, names, ethtoolGroups()) })
 
 	b.Run("nictune-library", func(b *testing.B) {
 		b.ReportAllocs()
@@ -60,11 +60,11 @@ func BenchmarkInventory(b *testing.B) {
 			}
 			allListed(b, inv, names)
 		}
-		compare(b, "inventory.Read", (cpu(b)-start)/time.Duration(b.N), ethtool)
+		compare(b, "inventory.Read", deviceCount, (cpu(b)-start)/time.Duration(b.N), ethtool)
 	})
 
 	b.Run("nictune-binary", func(b *testing.B) {
-		compare(b, "nictune inventory -o json", benchmarkBinary(b, names), ethtool)
+		compare(b, "nictune inventory -o json", deviceCount, benchmarkBinary(b, names), ethtool)
 	})
 
 	b.Run("floor", func(b *testing.B) {
@@ -88,7 +88,7 @@ func BenchmarkInventory(b *testing.B) {
 
 // benchmarkEthtool runs ethtool once per device and group and returns the CPU
 // time of its processes. What it costs to start them is not in it.
-func benchmarkEthtool(b *testing.B, names []string) time.Duration {
+func benchmarkEthtool(b *testing.B, names []string, groups [][]string) time.Duration {
 	program, err := exec.LookPath("ethtool")
 	if err != nil {
 		program, err = exec.LookPath("/usr/sbin/ethtool")
@@ -98,7 +98,7 @@ func benchmarkEthtool(b *testing.B, names []string) time.Duration {
 	}
 	var used time.Duration
 	for b.Loop() {
-		for _, group := range ethtoolGroups() {
+		for _, group := range groups {
 			answered := 0
 			for _, name := range names {
 				cmd := exec.CommandContext(b.Context(), program, append(slices.Clone(group), name)...)
@@ -120,19 +120,25 @@ func benchmarkEthtool(b *testing.B, names []string) time.Duration {
 	}
 	used /= time.Duration(b.N)
 	reportCPU(b, used)
-	b.ReportMetric(float64(len(names)*len(ethtoolGroups())), "processes/op")
+	b.ReportMetric(float64(len(names)*len(groups)), "processes/op")
 	return used
 }
 
-// benchmarkBinary builds nictune as `make build` does, runs it, and returns the
-// CPU time of its process.
-func benchmarkBinary(b *testing.B, names []string) time.Duration {
+// build builds nictune as `make build` does.
+func build(b *testing.B) string {
+	b.Helper()
 	program := filepath.Join(b.TempDir(), "nictune")
-	build := exec.CommandContext(b.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "github.com/nictune/nictune/cmd/nictune")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
+	cmd := exec.CommandContext(b.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "github.com/nictune/nictune/cmd/nictune")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
 		b.Fatalf("go build: %v\n%s", err, out)
 	}
+	return program
+}
+
+// benchmarkBinary runs nictune inventory and returns the CPU time of its process.
+func benchmarkBinary(b *testing.B, names []string) time.Duration {
+	program := build(b)
 	var used time.Duration
 	for b.Loop() {
 		out, err := os.Create(filepath.Join(b.TempDir(), "inventory.json"))
@@ -162,9 +168,9 @@ func benchmarkBinary(b *testing.B, names []string) time.Duration {
 
 // compare reports what nictune used, how many times less that is than what
 // ethtool used, and whether the target is met.
-func compare(b *testing.B, what string, used, ethtool time.Duration) {
+func compare(b *testing.B, what string, devices int, used, ethtool time.Duration) {
 	reportCPU(b, used)
-	b.ReportMetric(deviceCount, "devices")
+	b.ReportMetric(float64(devices), "devices")
 	if ethtool == 0 {
 		return // -bench left it out
 	}
@@ -174,7 +180,7 @@ func compare(b *testing.B, what string, used, ethtool time.Duration) {
 		verdict = "met"
 	}
 	b.Logf("%d devices: ethtool used %v of CPU time, %s %v, 1/%.0f of it; the target, at most 1/%d, is %s",
-		deviceCount, ethtool.Round(time.Millisecond), what, used.Round(time.Millisecond), float64(ethtool)/float64(used), target, verdict)
+		devices, ethtool.Round(time.Millisecond), what, used.Round(time.Millisecond), float64(ethtool)/float64(used), target, verdict)
 }
 
 // allListed fails when a device is missing, or nothing is known of it but its
