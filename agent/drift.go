@@ -45,8 +45,9 @@ type ComparedSetting struct {
 
 // Comparer gives a function for Options.Compare: what the policies want and what
 // the host has, setting by setting, so that a NIC which can't do what is wanted
-// hides nothing about the others. The labels are the host's.
-func Comparer(r kernel.Reader, settings []tuning.Setting, wanted []policies.Policy, labels map[string]string) func(context.Context, *inventory.Inventory) (*Comparison, error) {
+// hides nothing about the others. The labels are the host's; past is its history,
+// which [tuning.MakePlan] asks for.
+func Comparer(r kernel.Reader, settings []tuning.Setting, wanted []policies.Policy, labels map[string]string, past func() ([]tuning.Transaction, error)) func(context.Context, *inventory.Inventory) (*Comparison, error) {
 	return func(ctx context.Context, inv *inventory.Inventory) (*Comparison, error) {
 		wants, report, err := policies.Resolve(wanted, policies.HostOf(inv, labels), inv.NICs)
 		if err != nil {
@@ -56,7 +57,11 @@ func Comparer(r kernel.Reader, settings []tuning.Setting, wanted []policies.Poli
 		for _, m := range report.Policies {
 			c.Drift.Matched[m.Policy] = len(m.NICs)
 		}
-		plan, err := tuning.MakePlan(ctx, r, settings, wants, nil)
+		history, err := past()
+		if err != nil {
+			return nil, err
+		}
+		plan, err := tuning.MakePlan(ctx, r, settings, wants, history)
 		var problems tuning.PlanError
 		if faults := (*tuning.PlanError)(nil); errors.As(err, &faults) {
 			problems = *faults
@@ -107,8 +112,16 @@ func (c *Comparison) add(s ComparedSetting, fields []tuning.Field) {
 	}
 	for _, policy := range wanting {
 		c.Drift.Settings = append(c.Drift.Settings, metrics.DriftedSetting{
-			Policy: policy, Device: target.Name, Setting: s.Want.Setting, Reason: s.Reason,
+			Policy: policy, Device: deviceOf(target), Setting: s.Want.Setting, Reason: s.Reason,
 			Drifted: slices.ContainsFunc(fields, func(f tuning.Field) bool { return f.Source.Policy == policy }),
 		})
 	}
+}
+
+// deviceOf is a target in the label device, which a setting of the host lacks.
+func deviceOf(target tuning.Target) string {
+	if target == tuning.TargetOf(nil) {
+		return ""
+	}
+	return target.Name
 }

@@ -49,7 +49,7 @@ settings:
 	if wanted, err = policies.Bind(wanted, tuning.Catalogue(settings.All())); err != nil {
 		t.Fatal(err)
 	}
-	compared, err := Comparer(host, settings.All(), wanted, nil)(t.Context(), inv)
+	compared, err := Comparer(host, settings.All(), wanted, nil, unwritten)(t.Context(), inv)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,3 +76,6 @@ settings:
 		t.Errorf("matched %v", drift.Matched)
 	}
 }
+
+// unwritten is the history of a host that nictune never changed.
+func unwritten() ([]tuning.Transaction, error) { return nil, nil }

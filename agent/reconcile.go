@@ -25,9 +25,9 @@ const (
 	window        = time.Hour
 	// settling is how long a NIC that is new, or has a new name, is left to those
 	// who name it and set it up: it appears as eth0 before it is called otherwise.
-	settling = 2 * time.Second
-	// aftermath is how long after a write of ours a NIC that comes back anew
-	// may have been torn down by it: nothing is forgotten of such a one.
+	// It doubles with each time that the NIC was made anew within the aftermath of a
+	// write of ours: it may have died of that.
+	settling  = 2 * time.Second
 	aftermath = time.Minute
 )
 
@@ -55,6 +55,7 @@ type past struct {
 	seen     time.Time // last
 	settled  time.Time // from when on it is ours to touch
 	wrote    time.Time // last; zero: never
+	deaths   int       // times it was made anew in the aftermath of a write
 	fields   map[place]*fate
 	pauses   map[string]pause  // by setting; "" is the whole NIC
 	held     map[string]string // why a drifted setting isn't put right now
@@ -183,16 +184,19 @@ func (r *Reconciler) meet(now time.Time, key string, c *Compared) *past {
 	p := r.past[key]
 	known := p != nil
 	rebuilt := known && p.nic.Index != c.NIC.Index
-	if !known || rebuilt && (p.wrote.IsZero() || now.Sub(p.wrote) > aftermath) {
+	if !known || rebuilt {
 		fresh := &past{fields: map[place]*fate{}, pauses: map[string]pause{}, outcomes: map[Outcome]uint64{}}
 		if known {
 			fresh.outcomes = p.outcomes
+			if !p.wrote.IsZero() && now.Sub(p.wrote) <= aftermath {
+				fresh.deaths = p.deaths + 1
+			}
 		}
 		p = fresh
 		r.past[key] = p
 	}
 	if r.started && (!known || rebuilt || p.nic.Name != c.NIC.Name) {
-		p.settled = now.Add(settling)
+		p.settled = now.Add(doubled(settling, p.deaths))
 	}
 	if known && c.Up && !p.up && !rebuilt {
 		clear(p.pauses) // what failed while it was down may succeed now
@@ -268,6 +272,7 @@ func (p *past) choose(now time.Time, c *Compared, allow tuning.Impact) (a Attemp
 			switch {
 			case c.Unconfirmed:
 				held[setting] = metrics.HeldUnconfirmed
+				wait(now.Add(settling)) // nobody tells when it is settled
 			case len(ours) == 0:
 				held[setting] = metrics.HeldFight
 			case !s.Impact.Within(allow):
@@ -365,14 +370,16 @@ func (r *Reconciler) Done(now time.Time, a Attempt, result Result) {
 	}
 }
 
-// delay is the pause after so many failures: doubled each time, and then between
-// half and the whole of it.
+// delay is the pause after so many failures, between half and the whole of it.
 func (r *Reconciler) delay(failures int) time.Duration {
-	d := longestPause
-	if doublings := failures - 1; doublings < 10 { // 2^10 s is more than longestPause
-		d = min(longestPause, shortestPause<<doublings)
-	}
+	d := doubled(shortestPause, failures-1)
 	return d/2 + time.Duration(r.jitter()*float64(d/2))
+}
+
+// doubled is a pause after so many doublings.
+func doubled(d time.Duration, doublings int) time.Duration {
+	const most = 20 // more than any pause needs to be the longest
+	return min(longestPause, d<<min(doublings, most))
 }
 
 // Report is what the metrics show of the NICs of the last comparison.
@@ -380,7 +387,7 @@ func (r *Reconciler) Report() *metrics.Reconciliation {
 	report := &metrics.Reconciliation{}
 	for _, key := range r.present {
 		p := r.past[key]
-		nic := metrics.Reconciled{Device: p.nic.Name, Attempts: map[string]uint64{}, Held: maps.Clone(p.held), Next: p.next}
+		nic := metrics.Reconciled{Device: deviceOf(p.nic), Attempts: map[string]uint64{}, Held: maps.Clone(p.held), Next: p.next}
 		for _, o := range Outcomes() {
 			nic.Attempts[string(o)] = p.outcomes[o]
 		}

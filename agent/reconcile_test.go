@@ -342,35 +342,46 @@ func TestANewNICIsLeftToSettle(t *testing.T) {
 	}
 }
 
+// A NIC that is made anew, as by a reload of its driver, is another: nothing that
+// was fought over or failed is held against it. If it may have died of what was
+// written to it, it is left alone ever longer.
 func TestARebuiltNICIsNew(t *testing.T) {
-	fought := func(t *testing.T) *bench {
-		b := newBench(t, tuning.NICReset)
-		for range enoughReturns {
-			b.drift("rings.rx")
-			b.attempt(Result{Outcome: Applied}, "rings.rx")
-			b.drift("rings.rx")
-			b.next()
-			b.now = b.now.Add(b.wake)
-		}
-		if got := b.next(); len(got) != 0 {
-			t.Fatalf("not given up: %+v", got)
-		}
-		b.nic.NIC.Index++
-		return b
+	b := newBench(t, tuning.NICReset)
+	for range enoughReturns {
+		b.drift("rings.rx")
+		b.attempt(Result{Outcome: Applied}, "rings.rx")
+		b.drift("rings.rx")
+		b.next()
+		b.now = b.now.Add(b.wake)
 	}
-	b := fought(t)
+	if got := b.next(); len(got) != 0 {
+		t.Fatalf("not given up: %+v", got)
+	}
 	b.now = b.now.Add(aftermath + time.Second)
-	b.waits(settling, metrics.HeldSettling)
-	b.attempt(Result{Outcome: Applied}, "rings.rx")
-	if got := b.r.Report().NICs[0].Attempts["applied"]; got != enoughReturns+1 {
-		t.Errorf("the counter went back to %d", got)
+	pauses := []time.Duration{settling, 2 * settling, 4 * settling, 8 * settling}
+	for _, pause := range pauses {
+		b.nic.NIC.Index++
+		b.drift("rings.rx")
+		b.waits(pause, metrics.HeldSettling)
+		b.attempt(Result{Outcome: Applied}, "rings.rx")
+		b.now = b.now.Add(aftermath)
 	}
-	// Right after a write of ours it is not: a NIC that dies of what we write and
-	// comes back must not be written for ever.
-	b = fought(t)
-	b.now = b.now.Add(aftermath / 2)
-	if got := b.next(); len(got) != 0 || b.wake != 0 {
-		t.Errorf("attempts %+v, looks again in %s", got, b.wake)
+	for range 20 {
+		b.nic.NIC.Index++
+		b.drift("rings.rx")
+		b.next()
+		b.waits(b.wake, metrics.HeldSettling)
+		b.attempt(Result{Outcome: Undone}, "rings.rx")
+	}
+	b.nic.NIC.Index++
+	b.waits(longestPause, metrics.HeldSettling)
+	b.attempt(Result{Outcome: Applied}, "rings.rx")
+	b.now = b.now.Add(aftermath + time.Second) // it survives
+	b.nic.NIC.Index++
+	b.drift("rings.rx")
+	b.waits(settling, metrics.HeldSettling)
+	if got := b.r.Report().NICs[0].Attempts; got["applied"] != uint64(enoughReturns+len(pauses)+1) || got["undone"] != 20 {
+		t.Errorf("the counters went back: %v", got)
 	}
 }
 
@@ -398,8 +409,9 @@ func TestAnUnconfirmedTransactionIsNotTouched(t *testing.T) {
 	b := newBench(t, tuning.NICReset)
 	b.nic.Unconfirmed = true
 	b.drift("rings.rx")
-	if got := b.next(); len(got) != 0 || !slices.Equal(b.held, []string{"rings: unconfirmed"}) {
-		t.Errorf("attempts %+v, held %v", got, b.held)
+	b.waits(settling, metrics.HeldUnconfirmed)
+	if !slices.Equal(b.held, []string{"rings: unconfirmed"}) {
+		t.Errorf("held %v", b.held)
 	}
 	b.nic.Unconfirmed = false
 	b.attempt(Result{Outcome: Applied}, "rings.rx")
@@ -437,5 +449,21 @@ func TestPortsOfOneDevice(t *testing.T) {
 	r.Done(now, d.Attempts[0], Result{Outcome: Failed})
 	if d := r.Next(now, ports, nil); len(d.Attempts) != 1 || d.Attempts[0].NIC.Name != "p1" {
 		t.Errorf("%+v", d)
+	}
+}
+
+// Settings of the host as a whole are put right like those of a NIC, and belong to
+// no device.
+func TestTheHost(t *testing.T) {
+	r := NewReconciler(tuning.Seamless, func() float64 { return 1 })
+	host := Compared{NIC: tuning.TargetOf(nil), Up: true, Settings: []ComparedSetting{{Want: policies.Want{Setting: "netdev-budget"}, Drifted: []string{"packets"}}}}
+	now := time.Unix(1700000000, 0)
+	d := r.Next(now, []Compared{host}, nil)
+	if len(d.Attempts) != 1 || d.Attempts[0].Wants[0].NIC != nil {
+		t.Fatalf("%+v", d)
+	}
+	r.Done(now, d.Attempts[0], Result{Outcome: Applied})
+	if got := r.Report().NICs; len(got) != 1 || got[0].Device != "" || got[0].Attempts["applied"] != 1 {
+		t.Errorf("%+v", got)
 	}
 }

@@ -78,7 +78,7 @@ metrics name it, and who runs here that may do it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			enforcing := f.reconcile == agent.Enforce
-			for _, name := range []string{"allow", "disrupt", "state-dir"} {
+			for _, name := range []string{"allow", "disrupt"} {
 				if !enforcing && cmd.Flags().Changed(name) {
 					return fmt.Errorf("--%s is for --reconcile=enforce: the agent changes nothing otherwise", name)
 				}
@@ -157,12 +157,16 @@ func (a *app) serve(ctx context.Context, f agentFlags) error {
 		if err != nil {
 			return err
 		}
-		options.Compare = agent.Comparer(reader, settings.All(), wanted, labels)
+		options.Compare = agent.Comparer(reader, settings.All(), wanted, labels, func() ([]tuning.Transaction, error) {
+			return tuning.History(f.state)
+		})
 	}
 	if f.reconcile == agent.Enforce {
-		if options.Enforce, err = a.enforcement(ctx, reader, f); err != nil {
+		enforcer, err := a.enforcement(ctx, reader, f)
+		if err != nil {
 			return err
 		}
+		enforcer.into(&options)
 		beside.Go(func() { a.takeBackInTime(ctx, reader, f.state) })
 	}
 	if reader.live != nil {

@@ -25,6 +25,7 @@ import (
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/lab/nstest"
+	"github.com/nictune/nictune/tuning"
 	"github.com/nictune/nictune/tuning/settings"
 )
 
@@ -221,7 +222,7 @@ settings:
 	var logged lockedBuffer
 	a := &app{stdout: io.Discard, stderr: &logged, log: slog.New(slog.NewTextHandler(&logged, nil))}
 	var readings atomic.Int64
-	compare := agent.Comparer(live, settings.All(), wanted, nil)
+	compare := agent.Comparer(live, settings.All(), wanted, nil, func() ([]tuning.Transaction, error) { return nil, nil })
 	ctx, cancel := context.WithCancel(t.Context())
 	options := agent.Options{
 		Interval: time.Second,

@@ -27,9 +27,9 @@ type enforcer struct {
 	disrupt []string
 }
 
-// enforcement makes what the agent needs to put drift right, after it has ended
-// what an earlier process left unfinished.
-func (a *app) enforcement(ctx context.Context, h host, f agentFlags) (*agent.Enforcement, error) {
+// enforcement makes what puts drift right, after it has ended what an earlier
+// process left unfinished.
+func (a *app) enforcement(ctx context.Context, h host, f agentFlags) (*enforcer, error) {
 	switch {
 	case h.live == nil:
 		return nil, &exitStatus{exitRefused, errors.New("--reconcile=enforce: only the running host can be changed: leave out --host and --root")}
@@ -46,14 +46,44 @@ func (a *app) enforcement(ctx context.Context, h host, f agentFlags) (*agent.Enf
 	if err := e.begin(ctx); err != nil {
 		return nil, err
 	}
-	return &agent.Enforcement{
-		Reconciler: agent.NewReconciler(allow, rand.Float64), //nolint:gosec // it spreads attempts and keeps no secret
+	return e, nil
+}
+
+// into makes an agent of these options put drift right.
+func (e *enforcer) into(options *agent.Options) {
+	compare := options.Compare
+	options.Compare = func(ctx context.Context, inv *inventory.Inventory) (*agent.Comparison, error) {
+		c, err := compare(ctx, inv)
+		if err == nil {
+			e.unconfirmed(c)
+		}
+		return c, err
+	}
+	options.Enforce = &agent.Enforcement{
+		Reconciler: agent.NewReconciler(e.allow, rand.Float64), //nolint:gosec // it spreads attempts and keeps no secret
 		Apply:      e.apply,
 		Who:        e.others,
 		Lost:       e.lost,
 		Held:       e.held,
 		Done:       e.done,
-	}, nil
+	}
+}
+
+// unconfirmed marks the NICs with a change that somebody may still confirm.
+func (e *enforcer) unconfirmed(c *agent.Comparison) {
+	waiting, err := tuning.Awaiting(e.state)
+	if err != nil {
+		e.log.Warn("some transactions can't be read", "err", err)
+	}
+	for _, t := range waiting {
+		for _, change := range t.Plan.Changes {
+			for i := range c.NICs {
+				if c.NICs[i].NIC.ID == change.NIC.ID {
+					c.NICs[i].Unconfirmed = true
+				}
+			}
+		}
+	}
 }
 
 // begin refuses a state directory that can't be used, and recovers.
@@ -62,7 +92,7 @@ func (e *enforcer) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = e.changing(func(engine *tuning.Engine) error {
+	err = e.changing(ctx, func(engine *tuning.Engine) error {
 		e.recover(ctx, engine, inv.NICs)
 		return nil
 	})
@@ -74,8 +104,10 @@ func (e *enforcer) begin(ctx context.Context) error {
 }
 
 // changing gives f the engine, for as long as nobody else may change the host.
-func (e *enforcer) changing(f func(*tuning.Engine) error) error {
-	store, err := tuning.OpenStore(e.state)
+func (e *enforcer) changing(ctx context.Context, f func(*tuning.Engine) error) error {
+	patient, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	store, err := openStore(patient, e.state)
 	if err != nil {
 		return err
 	}
@@ -88,7 +120,7 @@ func (e *enforcer) changing(f func(*tuning.Engine) error) error {
 // undoes nothing.
 func (e *enforcer) apply(ctx context.Context, inv *inventory.Inventory, attempt agent.Attempt, reason string) (result agent.Result) {
 	ctx = context.WithoutCancel(ctx)
-	err := e.changing(func(engine *tuning.Engine) error {
+	err := e.changing(ctx, func(engine *tuning.Engine) error {
 		e.recover(ctx, engine, inv.NICs)
 		planning, cancel := context.WithTimeout(ctx, e.timeout)
 		defer cancel()
@@ -160,6 +192,8 @@ func (e *enforcer) done(a agent.Attempt, r agent.Result) {
 	case agent.Applied:
 		e.log.Info("drift was put right", append(about, "transaction", r.Transaction)...)
 	case agent.Unchanged:
+	case agent.Refused:
+		e.log.Warn("drift is left as it is for now", append(about, "err", r.Err)...)
 	default:
 		e.log.Error("drift could not be put right; it is tried again later", append(about, "outcome", r.Outcome, "err", r.Err)...)
 	}

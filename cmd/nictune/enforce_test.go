@@ -213,6 +213,39 @@ func TestAgentNamesAnotherNictune(t *testing.T) {
 	s.end(t)
 }
 
+// A change that somebody may still confirm is not touched; once it was taken back
+// the policy holds again.
+func TestAgentWaitsForConfirmation(t *testing.T) {
+	nstest.Require(t)
+	nstest.Link(t, "back0", "type veth peer name back1")
+	s, base, state := enforced(t, "match: {name: back0}\nsettings:\n  netdev: {mtu: 1400}\n", "--interval=1h")
+	s.until(t, "the policy", func() bool { return mtu(t, "back0") == "1400" })
+	s.calm(t, base, "back0", "netdev")
+	other := filepath.Join(t.TempDir(), "other.yaml")
+	if err := os.WriteFile(other, []byte("apiVersion: nictune/v1\nkind: TuningPolicy\nname: other\nmatch: {name: back0}\nsettings:\n  netdev: {mtu: 1300}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	apply := exec.Command("/proc/self/exe", "apply", "-f", other, "--state-dir", state, "--confirm=5s", "--no-wait")
+	apply.Env = append(os.Environ(), asProgram+"=1")
+	if out, err := apply.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	held := func() bool {
+		_, page := get(t, base+"/metrics")
+		return strings.Contains(page, `nictune_reconcile_held{device="back0",reason="unconfirmed",setting="netdev"} 1`)
+	}
+	s.until(t, "the agent's waiting", held)
+	if got := mtu(t, "back0"); got != "1300" {
+		t.Errorf("the MTU is %s while it may be confirmed", got)
+	}
+	s.until(t, "the policy again", func() bool { return mtu(t, "back0") == "1400" && !held() })
+	s.end(t)
+	all := transactions(t, state)
+	if len(all) != 2 || all[1].Outcome != tuning.Undone || !strings.Contains(all[1].UndoReason, "nobody confirmed it") {
+		t.Errorf("%+v", all)
+	}
+}
+
 // More than a seamless change has to be allowed.
 func TestAgentKeepsToWhatIsAllowed(t *testing.T) {
 	nstest.Require(t)
@@ -325,7 +358,6 @@ func TestAgentRefusesToEnforce(t *testing.T) {
 		{"no policy", "--reconcile=enforce needs --policy", exitError, []string{"--reconcile=enforce"}},
 		{"no mode", `--reconcile "always" is none of`, exitError, []string{"--reconcile=always"}},
 		{"an impact without enforcement", "--allow is for --reconcile=enforce", exitError, []string{"--allow=nic-reset"}},
-		{"a state without enforcement", "--state-dir is for --reconcile=enforce", exitError, []string{"--state-dir=/tmp"}},
 		{"an unknown impact", "unknown impact", exitError, []string{"--reconcile=enforce", "-f", "testdata/igb.yaml", "--allow=all"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
