@@ -178,6 +178,11 @@ func (c *Conditions) fault(text string, e *cel.Error) error {
 		problem = fmt.Sprintf("there is no %s for %s", strings.Trim(words[1], "_@"), words[3])
 	case strings.Contains(problem, "'<EOF>'"):
 		problem = "the condition ends too early"
+	default:
+		const long = 100
+		if said := []rune(problem); len(said) > long {
+			problem = string(said[:long]) + "..."
+		}
 	}
 	at.Problem = problem
 	for at.Offset+at.Width < len(runes) && isWord(runes[at.Offset+at.Width]) {

@@ -354,6 +354,37 @@ func BenchmarkResolve(b *testing.B) {
 	}
 }
 
+// A condition made to exhaust the reader or the evaluation ends like any other.
+func TestHostileConditions(t *testing.T) {
+	c, nic := conditions(t), &nics()[0]
+	many := func(before, text string, n int, after string) string { return before + strings.Repeat(text, n) + after }
+	for name, text := range map[string]string{
+		"sum":         many("1", "+1", 2000, ">0"),
+		"selection":   many("nic", ".pci", 900, "==1"),
+		"items":       many("nic.irqs", "[0]", 1300, ""),
+		"negation":    many("", "!", 4000, "true"),
+		"parentheses": many("", "(", 2000, ""),
+		"lists":       many("", "[", 2000, ""),
+		"quotes":      many("", "\"", 4000, ""),
+		"garbage":     many("", "a b ", 1000, ""),
+		"regexp":      many("nic.name.matches('", "(a*)*", 700, "x')"),
+		"repetition":  "nic.name.matches('((a{100}){100}){100}')",
+		"loops":       many("", "[1,2,3].all(a,", 20, "nic.index > a") + strings.Repeat(")", 20),
+		"doubling":    many("['x']", ".map(a, a+a+a+a+a+a+a+a)", 25, "[0] == ''"),
+	} {
+		condition, err := c.Compile(text)
+		if err != nil {
+			if len(err.Error()) > 4096 {
+				t.Errorf("%s: a message of %d bytes", name, len(err.Error()))
+			}
+			continue
+		}
+		if holds, err := condition.Holds(nic, &Host{}); holds && err != nil {
+			t.Errorf("%s holds with %v", name, err)
+		}
+	}
+}
+
 func FuzzCondition(f *testing.F) {
 	for _, seed := range []string{`nic.name == "eth0"`, `has(nic.pci) && nic.pci.vendorId == "8086"`, `nic.irqs.all(i, i.number > 3)`, `nic.?link.?mtu.orValue(3) > host.cpus`, `nic.nam`, `"`, `(((`, `null`, `nic.name.matches("(a+)+$")`} {
 		f.Add(seed)

@@ -98,7 +98,9 @@ otherwise), 3 when refused and nothing was tried.`,
 	stateFlag(cmd, &state)
 	safety.add(cmd)
 	safety.addConfirm(cmd)
-	cmd.MarkFlagsMutuallyExclusive("policy", "plan")
+	for _, name := range []string{"policy", "label", "labels", "require-match"} {
+		cmd.MarkFlagsMutuallyExclusive(name, "plan") // there all that is decided
+	}
 	cmd.MarkFlagsOneRequired("policy", "plan")
 	outputFlag(cmd, &format, "text", "json")
 	return cmd

@@ -83,6 +83,13 @@ func TestTuning(t *testing.T) {
 	step(exitError, "no file or directory is named", "plan", "-f", "")
 	step(exitRefused, "--allow nic-reset", "apply", "-f", good, "--state-dir", state)
 	step(exitError, "unknown impact", "apply", "-f", good, "--state-dir", state, "--allow", "everything")
+	idle := filepath.Join(dir, "idle.yaml")
+	if err := os.WriteFile(idle, []byte("apiVersion: nictune/v1\nkind: TuningPolicy\nname: idle\nmatch: {name: none}\nsettings: {channels: {rx: max}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	step(exitError, "--require-match: no NIC here matches: idle (", "apply", "-f", good, "-f", idle, "--require-match", "--state-dir", state, "--allow", "nic-reset")
+	step(exitError, "none of the others can be", "apply", "--plan", plan, "--label", "a=b", "--state-dir", state)
+	step(exitDifferences, "rx  1  ->  2 ", "plan", "-f", write("share.yaml", "{rx: 50%, tx: \"<=1\"}"))
 	step(exitError, "nothing to take back", "rollback", "--state-dir", state)
 	step(exitOK, "transaction 1", "apply", "--plan", plan, "--state-dir", state, "--allow", "nic-reset")
 	step(exitRefused, "does not fit this host any more: tune0: channels.rx is 4, not 1", "apply", "--plan", plan, "--state-dir", state, "--allow", "nic-reset")
