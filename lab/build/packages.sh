@@ -59,7 +59,7 @@ debian() {
 			Dir::Etc::parts "$state/parts"; Dir::Etc::main "$state/none";
 			$(apt-config dump | grep -E '^Acquire::https?::')
 		X
-		APT_CONFIG=$state/apt.conf apt-get -qq update >&2
+		APT_CONFIG=$state/apt.conf apt-get -qq -o APT::Update::Error-Mode=any update >&2
 		touch "$state/ready"
 	fi
 	APT_CONFIG=$state/apt.conf "$@"
