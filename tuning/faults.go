@@ -40,25 +40,44 @@ type Problem struct {
 	Err    error
 }
 
-// Error lists the problems, one on a line.
+// Error lists the problems, one on a line; the same of several NICs is one.
 func (e *PlanError) Error() string {
 	lines := make([]string, 0, len(e.Problems)+1)
 	if len(e.Problems) > 1 {
 		lines = append(lines, fmt.Sprintf("%d things can't be had; nothing was changed:", len(e.Problems)))
 	}
+	nics := map[string][]string{} // by what is said of them
 	for _, p := range e.Problems {
-		lines = append(lines, p.String())
+		nics[p.about("")] = append(nics[p.about("")], p.NIC)
+	}
+	for _, p := range e.Problems {
+		if alike := nics[p.about("")]; alike != nil {
+			lines = append(lines, p.about(several(alike)))
+			delete(nics, p.about(""))
+		}
 	}
 	return strings.Join(lines, "\n")
 }
 
+// several is "eth0, eth1, eth2 and 61 more".
+func several(names []string) string {
+	const most = 4
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most-1], ", "), len(names)-most+1)
+}
+
 // String is "edge.yaml:12: eth1: rings.rx: 9000: ...".
-func (p Problem) String() string {
+func (p Problem) String() string { return p.about(p.NIC) }
+
+// about is the problem as that of the NICs that are named.
+func (p Problem) about(nics string) string {
 	var b strings.Builder
 	if p.Source.File != "" {
 		fmt.Fprintf(&b, "%s: ", p.Source)
 	}
-	fmt.Fprintf(&b, "%s: %s", p.NIC, p.Setting)
+	fmt.Fprintf(&b, "%s: %s", nics, p.Setting)
 	if p.Field != "" {
 		fmt.Fprintf(&b, ".%s: %s", p.Field, p.Value)
 	}
