@@ -32,6 +32,10 @@ const labHost = "testdata/hosts/lab-nics.txtar"
 // numaHost is one of the profile numa: two nodes, and a switch.
 const numaHost = "testdata/hosts/lab-numa.txtar"
 
+// vfsHost is one of the profile nics with four VFs: one in a namespace, one held by
+// a process through vfio-pci, one in a bond, one without a driver.
+const vfsHost = "testdata/hosts/lab-vfs.txtar"
+
 func TestGolden(t *testing.T) {
 	for name, args := range map[string][]string{
 		"inventory.txt":           {"--host", labHost, "inventory"},
@@ -40,6 +44,10 @@ func TestGolden(t *testing.T) {
 		"inventory-tree-numa.txt": {"--host", numaHost, "inventory", "-o", "tree"},
 		"inventory-igb.json":      {"--host", labHost, "inventory", "-o", "json", "eth1"},
 		"inventory-br.yaml":       {"--host", labHost, "inventory", "-o", "yaml", "br0"},
+		"inventory-vfs.txt":       {"--host", vfsHost, "inventory", "--vfs"},
+		"inventory-vfs-wide.txt":  {"--host", vfsHost, "inventory", "--vfs", "-o", "wide", "eth1"},
+		"inventory-vfs-tree.txt":  {"--host", vfsHost, "inventory", "--vfs", "-o", "tree"},
+		"inventory-vfs.yaml":      {"--host", vfsHost, "inventory", "--vfs", "-o", "yaml", "01:10.2"},
 		"inventory-vf.txt":        {"--host", labHost, "inventory", "--kind", "vf,pf"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -69,7 +77,14 @@ func TestJSONAgreesWithItsSchemaAndWithYAML(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stdout, _, _ := nictune(t, "--host", labHost, "inventory", "-o", "json")
+	for _, args := range [][]string{{"--host", labHost, "inventory"}, {"--host", vfsHost, "inventory", "--vfs"}} {
+		agree(t, schema, args)
+	}
+}
+
+func agree(t *testing.T, schema *jsonschema.Schema, args []string) {
+	t.Helper()
+	stdout, _, _ := nictune(t, append(args, "-o", "json")...)
 	document, err := jsonschema.UnmarshalJSON(strings.NewReader(stdout))
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +92,7 @@ func TestJSONAgreesWithItsSchemaAndWithYAML(t *testing.T) {
 	if err := schema.Validate(document); err != nil {
 		t.Error(err)
 	}
-	inYAML, _, _ := nictune(t, "--host", labHost, "inventory", "-o", "yaml")
+	inYAML, _, _ := nictune(t, append(args, "-o", "yaml")...)
 	back, err := yaml.YAMLToJSON([]byte(inYAML))
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +105,7 @@ func TestJSONAgreesWithItsSchemaAndWithYAML(t *testing.T) {
 		t.Fatal(err)
 	}
 	if a.String() != b.String() {
-		t.Error("the YAML form does not say the same as the JSON form")
+		t.Errorf("%v: the YAML form does not say the same as the JSON form", args)
 	}
 }
 
