@@ -48,6 +48,8 @@ type transport interface {
 	// receive fills b with one datagram and returns the datagram's length, which
 	// is larger than b where it did not fit.
 	receive(b []byte) (int, error)
+	// peek is the length of the datagram that receive would give next.
+	peek() (int, error)
 	// port is the address that the kernel gave us.
 	port() uint32
 	close() error
@@ -113,6 +115,18 @@ func (c *conversation) exchange(f frame) (messages []Message, interrupted bool, 
 		c.buffer = make([]byte, receiveBuffer)
 	}
 	for {
+		if !f.dump {
+			// The kernel makes an answer about one object as large as it needs (256 VFs:
+			// 77 KiB). To find that out by losing it would make a driver ask its
+			// firmware twice.
+			n, err := c.peek()
+			if err != nil {
+				return messages, interrupted, err
+			}
+			if n > len(c.buffer) && n <= receiveBufferMax {
+				c.buffer = make([]byte, n)
+			}
+		}
 		n, err := c.receive(c.buffer)
 		if err != nil {
 			return messages, interrupted, err
@@ -300,9 +314,13 @@ func (s *socket) send(b []byte) error {
 	}
 }
 
-func (s *socket) receive(b []byte) (int, error) {
+func (s *socket) receive(b []byte) (int, error) { return s.take(b, unix.MSG_TRUNC) }
+
+func (s *socket) peek() (int, error) { return s.take(nil, unix.MSG_TRUNC|unix.MSG_PEEK) }
+
+func (s *socket) take(b []byte, flags int) (int, error) {
 	for {
-		n, from, err := unix.Recvfrom(s.fd, b, unix.MSG_TRUNC)
+		n, from, err := unix.Recvfrom(s.fd, b, flags)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
@@ -312,8 +330,8 @@ func (s *socket) receive(b []byte) (int, error) {
 			return 0, err
 		}
 		// Anybody with privileges can write to our port; only the kernel's word
-		// counts.
-		if a, ok := from.(*unix.SockaddrNetlink); ok && a.Pid == 0 {
+		// counts. What is only looked at is still there for receive to pass over.
+		if a, ok := from.(*unix.SockaddrNetlink); flags&unix.MSG_PEEK != 0 || ok && a.Pid == 0 {
 			return n, nil
 		}
 	}

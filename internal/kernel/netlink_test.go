@@ -37,6 +37,13 @@ func (s *script) receive(b []byte) (int, error) {
 	return len(d), nil
 }
 
+func (s *script) peek() (int, error) {
+	if len(s.queue) == 0 {
+		return 0, errors.New("the script ends here: the client waits for more than the kernel would send")
+	}
+	return len(s.queue[0]), nil
+}
+
 func (s *script) port() uint32 { return 77 }
 func (s *script) close() error { return nil }
 
@@ -120,13 +127,30 @@ func TestInterruptedDumps(t *testing.T) {
 func TestTruncatedDatagram(t *testing.T) {
 	s := &script{answers: [][][]byte{{packet(device, 0, 1, make([]byte, receiveBuffer+1000))}}}
 	c := conversation{transport: s}
-	_, err := c.request(frame{typ: device})
+	_, err := c.request(frame{typ: device, dump: true})
 	var truncated errTruncated
 	if !errors.As(err, &truncated) || truncated.size != messageHeader+receiveBuffer+1000 {
 		t.Errorf("got %v, want the size that did not fit", err)
 	}
 	if !c.broken {
 		t.Error("the socket would be used again with an answer still to come")
+	}
+}
+
+// The answer about one object is asked for once, however large it is.
+func TestLargeAnswer(t *testing.T) {
+	large := bytes.Repeat([]byte("x"), 3*receiveBuffer)
+	s := &script{answers: [][][]byte{{packet(device, 0, 1, large), packet(uapi.NLMSG_ERROR, 0, 1, status(0))}}}
+	c := conversation{transport: s}
+	messages, err := c.request(frame{typ: device})
+	if err != nil || len(messages) != 1 || !bytes.Equal(messages[0].Body, large) || len(s.sent) != 1 {
+		t.Errorf("%d messages to %d requests, %v", len(messages), len(s.sent), err)
+	}
+	s = &script{answers: [][][]byte{{packet(device, 0, 1, make([]byte, receiveBufferMax+1))}}}
+	c = conversation{transport: s}
+	var truncated errTruncated
+	if _, err := c.request(frame{typ: device}); !errors.As(err, &truncated) {
+		t.Errorf("more than there is memory for: %v", err)
 	}
 }
 
