@@ -45,9 +45,9 @@ func Read(ctx context.Context, r kernel.Reader, inv *inventory.Inventory) *Inven
 		s.readUsers(ctx)
 	}
 	for _, pf := range s.pfs {
-		pf.PF.VFs = make([]VF, 0, len(pf.vfs))
+		pf.VFs = make([]VF, 0, len(pf.vfs))
 		for _, vf := range pf.vfs {
-			pf.PF.VFs = append(pf.PF.VFs, vf.VF)
+			pf.VFs = append(pf.VFs, vf.VF)
 		}
 		s.inv.PFs = append(s.inv.PFs, pf.PF)
 	}
