@@ -60,6 +60,14 @@ func TestParseConfigOfLess(t *testing.T) {
 	if c, err := parseConfig(whole[:256]); err != nil || c.sriov != nil || c.msix == nil {
 		t.Errorf("256 bytes: %+v, %v", c, err)
 	}
+	for n, want := range map[byte]*int{0: new(128), 1: new(256), 5: new(4096), 6: nil, 7: nil} {
+		space := append([]byte(nil), whole...)
+		const express = 0xa0 // as lspci says of this igb
+		space[express+expressControl] = n << 5
+		if c, err := parseConfig(space); err != nil || !reflect.DeepEqual(c.maxPayload, want) {
+			t.Errorf("payload %d: %v, %v", n, c.maxPayload, err)
+		}
+	}
 	// Lists that lead in a circle end.
 	circle := append([]byte(nil), whole...)
 	at := int(circle[pciCapabilityList])

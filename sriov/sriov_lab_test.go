@@ -599,3 +599,51 @@ func compareWithDevlink(t *testing.T, id int, name string) {
 		t.Errorf("devlink has %d ports of 3 VFs", found)
 	}
 }
+
+// TestRemovalWhileReading takes a PF with VFs away, as the slot's driver does when a
+// card is pulled, while VFs are read all the time: the other PF is read whole each
+// time, and in the end the one is gone.
+func TestRemovalWhileReading(t *testing.T) {
+	labtest.Require(t, "nics")
+	names := labtest.NICs(t, "igb", 2)
+	enable(t, names[0], 7)
+	write(t, "/sys/class/net/"+names[1]+"/device/sriov_numvfs", "3")
+	live := open(t)
+	stays, goes := pfNamed(t, pfs(t, live), names[0]).Address, pfNamed(t, pfs(t, live), names[1]).Address
+	t.Cleanup(func() {
+		write(t, "/sys/bus/pci/rescan", "1")
+		labtest.NICs(t, "igb", 2)
+	})
+
+	out := make(chan error)
+	go func() { out <- os.WriteFile("/sys/bus/pci/devices/"+goes+"/remove", []byte("1"), 0) }()
+	reads, partly := 0, 0
+	for done := false; !done; reads++ {
+		select {
+		case err := <-out:
+			if err != nil {
+				t.Fatal(err)
+			}
+			done = true // and one more
+		default:
+		}
+		all := pfs(t, live)
+		at := slices.IndexFunc(all, func(pf PF) bool { return pf.Address == stays })
+		if at < 0 || len(all[at].VFs) != 7 || len(all[at].Unread) > 0 {
+			t.Fatalf("read %d: of the PF that stays: %+v", reads, all)
+		}
+		for _, vf := range all[at].VFs {
+			if vf.Settings == nil || vf.Statistics == nil || len(vf.Unread) > 0 {
+				t.Fatalf("read %d: VF %d of the PF that stays: %+v", reads, vf.Index, vf)
+			}
+		}
+		other := slices.IndexFunc(all, func(pf PF) bool { return pf.Address == goes })
+		if other >= 0 && (len(all[other].VFs) < 3 || len(all[other].Unread) > 0) {
+			partly++
+		}
+		if done && other >= 0 {
+			t.Errorf("%s was removed and is still listed", goes)
+		}
+	}
+	t.Logf("%d reads, %d of them while the card was going", reads, partly)
+}
