@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory/module"
 )
 
 // APIVersion and Kind head every document that nictune writes, so that a reader
@@ -93,6 +94,8 @@ type NIC struct {
 	Queues    Queues    `json:"queues"`
 	Offloads  Offloads  `json:"offloads"`
 	Multicast Multicast `json:"multicast"`
+	// Module is the pluggable module or cable, where it was asked for.
+	Module *module.Module `json:"module,omitempty"`
 
 	Unread []Unread `json:"unread,omitempty"`
 }

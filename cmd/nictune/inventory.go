@@ -17,7 +17,7 @@ import (
 func newInventoryCommand(app *app) *cobra.Command {
 	var format string
 	var kinds []string
-	var vfs bool
+	var vfs, modules bool
 	cmd := &cobra.Command{
 		Use:   "inventory [DEVICE...]",
 		Short: "Show the host's NICs and how they are set up",
@@ -59,6 +59,9 @@ root can read more.`,
 				if err := filter(whole, devices, kinds); err != nil {
 					return err
 				}
+				if modules {
+					inventory.NewModules().ReadAll(ctx, reader, &whole.Inventory)
+				}
 				switch format {
 				case "json":
 					err = writeInventory(app.stdout, whole)
@@ -85,6 +88,7 @@ root can read more.`,
 	}
 	outputFlag(cmd, &format, "table", "wide", "tree", "json", "yaml")
 	cmd.Flags().BoolVar(&vfs, "vfs", false, "show physical functions and their VFs")
+	cmd.Flags().BoolVar(&modules, "modules", false, "read pluggable modules, too, for the JSON and YAML forms (slow; root)")
 	cmd.Flags().StringSliceVar(&kinds, "kind", nil, "only devices of these `KINDS`: pf, vf, sf, representor, plain, virtual")
 	return cmd
 }

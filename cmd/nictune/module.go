@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nictune/nictune/exporters/terminal"
+	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/inventory/module"
+	"github.com/nictune/nictune/sriov"
 )
 
 func newModuleCommand(app *app) *cobra.Command {
@@ -19,7 +22,7 @@ func newModuleCommand(app *app) *cobra.Command {
 		Short: "Read pluggable modules and cables",
 		RunE:  group,
 	}
-	cmd.AddCommand(newModuleDecodeCommand(app))
+	cmd.AddCommand(newModuleDecodeCommand(app), newModuleShowCommand(app))
 	return cmd
 }
 
@@ -73,6 +76,73 @@ not hold is marked as doubtful, and not judged.`,
 	outputFlag(cmd, &format, "text", "json", "yaml")
 	cmd.Flags().StringVar(&port, "port", "", "of a hexdump of several ports, the one called `NAME`")
 	return cmd
+}
+
+func newModuleShowCommand(app *app) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "show DEVICE...",
+		Short: "Show the modules that are plugged into NICs",
+		Long: `Read the memory of pluggable modules, one after another, and say what it holds.
+Root is needed. DEVICE is a name, an alternative name or a PCI address, also as a
+shell pattern.
+
+Alarm and warning flags that reading would clear are left unread.`,
+		Example: `  nictune module show eth0
+  nictune module show -o json 'enp*' | jq '.[] | {name, dom: .module.dom}'`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, devices []string) error {
+			return app.read(cmd.Context(), func(ctx context.Context, reader host) error {
+				inv, err := inventory.Read(ctx, reader)
+				if err != nil {
+					return err
+				}
+				whole := &sriov.Inventory{Inventory: *inv}
+				if err := filter(whole, devices, nil); err != nil {
+					return err
+				}
+				var shown []plugged
+				var failed []error
+				modules := inventory.NewModules()
+				for _, n := range whole.NICs {
+					m, err := modules.Read(ctx, reader, n)
+					if err != nil {
+						failed = append(failed, fmt.Errorf("%s: %w", n.Name, err))
+					}
+					if m != nil {
+						shown = append(shown, plugged{n.Name, m})
+					}
+				}
+				return errors.Join(append([]error{writePlugged(app.stdout, format, shown)}, failed...)...)
+			})
+		},
+	}
+	outputFlag(cmd, &format, "text", "json", "yaml")
+	return cmd
+}
+
+// plugged is a module with the NIC that it is in.
+type plugged struct {
+	Name   string         `json:"name"`
+	Module *module.Module `json:"module"`
+}
+
+func writePlugged(w io.Writer, format string, shown []plugged) error {
+	switch format {
+	case "json":
+		return writeJSON(w, append([]plugged{}, shown...))
+	case "yaml":
+		return writeYAML(w, append([]plugged{}, shown...))
+	}
+	for _, p := range shown {
+		if _, err := fmt.Fprintf(w, "%s:\n", p.Name); err != nil {
+			return err
+		}
+		if err := terminal.Module(w, p.Module); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func readModuleDump(path string, stdin io.Reader) ([]byte, error) {

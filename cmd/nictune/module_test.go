@@ -70,3 +70,23 @@ func TestModuleDecode(t *testing.T) {
 		t.Errorf("exit %d: %s", code, out)
 	}
 }
+
+// TestModulesOfARecordedHost: a recording made without them says so, and a NIC
+// that has none is an error with its name.
+func TestModulesOfARecordedHost(t *testing.T) {
+	for _, test := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"module", "show", "no-such-nic"}, exitError, "no network device matches"},
+		{[]string{"module", "show", "eth*"}, exitError, "not in this recording"},
+		{[]string{"inventory", "--modules"}, exitOK, "not in this recording"},
+	} {
+		var stdout, stderr bytes.Buffer
+		code := run(context.Background(), append([]string{"--host", labHost}, test.args...), &stdout, &stderr)
+		if code != test.code || !strings.Contains(stderr.String(), test.want) {
+			t.Errorf("%q: exit %d, %s", test.args, code, stderr.String())
+		}
+	}
+}

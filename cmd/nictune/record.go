@@ -17,7 +17,7 @@ import (
 
 func newRecordCommand(app *app) *cobra.Command {
 	var output string
-	var vfs bool
+	var vfs, modules bool
 	cmd := &cobra.Command{
 		Use:   "record",
 		Short: "Record this host, to be read elsewhere with --host",
@@ -37,7 +37,7 @@ before handing it on: it is text. Nothing of this host is changed.`,
 			return app.read(cmd.Context(), func(ctx context.Context, reader host) error {
 				v, _ := buildVersion()
 				recorder := kernel.NewRecorder(reader, kernel.RecordingHeader{Nictune: v, Recorded: time.Now().UTC()})
-				if err := ask(ctx, recorder, vfs); err != nil {
+				if err := ask(ctx, recorder, vfs, modules); err != nil {
 					return err
 				}
 				if output == "" {
@@ -52,12 +52,14 @@ before handing it on: it is text. Nothing of this host is changed.`,
 		},
 	}
 	cmd.Flags().BoolVar(&vfs, "vfs", true, "record VFs too; a PF's firmware may take its time over them")
+	cmd.Flags().BoolVar(&modules, "modules", false, "record pluggable modules, too (slow; root)")
 	cmd.Flags().StringVarP(&output, "output", "o", "", "write to `FILE` instead of standard output")
 	return cmd
 }
 
-// ask puts to a host every question that the read commands have.
-func ask(ctx context.Context, r kernel.Reader, vfs bool) error {
+// ask puts to a host every question that the read commands have, of VFs and
+// modules where that is wanted.
+func ask(ctx context.Context, r kernel.Reader, vfs, modules bool) error {
 	inv, err := inventory.Read(ctx, r)
 	if err != nil {
 		return err
@@ -71,6 +73,9 @@ func ask(ctx context.Context, r kernel.Reader, vfs bool) error {
 	for _, n := range inv.NICs {
 		// A driver without counters of its own says so; that is recorded, too.
 		_, _ = r.Counters(ctx, n.Name)
+	}
+	if modules {
+		inventory.NewModules().ReadAll(ctx, r, inv)
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("there was no time to ask everything, a longer --timeout may help: %w", err)

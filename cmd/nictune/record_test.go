@@ -33,10 +33,10 @@ func TestARecordingCutShortIsAnError(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if err := ask(ctx, host, true); err != nil {
+	if err := ask(ctx, host, true, false); err != nil {
 		t.Error(err)
 	}
-	if err := ask(ctx, outOfTime{host, cancel}, true); !errors.Is(err, context.Canceled) {
+	if err := ask(ctx, outOfTime{host, cancel}, true, false); !errors.Is(err, context.Canceled) {
 		t.Errorf("half the counters: %v", err)
 	}
 }

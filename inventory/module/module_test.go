@@ -219,7 +219,7 @@ func TestNothingSaidNothingShown(t *testing.T) {
 	if m := decode(t, &q.qsfpSums().image); m.DOM != nil {
 		t.Errorf("a QSFP that measures nothing: %+v", m.DOM)
 	}
-	q = qsfp(t).set(Upper(0), 220, 0x08) // no TX power, temperature, voltage
+	q = qsfp(t).set(Upper(0), 220, 0x08).u16(Lower(), 22, 0).u16(Lower(), 26, 0) // no TX power, temperature, voltage
 	d := decode(t, &q.qsfpSums().image).DOM
 	if d.Temperature != nil || d.Voltage != nil || d.Lanes[0].TXPower != nil || d.Lanes[0].RXPower == nil {
 		t.Errorf("only received power: %+v", d)

@@ -195,15 +195,21 @@ func dom8636(m *Module, lower, p0, p3 *memory) {
 		return nibble(b, shift)
 	}
 	// Since revision 2.8 byte 220 says of each whether it is there; before that
-	// a module that measured at all had both.
+	// a module that measured at all had both. Many newer ones forget to say so.
 	revision, known := lower.u8(1)
 	told := known && revision >= 8
-	if !told || kind&0x20 != 0 {
-		d.Temperature = temperature.monitor(lower, 22, flags(6, 4))
+	shown := func(v *Monitor, bit int, name string) *Monitor {
+		if !told || v == nil || kind>>bit&1 != 0 {
+			return v
+		}
+		if v.Raw == 0 {
+			return nil
+		}
+		m.note(name + " is shown because it is not zero: the module does not say that it measures it (byte 220)")
+		return v
 	}
-	if !told || kind&0x10 != 0 {
-		d.Voltage = voltage.monitor(lower, 26, flags(7, 4))
-	}
+	d.Temperature = shown(temperature.monitor(lower, 22, flags(6, 4)), 5, "temperature")
+	d.Voltage = shown(voltage.monitor(lower, 26, flags(7, 4)), 4, "voltage")
 	if p3 != nil && !paged {
 		m.note("page 03h was read, but the module says that its memory is flat: there are no thresholds")
 		p3 = nil

@@ -1,0 +1,245 @@
+package inventory
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
+	"github.com/nictune/nictune/inventory/module"
+)
+
+// fakeModule is a NIC with a module from a dump.
+type fakeModule struct {
+	kernel.Reader
+	memory    map[module.Page][]byte
+	noNetlink bool // as Linux before 5.13
+	ioctlSize int  // 0: the driver lacks it, too
+	broken    module.Page
+	asked     []moduleRegion
+}
+
+func plugIn(t *testing.T, dump string) *fakeModule {
+	t.Helper()
+	data, err := os.ReadFile("module/testdata/" + dump + ".hex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fakeModule{memory: map[module.Page][]byte{}}
+	var p module.Page
+	for line := range strings.Lines(string(data)) {
+		switch line = strings.TrimSpace(line); {
+		case line == "" || line[0] == '#':
+		case line == "[a0]" || line == "[lower]":
+			p = module.Lower()
+		case line == "[a2]":
+			p = module.Page{Address: module.AddressA2, Lower: true}
+		case line[0] == '[':
+			p = module.Upper(unhex(t, line[len("[page "):len(line)-1]))
+		default:
+			for _, b := range strings.Fields(line) {
+				f.memory[p] = append(f.memory[p], unhex(t, b))
+			}
+		}
+	}
+	return f
+}
+
+func unhex(t *testing.T, s string) byte {
+	t.Helper()
+	b, err := strconv.ParseUint(s, 16, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return byte(b)
+}
+
+func (f *fakeModule) read(region moduleRegion) ([]byte, error) {
+	f.asked = append(f.asked, region)
+	if region.page == f.broken && f.broken != (module.Page{}) {
+		return nil, syscall.EIO
+	}
+	memory, ok := f.memory[region.page]
+	at := region.offset
+	if !region.page.Lower {
+		at -= 128
+	}
+	if !ok || at < 0 || at+region.n > len(memory) {
+		return nil, syscall.EINVAL
+	}
+	return memory[at : at+region.n], nil
+}
+
+func (f *fakeModule) Netlink(_ context.Context, req kernel.Request) ([]kernel.Message, error) {
+	if f.noNetlink {
+		return nil, &kernel.Error{Op: "ethtool MODULE_EEPROM_GET", Err: syscall.EOPNOTSUPP}
+	}
+	var region moduleRegion
+	attributes := kernel.AttributesOf(req.Body)
+	for attributes.Next() {
+		switch attributes.Type {
+		case uapi.ETHTOOL_A_MODULE_EEPROM_OFFSET:
+			region.offset = int(attributes.Uint32())
+		case uapi.ETHTOOL_A_MODULE_EEPROM_LENGTH:
+			region.n = int(attributes.Uint32())
+		case uapi.ETHTOOL_A_MODULE_EEPROM_PAGE:
+			region.page.Number = attributes.Uint8()
+		case uapi.ETHTOOL_A_MODULE_EEPROM_BANK:
+			region.page.Bank = attributes.Uint8()
+		case uapi.ETHTOOL_A_MODULE_EEPROM_I2C_ADDRESS:
+			region.page.Address = attributes.Uint8()
+		}
+	}
+	region.page.Lower = region.offset < 128 // as the kernel sees it
+	if attributes.Err() != nil || region.n == 0 || region.n > 128 || region.page.Lower && (region.page.Number != 0 || region.offset+region.n > 128) {
+		return nil, &kernel.Error{Op: "ethtool MODULE_EEPROM_GET", Err: syscall.EINVAL}
+	}
+	data, err := f.read(region)
+	if err != nil {
+		return nil, &kernel.Error{Op: "ethtool MODULE_EEPROM_GET", Err: err}
+	}
+	return []kernel.Message{{Body: kernel.Body{}.Bytes(uapi.ETHTOOL_A_MODULE_EEPROM_DATA, data)}}, nil
+}
+
+func (f *fakeModule) Ethtool(_ context.Context, device string, arg []byte) ([]byte, error) {
+	answer := slices.Clone(arg)
+	switch {
+	case f.ioctlSize == 0:
+		return nil, &kernel.Error{Op: "SIOCETHTOOL", Object: device, Err: syscall.EOPNOTSUPP}
+	case binary.NativeEndian.Uint32(arg) == uapi.ETHTOOL_GMODULEINFO:
+		binary.NativeEndian.PutUint32(answer[8:], uint32(f.ioctlSize))
+	default:
+		offset, n := int(binary.NativeEndian.Uint32(arg[8:])), int(binary.NativeEndian.Uint32(arg[12:]))
+		flat := slices.Concat(f.memory[module.Lower()], f.memory[module.Upper(0)], f.memory[module.Page{Address: module.AddressA2, Lower: true}], f.memory[module.Upper(1)], f.memory[module.Upper(2)], f.memory[module.Upper(3)])
+		if offset+n > f.ioctlSize || offset+n > len(flat) {
+			return nil, &kernel.Error{Op: "SIOCETHTOOL", Object: device, Err: syscall.EINVAL}
+		}
+		f.asked = append(f.asked, moduleRegion{offset: offset, n: n})
+		copy(answer[16:], flat[offset:offset+n])
+	}
+	return answer, nil
+}
+
+var port = NIC{Name: "eth0", Index: 7}
+
+func TestReadModule(t *testing.T) {
+	for _, test := range []struct {
+		dump, serial string
+		lanes        int
+		observables  bool
+	}{
+		{"sfp-10g-sr-finisar-ftlx8571d3bcl-mup0wb0", "MUP0WB0", 1, false},
+		{"qsfp-40g-sr4-finisar-ftl410qe3c", "ETG09FZ", 4, false},
+		{"edited-cmis-400g-lr4-vdm", "", 8, true},
+	} {
+		f := plugIn(t, test.dump)
+		m, err := NewModules().Read(t.Context(), f, port)
+		if m == nil {
+			t.Fatalf("%s: %v", test.dump, err)
+		}
+		// Pages that its publisher left out of this one are advertised.
+		if err != nil && !test.observables {
+			t.Errorf("%s: %v", test.dump, err)
+		}
+		if m.SerialNumber != test.serial || m.DOM == nil || len(m.DOM.Lanes) != test.lanes || m.DOM.Thresholds.RXPower == nil || (len(m.Observables) > 0) != test.observables {
+			t.Errorf("%s: %+v", test.dump, m)
+		}
+		// Reading these would clear them.
+		if m.DOM.Flags == "clear-on-read" && (m.DOM.Temperature.Flags != nil || m.DOM.Lanes[0].RXPower.Flags != nil || m.DOM.Lanes[0].RXLossOfSignal != nil) {
+			t.Errorf("%s: flags were read", test.dump)
+		}
+		for _, region := range f.asked {
+			for _, flags := range []moduleRegion{{module.Lower(), 8, 6}, {module.Upper(0x11), 134, 20}, {module.Upper(0x2c), 128, 128}} {
+				if m.Standard == module.CMIS && region.page == flags.page && region.offset < flags.offset+flags.n && flags.offset < region.offset+region.n {
+					t.Errorf("%s: %v was read, which clears flags", test.dump, region)
+				}
+			}
+		}
+	}
+}
+
+// TestReadModuleByIoctl is for kernels without pages in netlink.
+func TestReadModuleByIoctl(t *testing.T) {
+	f := plugIn(t, "qsfp-40g-sr4-finisar-ftl410qe3c")
+	f.noNetlink, f.ioctlSize = true, 640
+	m, err := NewModules().Read(t.Context(), f, port)
+	if err != nil || m.SerialNumber != "ETG09FZ" || m.DOM.Thresholds.TXPower == nil {
+		t.Errorf("%v: %+v", err, m)
+	}
+	f.ioctlSize = 256 // without page 03h
+	m, err = NewModules().Read(t.Context(), f, port)
+	if kernel.ReasonOf(err) != kernel.Unsupported || m == nil || m.DOM.Thresholds.TXPower != nil || m.DOM.Temperature == nil {
+		t.Errorf("%v: %+v", err, m)
+	}
+	s := plugIn(t, "sfp-10g-sr-finisar-ftlx8571d3bcl-mup0wb0")
+	s.memory[module.Upper(0)] = make([]byte, 128) // the vendor's half, which the dump lacks
+	s.noNetlink, s.ioctlSize = true, 512
+	if m, err := NewModules().Read(t.Context(), s, port); err != nil || m.SerialNumber != "MUP0WB0" || m.DOM == nil {
+		t.Errorf("%v: %+v", err, m)
+	}
+	s.ioctlSize = 0
+	if m, err := NewModules().Read(t.Context(), s, port); m != nil || kernel.ReasonOf(err) != kernel.Unsupported {
+		t.Errorf("%v: %+v", err, m)
+	}
+}
+
+// TestModulesRemember: the bus is slow.
+func TestModulesRemember(t *testing.T) {
+	f := plugIn(t, "qsfp-40g-sr4-finisar-ftl410qe3c")
+	m := NewModules()
+	now := time.Unix(1000, 0)
+	m.now = func() time.Time { return now }
+	read := func() int {
+		t.Helper()
+		f.asked = nil
+		if got, err := m.Read(t.Context(), f, port); err != nil || got.DOM == nil || got.Vendor != "FINISAR CORP" {
+			t.Fatalf("%v: %+v", err, got)
+		}
+		return len(f.asked)
+	}
+	static := func() bool {
+		return slices.ContainsFunc(f.asked, func(r moduleRegion) bool { return r.page == module.Upper(3) })
+	}
+	read()
+	if !static() {
+		t.Error("page 03h was not read")
+	}
+	now = now.Add(59 * time.Second)
+	if n := read(); n != 0 {
+		t.Errorf("%d reads within a minute", n)
+	}
+	now = now.Add(time.Second)
+	if n := read(); n == 0 || static() {
+		t.Errorf("%d reads, %v: static pages are read once", n, f.asked)
+	}
+	f.memory[module.Upper(0)] = slices.Clone(f.memory[module.Upper(0)])
+	f.memory[module.Upper(0)][196-128] = 'X' // another module
+	now = now.Add(time.Hour)
+	if read(); !static() {
+		t.Error("a new module was taken for the old one")
+	}
+}
+
+// TestSickPage: what can't be read takes nothing else along, and is told.
+func TestSickPage(t *testing.T) {
+	f := plugIn(t, "qsfp-40g-sr4-finisar-ftl410qe3c")
+	f.broken = module.Upper(3)
+	inv := &Inventory{NICs: []NIC{port}}
+	NewModules().ReadAll(t.Context(), f, inv)
+	n := inv.NICs[0]
+	if n.Module == nil || n.Module.DOM.Temperature == nil || n.Module.DOM.Thresholds.Temperature != nil || unreadOf(&n, "module") == "" {
+		t.Errorf("%+v, %q", n.Module, n.Unread)
+	}
+	f.broken = module.Lower()
+	if m, err := NewModules().Read(t.Context(), f, port); m != nil || !errors.Is(err, syscall.EIO) {
+		t.Errorf("%v: %+v", err, m)
+	}
+}
