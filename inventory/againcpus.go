@@ -11,12 +11,6 @@ import (
 
 // What decides which CPU a packet is handled on, read again for one NIC.
 
-// ReadRSS reads the default RSS table and key of one NIC, by its index.
-func ReadRSS(ctx context.Context, r kernel.Reader, nic NIC) (*RSS, error) {
-	err := readAgain(ctx, &survey{Reader: r}, &nic, uapi.ETHTOOL_MSG_RSS_GET, &words{})
-	return nic.Queues.RSS, err
-}
-
 // ReadRXRings reads how many queues an RSS table of one NIC can name, by its
 // name (ETHTOOL_GRXRINGS).
 func ReadRXRings(ctx context.Context, r kernel.Reader, nic NIC) (uint64, error) {

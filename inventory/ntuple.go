@@ -12,8 +12,11 @@ import (
 // Ntuple are the receive flow rules of ethtool -n.
 type Ntuple struct {
 	// Capacity is how many rules the device takes; absent where it doesn't say.
-	Capacity *int       `json:"capacity,omitempty"`
-	Rules    []FlowRule `json:"rules,omitempty"`
+	Capacity *int `json:"capacity,omitempty"`
+	// DriverChooses says that the driver chooses where a rule goes
+	// (RX_CLS_LOC_SPECIAL).
+	DriverChooses bool       `json:"driverChooses,omitempty"`
+	Rules         []FlowRule `json:"rules,omitempty"`
 }
 
 // FlowRule is one receive flow rule.
@@ -49,12 +52,12 @@ func readNtuple(ctx context.Context, s *survey) {
 
 // ntuple reads one device's rules: how many, where, and each. Rules come and go
 // meanwhile: one that is gone when its turn comes is left out.
-func ntuple(ctx context.Context, s *survey, device string) (*Ntuple, error) {
-	list, capacity, err := ruleLocations(ctx, s, device)
+func ntuple(ctx context.Context, s kernel.Reader, device string) (*Ntuple, error) {
+	list, capacity, chooses, err := ruleLocations(ctx, s, device)
 	if err != nil {
 		return nil, err
 	}
-	t := &Ntuple{}
+	t := &Ntuple{DriverChooses: chooses}
 	if capacity > 0 {
 		t.Capacity = new(int(capacity))
 	}
@@ -77,31 +80,34 @@ func ntuple(ctx context.Context, s *survey, device string) (*Ntuple, error) {
 	return t, nil
 }
 
-// ruleLocations are where the rules are, and how many the device takes. The list
-// fails when rules were added since they were counted: it is tried again.
-func ruleLocations(ctx context.Context, s *survey, device string) (locations []uint32, capacity uint32, err error) {
+// ruleLocations are where the rules are, how many the device takes, and whether
+// its driver chooses where. The list fails when rules were added since they were
+// counted: it is tried again.
+func ruleLocations(ctx context.Context, s kernel.Reader, device string) (locations []uint32, capacity uint32, chooses bool, err error) {
 	for range 3 {
 		var answer []byte
 		if answer, err = s.Ethtool(ctx, device, rxnfc(uapi.ETHTOOL_GRXCLSRLCNT, 0)); err != nil {
-			return nil, 0, err
+			return nil, 0, false, err
 		}
 		if len(answer) < rxnfcSize {
-			return nil, 0, short("GRXCLSRLCNT", device, answer)
+			return nil, 0, false, short("GRXCLSRLCNT", device, answer)
 		}
 		count := binary.NativeEndian.Uint32(answer[rxnfcCount:])
 		if count > maxRules {
-			return nil, 0, short("GRXCLSRLCNT", device, answer)
+			return nil, 0, false, short("GRXCLSRLCNT", device, answer)
 		}
+		chooses = binary.NativeEndian.Uint64(answer[rxnfcData:])&uapi.RX_CLS_LOC_SPECIAL != 0
 		request := rxnfc(uapi.ETHTOOL_GRXCLSRLALL, int(count))
 		binary.NativeEndian.PutUint32(request[rxnfcCount:], count)
 		if answer, err = s.Ethtool(ctx, device, request); err == nil {
-			return decodeLocations(device, answer)
+			locations, capacity, err = decodeLocations(device, answer)
+			return locations, capacity, chooses, err
 		}
 		if kernel.ReasonOf(err) != kernel.Failed || ctx.Err() != nil {
 			break
 		}
 	}
-	return nil, 0, err
+	return nil, 0, false, err
 }
 
 // decodeLocations decodes the answer to ETHTOOL_GRXCLSRLALL: where rules are,
@@ -117,6 +123,6 @@ func decodeLocations(device string, b []byte) (locations []uint32, capacity uint
 	for i := range int(count) {
 		locations = append(locations, binary.NativeEndian.Uint32(b[rxnfcLocations+4*i:]))
 	}
-	// Some drivers mark with a bit that they choose locations themselves.
+	// Some drivers mark here, too, that they choose locations themselves.
 	return locations, uint32(binary.NativeEndian.Uint64(b[rxnfcData:])) &^ uapi.RX_CLS_LOC_SPECIAL, nil
 }

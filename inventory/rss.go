@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"strings"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -152,22 +153,58 @@ func flowOfAttribute(attribute uint16) string {
 	return at(uint8(attribute))
 }
 
-// fieldLetters are the letters of ethtool -N rx-flow-hash for RXH_* bits.
-func fieldLetters(fields uint64) string {
-	var letters []byte
-	for _, f := range []struct {
+// hashLetters are RXH_* bits and their letters in ethtool -N rx-flow-hash.
+func hashLetters() []struct {
+	bits   uint64
+	letter byte
+} {
+	return []struct {
 		bits   uint64
 		letter byte
 	}{
 		{uapi.RXH_L2DA, 'm'}, {uapi.RXH_VLAN, 'v'}, {uapi.RXH_L3_PROTO, 't'},
 		{uapi.RXH_IP_SRC, 's'}, {uapi.RXH_IP_DST, 'd'}, {uapi.RXH_L4_B_0_1, 'f'}, {uapi.RXH_L4_B_2_3, 'n'},
 		{uapi.RXH_GTP_TEID, 'e'}, {uapi.RXH_IP6_FL, 'l'}, {1 << 31, 'r'}, // RXH_DISCARD
-	} {
+	}
+}
+
+// fieldLetters are the letters of ethtool -N rx-flow-hash for RXH_* bits.
+func fieldLetters(fields uint64) string {
+	var letters []byte
+	for _, f := range hashLetters() {
 		if fields&f.bits != 0 {
 			letters = append(letters, f.letter)
 		}
 	}
 	return string(letters)
+}
+
+// HashFields are the RXH_* bits for letters of ethtool -N rx-flow-hash, and the
+// same letters in the order in which the kernel's bits are told.
+func HashFields(letters string) (bits uint64, ordered string, err error) {
+	for i := range len(letters) {
+		before := bits
+		for _, f := range hashLetters() {
+			if f.letter == letters[i] {
+				bits |= f.bits
+			}
+		}
+		if bits == before {
+			return 0, "", fmt.Errorf("%q: it takes letters of m (MAC), v (VLAN), t (layer 3 protocol), s and d (IP addresses), "+
+				"f and n (ports), e (GTP TEID), l (flow label), r (discard), each once", letters)
+		}
+	}
+	return bits, fieldLetters(bits), nil
+}
+
+// HashFlow is the number that ETHTOOL_SRXFH has for a kind of packets: "udp4".
+func HashFlow(name string) (number uint32, ok bool) {
+	for _, f := range flows() {
+		if f.name == name {
+			return f.number, true
+		}
+	}
+	return 0, false
 }
 
 // readHashFields asks by ioctl for the hash fields of those whose RSS_GET said
@@ -187,7 +224,7 @@ func readHashFields(ctx context.Context, s *survey) {
 
 // hashFields are the hash fields of one device. Where TCP is refused there are
 // none; other kinds of packets are refused one by one.
-func hashFields(ctx context.Context, s *survey, device string) (map[string]string, error) {
+func hashFields(ctx context.Context, s kernel.Reader, device string) (map[string]string, error) {
 	fields := map[string]string{}
 	for i, f := range flows() {
 		request := rxnfc(uapi.ETHTOOL_GRXFH, 0)
