@@ -32,7 +32,7 @@ type record struct {
 	// Change is the index of the change concerned.
 	Change int `json:"change,omitempty"`
 	// Found is the setting as it was read back.
-	Found Values `json:"found,omitempty"`
+	Found Values `json:"found,omitzero"`
 	// After are the fields that are about to be written, as they shall be.
 	After Values `json:"after,omitzero"`
 	// Text is why: of an undo, or of a change that was left alone.
@@ -134,9 +134,9 @@ type Step struct {
 	State State `json:"state"`
 	// After are the fields that were written last, as they should become. Of a late
 	// change it is what was seen only when its turn had come.
-	After Values `json:"after,omitempty"`
+	After Values `json:"after,omitzero"`
 	// Found is the setting as read back after the change.
-	Found Values `json:"found,omitempty"`
+	Found Values `json:"found,omitzero"`
 	// Detail is why the change was left alone.
 	Detail string `json:"detail,omitempty"`
 }

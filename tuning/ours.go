@@ -37,15 +37,20 @@ func owned(past []Transaction, target Target, s Setting, current Values) Values 
 	if !s.entries() {
 		return ours
 	}
+	moved := map[string]bool{} // ours that made way in a plan, whose next change of s may add them again
 	for c, step := range steps(past, target, s.name()) {
 		for field := range step.After {
 			_, has := ours[field]
 			switch value := step.After[field]; {
 			case value == nil:
+				moved[field] = has
 				delete(ours, field)
-			case has || c.Before[field] == nil:
+			case has || moved[field] || c.Before[field] == nil:
 				ours[field] = value
 			}
+		}
+		if c.Turn != MakingWay {
+			clear(moved)
 		}
 	}
 	for field, value := range ours {

@@ -318,6 +318,8 @@ func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Plan
 	}
 	c.Goal = only(c.After, c.Goal.names())
 	names := without(differing(current, c.After), s.volatile(c.After))
+	// What the device moves by itself is not for a plan to say.
+	c.After = over(current, c.After, names)
 	c.Fields = fieldsOf(current, c.After, names)
 	for i := range c.Fields {
 		f := &c.Fields[i]
