@@ -69,8 +69,15 @@ func ioctlOp(command uint32) string {
 	if name, ok := ioctlReads[command]; ok {
 		return "SIOCETHTOOL " + name
 	}
-	if command == uapi.ETHTOOL_SRSSH { // the one that nictune writes with
+	switch command { // those that nictune writes with
+	case uapi.ETHTOOL_SRSSH:
 		return "SIOCETHTOOL SRSSH"
+	case uapi.ETHTOOL_SRXFH:
+		return "SIOCETHTOOL SRXFH"
+	case uapi.ETHTOOL_SRXCLSRLINS:
+		return "SIOCETHTOOL SRXCLSRLINS"
+	case uapi.ETHTOOL_SRXCLSRLDEL:
+		return "SIOCETHTOOL SRXCLSRLDEL"
 	}
 	return fmt.Sprintf("SIOCETHTOOL %#x", command)
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -130,8 +131,9 @@ func Eventually(t testing.TB, what string, done func() bool) {
 }
 
 // Netdevsim makes a simulated device with so many ports and returns its interfaces' names in the
-// order of the ports. It takes ids from 10 on, and is removed at the end of the test.
-func Netdevsim(t testing.TB, id, ports int) []string {
+// order of the ports. It takes ids from 10 on, and is removed at the end of the test. Each port has one
+// queue, or as many as are asked for.
+func Netdevsim(t testing.TB, id, ports int, queues ...int) []string {
 	t.Helper()
 	Run(t, "modprobe", "-a", "ptp_mock", "netdevsim")
 	write := func(path, value string) error {
@@ -142,7 +144,7 @@ func Netdevsim(t testing.TB, id, ports int) []string {
 		_, err = f.WriteString(value)
 		return errors.Join(err, f.Close())
 	}
-	if err := write("/sys/bus/netdevsim/new_device", itoa(id)+" "+itoa(ports)); err != nil {
+	if err := write("/sys/bus/netdevsim/new_device", strings.Trim(fmt.Sprint(append([]int{id, ports}, queues...)), "[]")); err != nil {
 		t.Fatalf("netdevsim%d: %v", id, err)
 	}
 	t.Cleanup(func() {

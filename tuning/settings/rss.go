@@ -17,30 +17,38 @@ import (
 )
 
 // RSSState is the default context of receive side scaling, as ethtool -x shows
-// it: the queue of each bucket, and the key in colon-separated hex.
+// it: the queue of each bucket, the key in colon-separated hex, the hash function,
+// and "none" or what is done to a packet's fields before hashing.
 type RSSState struct {
-	Table []uint32 `json:"table,omitempty"`
-	Key   string   `json:"key,omitempty"`
-	// InputTransform goes along with the others, and is no policy's yet.
-	InputTransform string `json:"input-xfrm,omitempty"`
+	Table          []uint32 `json:"table,omitempty"`
+	Key            string   `json:"key,omitempty"`
+	Hash           string   `json:"hfunc,omitempty"`
+	InputTransform string   `json:"input-xfrm,omitempty"`
 }
 
 // RSSWish is what policies say, in the words of ethtool -X.
 type RSSWish struct {
 	Equal         *uint32 `json:"equal,omitempty" doc:"spread evenly over so many queues, from queue 0 on"`
-	Weight        *string `json:"weight,omitempty" example:"[3, 1]" form:"a list of numbers" doc:"the share of each queue, from queue 0 on: [3, 1] sends three quarters to queue 0"`
-	ExcludeQueues *string `json:"exclude-queues,omitempty" example:"[0]" form:"a list of queues" doc:"queues that get nothing; alone it spreads evenly over all others, with equal over the first of the others"`
+	Start         *uint32 `json:"start,omitempty" doc:"the first queue of equal and weight, instead of queue 0"`
+	Weight        *string `json:"weight,omitempty" form:"a list of numbers" doc:"the share of each queue, from queue 0 on: [3, 1] sends three quarters to queue 0"`
+	ExcludeQueues *string `json:"exclude-queues,omitempty" form:"a list of queues" doc:"queues that get nothing; alone it spreads evenly over all others, with equal over the first of the others"`
+	Default       *bool   `json:"default,omitempty" doc:"on: each queue in turn, as the kernel has it at first"`
 	Key           *string `json:"key,omitempty" form:"bytes in hex as in 6d:5a:..." doc:"the hash key, of the length that ethtool -x shows"`
+	HashFunction  *string `json:"hfunc,omitempty" words:"toeplitz,xor,crc32" doc:"the hash function"`
+	Transform     *string `json:"input-xfrm,omitempty" words:"none,symmetric-xor,symmetric-or-xor" doc:"what is done to the fields before hashing: a symmetric one sends both directions of a connection to one queue"`
+}
+
+func (w RSSWish) wantsTable() bool {
+	return w.Equal != nil || w.Start != nil || w.Weight != nil || w.ExcludeQueues != nil || w.Default != nil && *w.Default
 }
 
 // RSS is ethtool -X.
 func RSS() tuning.Knob[RSSState] {
 	return tuning.Knob[RSSState]{
 		Name: "rss",
-		Doc: "Which queues receive (ethtool -X): the indirection table and the key. " +
+		Doc: "Which queues receive (ethtool -X): the indirection table, the key and how it hashes. " +
 			"Packets of a flow may be reordered once when it moves to another queue.",
 		Impact:  func(inventory.NIC, RSSState, RSSState) tuning.Impact { return tuning.Seamless },
-		Breaks:  rssBreaks,
 		Wish:    tuning.WishOf(resolveRSS),
 		After:   []string{"channels"},
 		MakeWay: makeWayRSS,
@@ -50,58 +58,56 @@ func RSS() tuning.Knob[RSSState] {
 			if err != nil || rss == nil {
 				return current, limit, err
 			}
-			return RSSState{Table: rss.Table, Key: rss.Key, InputTransform: rss.InputTransform}, limit, nil
+			transform := rss.InputTransform
+			if transform == "" {
+				transform = noTransform
+			}
+			return RSSState{Table: rss.Table, Key: rss.Key, Hash: rss.Hash, InputTransform: transform}, limit, nil
 		},
 		Write: writeRSS,
 	}
 }
 
-// rssBreaks: an AF_XDP socket lives on what the table sends to its queue. Another
-// key sends it other flows, which nobody can tell from the ones that it has.
-func rssBreaks(use inventory.Use, current, next RSSState) string {
-	if use.Kind != inventory.XDPSocket {
-		return ""
-	}
-	for i := range max(len(current.Table), len(next.Table)) {
-		before := i < len(current.Table) && current.Table[i] == use.Queue
-		after := i < len(next.Table) && next.Table[i] == use.Queue
-		if before != after {
-			return fmt.Sprintf("other flows for queue %d", use.Queue)
-		}
-		if before && current.Key != next.Key {
-			return fmt.Sprintf("another hash for queue %d", use.Queue)
+func resolveRSS(ctx context.Context, ask tuning.Ask, wish RSSWish, current RSSState) (RSSState, error) {
+	var queues uint64
+	if wish.wantsTable() && len(current.Table) > 0 {
+		var err error
+		if queues, err = queuesToBe(ctx, ask); err != nil {
+			return current, err
 		}
 	}
-	return ""
+	return wish.apply(current, queues)
 }
 
-func resolveRSS(ctx context.Context, ask tuning.Ask, wish RSSWish, current RSSState) (RSSState, error) {
-	next := current
-	if wish.Equal != nil || wish.Weight != nil || wish.ExcludeQueues != nil {
+// apply is the state that is wished for, on a device with so many queues.
+func (w RSSWish) apply(current RSSState, queues uint64) (next RSSState, err error) {
+	next = current
+	if w.wantsTable() {
 		if len(current.Table) == 0 {
 			return next, unsupported("the device has no indirection table")
 		}
-		queues, ok := plannedQueues(ask.Planned, receiving)
-		if !ok {
-			var err error
-			if queues, err = rxRings(ctx, ask.Reader, ask.NIC); err != nil {
-				return next, err
-			}
-		}
-		var err error
-		if next.Table, err = wish.table(len(current.Table), queues); err != nil {
+		if next.Table, err = w.table(len(current.Table), queues); err != nil {
 			return next, err
 		}
 	}
-	if wish.Key != nil {
+	if w.Key != nil {
 		if current.Key == "" {
 			return next, unsupported("the device has no key")
 		}
-		key := strings.ToLower(*wish.Key)
+		key := strings.ToLower(*w.Key)
 		if b, err := parseKey(key); err != nil || 3*len(b)-1 != len(current.Key) {
 			return next, fmt.Errorf("key: it takes %d bytes in hex with colons between", (len(current.Key)+1)/3)
 		}
 		next.Key = key
+	}
+	if w.HashFunction != nil {
+		if current.Hash == "" {
+			return next, unsupported("the device names no hash function")
+		}
+		next.Hash = *w.HashFunction
+	}
+	if w.Transform != nil {
+		next.InputTransform = *w.Transform
 	}
 	return next, nil
 }
@@ -193,6 +199,15 @@ func (w RSSWish) table(size int, queues uint64) ([]uint32, error) {
 			return nil, fmt.Errorf("exclude-queues: there is no queue %d, the device has %d now", q, queues)
 		}
 	}
+	var start uint64
+	if w.Start != nil {
+		if start = uint64(*w.Start); start >= queues {
+			return nil, fmt.Errorf("start: there is no queue %d, the device has %d now", start, queues)
+		}
+	}
+	if w.Default != nil && *w.Default && (w.Equal != nil || w.Start != nil || w.Weight != nil || w.ExcludeQueues != nil) {
+		return nil, errors.New("default says all: leave equal, start, weight and exclude-queues out")
+	}
 	if w.Weight != nil {
 		if w.Equal != nil || w.ExcludeQueues != nil {
 			return nil, errors.New("weight says all: leave equal and exclude-queues out, and give a queue the weight 0 to exclude it")
@@ -201,13 +216,14 @@ func (w RSSWish) table(size int, queues uint64) ([]uint32, error) {
 		if err != nil {
 			return nil, err
 		}
+		weights = append(make([]uint64, start), weights...)
 		if uint64(len(weights)) > queues {
 			return nil, fmt.Errorf("weight names %d queues, the device has %d now", len(weights), queues)
 		}
 		return weightedTable(size, weights)
 	}
 	var over []uint32
-	for q := range queues {
+	for q := start; q < queues; q++ {
 		if !slices.Contains(excluded, q) {
 			over = append(over, uint32(q))
 		}
@@ -270,30 +286,68 @@ func parseKey(text string) ([]byte, error) {
 
 // Offsets and values in struct ethtool_rxfh of linux/ethtool.h.
 const (
+	rxfhContext    = 4
 	rxfhIndirSize  = 8
 	rxfhKeySize    = 12
+	rxfhFunction   = 16
 	rxfhTransform  = 17
 	rxfhConfig     = 24
 	rxfhKeepsTable = 0xffffffff // ETH_RXFH_INDIR_NO_CHANGE
-	rxfhKeepsXfrm  = 0xff       // RXH_XFRM_NO_CHANGE
 )
+
+// noTransform is ethtool's word for no input transformation.
+const noTransform = "none"
+
+// rxfhRequest is an ETHTOOL_SRSSH about a context that changes nothing of it yet.
+func rxfhRequest(number uint32) []byte {
+	arg := make([]byte, rxfhConfig)
+	binary.NativeEndian.PutUint32(arg, uapi.ETHTOOL_SRSSH)
+	binary.NativeEndian.PutUint32(arg[rxfhContext:], number)
+	binary.NativeEndian.PutUint32(arg[rxfhIndirSize:], rxfhKeepsTable)
+	arg[rxfhTransform] = uapi.RXH_XFRM_NO_CHANGE
+	return arg
+}
+
+// hashBit is the ETH_RSS_HASH_* of a name.
+func hashBit(name string) (byte, error) {
+	for i, known := range []string{"toeplitz", "xor", "crc32"} {
+		if name == known {
+			return 1 << i, nil
+		}
+	}
+	return 0, unsupported("there is no hash function " + name)
+}
+
+// transformBits is the RXH_XFRM_* of a name.
+func transformBits(name string) (byte, error) {
+	switch name {
+	case "", noTransform:
+		return 0, nil
+	case "symmetric-xor":
+		return uapi.RXH_XFRM_SYM_XOR, nil
+	case "symmetric-or-xor":
+		return uapi.RXH_XFRM_SYM_OR_XOR, nil
+	}
+	return 0, unsupported("there is no input transformation " + name)
+}
 
 // writeRSS uses the ioctl, which all kernels have: netlink's RSS_SET is as young
 // as Linux 6.17.
 func writeRSS(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next RSSState) error {
-	arg := make([]byte, rxfhConfig)
-	binary.NativeEndian.PutUint32(arg, uapi.ETHTOOL_SRSSH)
-	binary.NativeEndian.PutUint32(arg[rxfhIndirSize:], rxfhKeepsTable)
+	arg := rxfhRequest(0)
 	// "Unchanged" has a value of its own only since Linux 6.8; older kernels want
 	// a zero there.
-	switch current.InputTransform {
-	case "":
-	case "symmetric-xor":
-		arg[rxfhTransform] = uapi.RXH_XFRM_SYM_XOR
-	case "symmetric-or-xor":
-		arg[rxfhTransform] = uapi.RXH_XFRM_SYM_OR_XOR
-	default:
-		arg[rxfhTransform] = rxfhKeepsXfrm
+	if bits, err := transformBits(next.InputTransform); err == nil {
+		arg[rxfhTransform] = bits
+	} else if next.InputTransform != current.InputTransform {
+		return err
+	}
+	if current.Hash != next.Hash {
+		bit, err := hashBit(next.Hash)
+		if err != nil {
+			return err
+		}
+		arg[rxfhFunction] = bit
 	}
 	if !slices.Equal(current.Table, next.Table) {
 		queues, err := rxRings(ctx, w, nic)

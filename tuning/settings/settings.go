@@ -26,17 +26,18 @@ import (
 //     through a reset;
 //   - channels, because a driver builds the other queue settings anew for the
 //     queues that it then has;
-//   - rings, and then coalesce, for these queues;
+//   - rings, and then coalesce, for these queues, first all and then single ones;
 //   - features: rules and contexts, which some of them enable, name queues that
 //     have to exist;
+//   - how packets are spread over queues, and then the rules, which name contexts;
 //   - what is said of single queues and their interrupts last: whatever builds
 //     queues anew forgets it.
 //
 // Undoing goes the other way.
 func All() []tuning.Setting {
 	return []tuning.Setting{
-		PrivateFlags(), Netdev(), Multicast(), Bridge(), BridgePort(), Link(), FEC(), EEE(), Pause(), Channels(), Rings(), Coalesce(), Features(),
-		RSS(), IRQ(), RPS(), XPS(), NAPI(),
+		PrivateFlags(), Netdev(), Multicast(), Bridge(), BridgePort(), Link(), FEC(), EEE(), Pause(), Channels(), Rings(), Coalesce(), CoalesceQueues(),
+		Features(), RSS(), HashFields(), RSSContexts(), Flows(), IRQ(), RPS(), XPS(), NAPI(),
 	}
 }
 
