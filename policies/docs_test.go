@@ -170,6 +170,12 @@ func settingsTable(catalogue policies.Catalogue) string {
 			}
 			continue
 		}
+		if s.Host {
+			b.WriteString("It is the host's, not a NIC's.\n\n")
+		}
+		if s.List {
+			b.WriteString("It is a list: each item, behind a dash, has these fields.\n\n")
+		}
 		b.WriteString("| field | takes | what it is |\n|---|---|---|\n")
 		for _, f := range s.Fields {
 			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", f.Name, f.Takes(), f.Doc)
