@@ -25,12 +25,12 @@ provide() {
 	$sudo apt-get -qq update >&2 && $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}" >&2
 }
 
-# step NAME INPUT...: the inputs are files below lab/ or the folders of earlier steps. Leaves
-# the step's folder in the variable NAME.
+# step NAME INPUT...: the inputs are files below lab/, the folders of earlier steps, or =WORD.
+# Leaves the step's folder in the variable NAME.
 step() {
 	local name=$1 input hash began; shift
 	hash=$(for input in build/unpack.sh "build/$name.sh" "$@"; do
-		case $input in /*) echo "${input##*/}" ;; *) sha256sum <"$lab/$input" ;; esac
+		case $input in /*) echo "${input##*/}" ;; =*) echo "$input" ;; *) sha256sum <"$lab/$input" ;; esac
 	done | sha256sum | cut -c1-12)
 	out=$cache/$name-$hash
 	if [ ! -d "$out" ]; then
@@ -59,7 +59,8 @@ lock() {
 }
 
 step qemu
-step kernel
+# Not in the hash of the kernel that everybody has.
+step kernel ${LAB_KERNEL:+=$LAB_KERNEL}
 step guest
 step modules netdevsim/Kbuild netdevsim/nsim_lab.h "$kernel"
 step image guest/init "$kernel" "$guest" "$modules" "$qemu"

@@ -44,7 +44,7 @@ rm -rf "$out/build"
 
 # The image inside vmlinuz starts at the first zstd magic number.
 enter "$kernel" "$out" sh -ec '
-	z=/boot/vmlinuz-$1
+	z=/boot/vmlinuz-$1; [ -e $z ] || z=/usr/lib/modules/$1/vmlinuz # newer packages
 	at=$(grep -aobP "\x28\xb5\x2f\xfd" $z | head -n1 | cut -d: -f1)
 	tail -c +$((at + 1)) $z | zstd -dcq >vmlinux 2>/dev/null || true
 	readelf -h vmlinux >/dev/null 2>&1 || cp $z vmlinux

@@ -43,6 +43,6 @@ enter() {
 	unshare $user -m true || die "cannot enter a chroot: this needs root with CAP_SYS_ADMIN, or user namespaces (on Ubuntu 24.04 and newer: sysctl kernel.apparmor_restrict_unprivileged_userns=0)"
 	unshare $user -m sh -ec '
 		root=$1; dir=$2; shift 2
-		mount --rbind /dev "$root/dev"; mount --bind "$dir" "$root/mnt"
+		mount --rbind /dev "$root/dev"; mount --rbind /proc "$root/proc"; mount --bind "$dir" "$root/mnt"
 		exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin LC_ALL=C sh -c "cd /mnt && exec \"\$@\"" sh "$@"' sh "$root" "$dir" "$@"
 }
