@@ -109,6 +109,20 @@ func ReadMulticastFlags(ctx context.Context, r kernel.Reader, nic NIC) (capable,
 	return new(flags&uapi.IFF_MULTICAST != 0), new(flags&uapi.IFF_ALLMULTI != 0), nil
 }
 
+// ReadLinkGroups reads the link-layer groups of one NIC, by its index.
+func ReadLinkGroups(ctx context.Context, r kernel.Reader, nic NIC) ([]Membership, error) {
+	const path = "/proc/net/dev_mcast"
+	b, err := r.ReadFile(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := parseDevMcast(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return groups[nic.Index], nil
+}
+
 // ReadBridge reads a bridge by its index, nil where the NIC is none: what
 // [Stack] has of it, without its groups. Of the ports of bridges it reads what
 // they are there.

@@ -3,6 +3,7 @@ package inventory
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -75,4 +76,41 @@ func firstUnread(unread []Unread) error {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", unread[0].Fact, unreadError{unread[0]})
+}
+
+// ReadNAPI reads the polling contexts of one NIC and its queues, by its index.
+// One that is down has none. An error that counts as unsupported is of a kernel
+// before 6.8.
+func ReadNAPI(ctx context.Context, r kernel.Reader, nic NIC) ([]NAPI, []Queue, error) {
+	var napis []NAPI
+	var queues []Queue
+	err1 := netdevOf(ctx, r, uapi.NETDEV_CMD_NAPI_GET, uapi.NETDEV_A_NAPI_IFINDEX, nic, func(body []byte) error {
+		index, n, err := decodeNAPI(body)
+		if index == nic.Index && err == nil {
+			napis = append(napis, n)
+		}
+		return err
+	})
+	if errors.Is(err1, kernel.ErrNotRecorded) {
+		return nic.Queues.NAPI, nic.Queues.Netdev, nil // of the survey
+	}
+	err2 := netdevOf(ctx, r, uapi.NETDEV_CMD_QUEUE_GET, uapi.NETDEV_A_QUEUE_IFINDEX, nic, func(body []byte) error {
+		index, q, err := decodeNetdevQueue(body)
+		if index == nic.Index && err == nil {
+			queues = append(queues, q)
+		}
+		return err
+	})
+	return napis, queues, errors.Join(err1, err2)
+}
+
+// netdevOf hands each answer about one NIC of a dump to decode.
+func netdevOf(ctx context.Context, r kernel.Reader, command, index uint16, nic NIC, decode func([]byte) error) error {
+	messages, err := r.Netlink(ctx, kernel.Request{
+		Family: kernel.FamilyNetdev, Command: command, Dump: true, Body: kernel.Body{}.Uint32(index, uint32(nic.Index)),
+	})
+	for _, m := range messages {
+		err = errors.Join(err, decode(m.Body))
+	}
+	return err
 }

@@ -14,7 +14,7 @@ func TestParseIrqbalance(t *testing.T) {
 		"SLEEP 1 BANNED 0":         {},
 		"SLEEP 10 BANNED 00000000": {},
 		"SLEEP 10 IRQ 31 LOAD 0 DIFF 0 CLASS 0 IRQ 27 LOAD 18446744073709551615 DIFF 12 CLASS 5 BANNED 00000000,0000000f": {27, 31},
-		"SLEEP 10 IRQ 27 LOAD 0 DIFF 0 CLASS 0 IRQ 27 LOAD 0 DIFF 0 CLASS 0 BANNED 0\x00":                                {27},
+		"SLEEP 10 IRQ 27 LOAD 0 DIFF 0 CLASS 0 IRQ 27 LOAD 0 DIFF 0 CLASS 0 BANNED 0\x00":                                 {27},
 	} {
 		got, err := parseIrqbalance([]byte(text))
 		if err != nil || !slices.Equal(got, want) {

@@ -206,7 +206,15 @@ type planner struct {
 	past     []Transaction
 	plan     *Plan
 	problems PlanError
+	host     Planned                        // the host's settings, once they are planned
 	cpus     func() (inventory.CPUs, error) // asked once
+}
+
+// ask is what a setting of a target is asked with for this plan.
+func (p *planner) ask(nic inventory.NIC, target Target, s Setting, current Values, planned Planned) Ask {
+	a := ask(p, nic, target, p.past, s, current, planned)
+	a.Host = p.host
+	return a
 }
 
 // target plans what is wanted of one NIC, or of the host.
@@ -232,7 +240,7 @@ func (p *planner) target(ctx context.Context, wants []policies.Want) {
 	changes := arrangement{
 		settings: p.settings,
 		ask: func(s Setting, current Values, planned Planned) Ask {
-			return ask(p, nic, target, p.past, s, current, planned)
+			return p.ask(nic, target, s, current, planned)
 		},
 		aim: func(s Setting, late bool, planned Planned) *Change {
 			if w := byName[s.name()]; w != nil {
@@ -259,6 +267,9 @@ func (p *planner) target(ctx context.Context, wants []policies.Want) {
 			continue
 		}
 		p.plan.Changes = append(p.plan.Changes, c)
+		if wants[0].NIC == nil {
+			p.host.plan(&c)
+		}
 	}
 }
 
@@ -290,7 +301,7 @@ func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Plan
 	if s.wishes() {
 		fields = max(len(w.Fields), 1)
 		if c.Wish, err = w.wish(ctx, s); err == nil {
-			c.After, err = s.resolve(ctx, ask(w.Reader, w.nic, w.target, w.past, s, current, planned), c.Wish, current)
+			c.After, err = s.resolve(ctx, w.ask(w.nic, w.target, s, current, planned), c.Wish, current)
 		}
 		if err != nil {
 			w.fault(nil, err)

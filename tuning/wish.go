@@ -25,6 +25,9 @@ type Ask struct {
 	// Planned is what the plan makes of other settings, which the host may not
 	// have yet: where the plan changes the channels, the queues that there will be.
 	Planned Planned
+	// Host is what the plan makes of the host's own settings, which come before
+	// those of NICs. Where their turn has come it is empty, and the host has it.
+	Host Planned
 	// Owned are the fields that nictune added to the setting in this boot of the
 	// host, and that still have the value that it gave them.
 	Owned Values

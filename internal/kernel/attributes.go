@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 )
 
 // Attributes walks a run of netlink attributes (struct nlattr) in place:
@@ -151,6 +152,14 @@ func (b Body) Uint16(typ, v uint16) Body {
 // Uint32 appends a u32 attribute in host order.
 func (b Body) Uint32(typ uint16, v uint32) Body {
 	return b.Bytes(typ, binary.NativeEndian.AppendUint32(nil, v))
+}
+
+// Uint appends a "uint" of the newer families, in four or eight bytes.
+func (b Body) Uint(typ uint16, v uint64) Body {
+	if v <= math.MaxUint32 {
+		return b.Uint32(typ, uint32(v))
+	}
+	return b.Bytes(typ, binary.NativeEndian.AppendUint64(nil, v))
 }
 
 // String appends a NUL-terminated string attribute.

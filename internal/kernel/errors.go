@@ -36,7 +36,7 @@ var (
 	ErrNotRecorded = errors.New("not in this recording")
 	// ErrReadOnly: the request would change something and came to a Reader.
 	ErrReadOnly = errors.New("refused: not a request that only reads")
-	// ErrTooLong is EMSGSIZE: what was asked for does not fit into one answer.
+	// ErrTooLong is EMSGSIZE: what was asked for does not fit into one answer, or the question not into one request.
 	ErrTooLong error = syscall.EMSGSIZE
 	// ErrInvalid is EINVAL: among others, devlink's answer about a parameter that
 	// the driver doesn't have.

@@ -16,8 +16,16 @@ import (
 )
 
 // IRQAffinity has the CPUs that each interrupt vector of a NIC may fire on, as a
-// list, by the vector's name in /proc/interrupts.
+// list, by the vector's name in /proc/interrupts. Where irqbalance listens it also
+// has, by that name and [byIrqbalance], whether that moves the interrupt: balanced
+// or banned.
 type IRQAffinity map[string]string
+
+const (
+	byIrqbalance = " irqbalance"
+	balanced     = "balanced"
+	banned       = "banned"
+)
 
 // IRQWish is what policies say.
 type IRQWish struct {
@@ -29,7 +37,7 @@ type IRQWish struct {
 func IRQ() tuning.Knob[IRQAffinity] {
 	return tuning.Knob[IRQAffinity]{
 		Name:   "irq",
-		Doc:    "Which CPUs the interrupts of the queues fire on (/proc/irq/*/smp_affinity_list), and so which handle their packets. Interrupts that serve no queue stay as they are. A running irqbalance is an error, because it would move them again.",
+		Doc:    "Which CPUs the interrupts of the queues fire on (/proc/irq/*/smp_affinity_list), and so which handle their packets. Interrupts that serve no queue stay as they are. A running irqbalance is asked to leave these interrupts alone, and gets them back with the undo; one that can't be asked is an error, because it would move them again.",
 		Impact: func(inventory.NIC, IRQAffinity, IRQAffinity) tuning.Impact { return tuning.Seamless },
 		Wish:   tuning.WishOf(resolveIRQ),
 		After:  []string{"channels", "rings"},
@@ -42,10 +50,36 @@ func IRQ() tuning.Knob[IRQAffinity] {
 			for name, irq := range vectors {
 				current[name] = irq.Affinity
 			}
+			left, err := leftAlone(ctx, r)
+			if err != nil || left == nil {
+				return current, IRQAffinity{}, err
+			}
+			for name, irq := range vectors {
+				current[name+byIrqbalance] = balanced
+				if slices.Contains(left, irq.Number) {
+					current[name+byIrqbalance] = banned
+				}
+			}
 			return current, IRQAffinity{}, nil
 		},
 		Write: writeIRQ,
 	}
+}
+
+// leftAlone are the interrupts that irqbalance was told to leave alone. It is nil
+// where none listens, where it does not tell us, or a recording does not.
+func leftAlone(ctx context.Context, r kernel.Reader) ([]int, error) {
+	left, err := inventory.ReadIrqbalance(ctx, r)
+	switch reason := kernel.ReasonOf(err); {
+	case reason == kernel.Unsupported, reason == kernel.Denied, errors.Is(err, kernel.ErrNotRecorded):
+		return nil, nil
+	}
+	return left, err
+}
+
+// vectorNames are the names of the vectors, sorted.
+func (a IRQAffinity) vectorNames() []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(a)), func(name string) bool { return strings.HasSuffix(name, byIrqbalance) })
 }
 
 // readVectors are the vectors in use, by name.
@@ -109,17 +143,20 @@ func resolveIRQ(ctx context.Context, ask tuning.Ask, wish IRQWish, current IRQAf
 	if err != nil {
 		return nil, err
 	}
-	groups, err := byQueue(slices.Sorted(maps.Keys(current)))
+	groups, err := byQueue(current.vectorNames())
 	if err != nil {
 		return nil, err
 	}
-	next := maps.Clone(current)
+	next, asked := maps.Clone(current), false
 	for i, set := range spread(cpus, len(groups), wish.Spread) {
 		for _, name := range groups[i] {
 			next[name] = set.String()
+			if _, listens := current[name+byIrqbalance]; listens {
+				next[name+byIrqbalance], asked = banned, true
+			}
 		}
 	}
-	if maps.Equal(next, current) {
+	if asked || maps.Equal(next, current) {
 		return next, nil
 	}
 	managers, err := inventory.ReadManagers(ctx, ask.Reader)
@@ -128,7 +165,9 @@ func resolveIRQ(ctx context.Context, ask tuning.Ask, wish IRQWish, current IRQAf
 	}
 	for _, m := range managers {
 		if m.Name == "irqbalance" {
-			return nil, fmt.Errorf("irqbalance (process %d) runs and would move the interrupts again: stop it, or leave them to it", m.PID)
+			_, err := inventory.ReadIrqbalance(ctx, ask.Reader) // why it could not be asked
+			return nil, fmt.Errorf("irqbalance (process %d) runs and would move the interrupts again, and it can't be asked to leave them alone: %w; "+
+				"stop it, or leave them to it", m.PID, err)
 		}
 	}
 	return next, nil
@@ -139,7 +178,23 @@ func writeIRQ(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, 
 	if err != nil {
 		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(next)) {
+	// irqbalance lets go before an interrupt is moved, and gets it back after.
+	var take, give []int
+	for name, irq := range vectors {
+		key := name + byIrqbalance
+		was, listens := current[key]
+		switch {
+		case !listens || next[key] == was: // one that has ended forgot it all
+		case next[key] == banned:
+			take = append(take, irq.Number)
+		case next[key] == balanced:
+			give = append(give, irq.Number)
+		}
+	}
+	if err := ban(ctx, w, take, nil); err != nil {
+		return err
+	}
+	for _, name := range next.vectorNames() {
 		if next[name] == current[name] {
 			continue
 		}
@@ -155,5 +210,28 @@ func writeIRQ(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, 
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return nil
+	return ban(ctx, w, nil, give)
+}
+
+// ban has irqbalance leave more interrupts alone, or some of them no longer; the
+// others that it was told of stay as they are. It takes the whole list each time.
+func ban(ctx context.Context, w kernel.Writer, take, give []int) error {
+	if len(take)+len(give) == 0 {
+		return nil
+	}
+	list, err := inventory.ReadIrqbalance(ctx, w)
+	if err != nil {
+		return err
+	}
+	list = slices.DeleteFunc(append(list, take...), func(irq int) bool { return slices.Contains(give, irq) })
+	slices.Sort(list)
+	request := strings.Trim(fmt.Sprint(slices.Compact(list)), "[]")
+	if len(list) == 0 {
+		request = "NONE"
+	}
+	err = w.IrqbalanceSet(ctx, "settings ban irqs "+request)
+	if errors.Is(err, kernel.ErrTooLong) {
+		return fmt.Errorf("%d interrupts are more than it can be told of: start it with --banirq or --banmod, or stop it: %w", len(list), err)
+	}
+	return err
 }

@@ -2,6 +2,7 @@ package settings
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"math/bits"
 	"strconv"
@@ -16,7 +17,7 @@ import (
 type RPSWish struct {
 	CPUs    *string `json:"cpus,omitempty" form:"CPUs" words:"all,local-cpus,housekeeping-cpus,none" doc:"the CPUs that packets of a receive queue are handed to (rps_cpus); none switches it off"`
 	Spread  *string `json:"spread,omitempty" words:"all,one-to-one" doc:"whether each queue gets all of the CPUs, as without this, or one each in turn"`
-	FlowCnt *uint32 `json:"flow-cnt,omitempty" example:"4096" doc:"flows that each queue remembers for RFS (rps_flow_cnt), a power of two or 0; they count against net.core.rps_sock_flow_entries"`
+	FlowCnt *uint32 `json:"flow-cnt,omitempty" example:"4096" doc:"flows that each queue remembers for RFS (rps_flow_cnt), a power of two or 0; of no use while net.core.rps_sock_flow_entries is 0"`
 }
 
 // RPS is rps_cpus and rps_flow_cnt of each receive queue.
@@ -57,9 +58,28 @@ func resolveRPS(ctx context.Context, ask tuning.Ask, wish RPSWish, current Queue
 		return nil, err
 	}
 	if wish.FlowCnt != nil {
+		if err := checkFlows(ctx, ask, *wish.FlowCnt); err != nil {
+			return nil, err
+		}
 		for _, name := range names {
 			next[name+"/"+rpsFlowCnt] = strconv.FormatUint(uint64(*wish.FlowCnt), 10)
 		}
 	}
 	return next, nil
+}
+
+// checkFlows says what is wrong with a number of flows while the host as a whole
+// follows none: it would do nothing. A namespace does not tell.
+func checkFlows(ctx context.Context, ask tuning.Ask, flows uint32) error {
+	host, planned := tuning.Get[Sysctls](ask.Host, "sysctl")
+	if !planned {
+		var err error
+		if host, _, err = readSysctls(ctx, ask.Reader, inventory.NIC{}); err != nil {
+			return err
+		}
+	}
+	if n := host.RPSSockFlowEntries; flows > 0 && n != nil && *n == 0 {
+		return errors.New("flow-cnt: RFS is off while net.core.rps_sock_flow_entries is 0: want sysctl.rps-sock-flow-entries, too")
+	}
+	return nil
 }

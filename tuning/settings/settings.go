@@ -19,7 +19,8 @@ import (
 
 // All returns every setting in the order in which they are applied:
 //
-//   - private-flags first: what else a driver has can depend on them;
+//   - sysctl, which is the host's: each NIC may count on it;
+//   - private-flags: what else a driver has can depend on them;
 //   - netdev, multicast and what bridges do with it, of which an MTU decides how large the buffers of the
 //     queues are;
 //   - link, fec, eee and pause, which the link comes up anew for, with many drivers
@@ -36,7 +37,7 @@ import (
 // Undoing goes the other way.
 func All() []tuning.Setting {
 	return []tuning.Setting{
-		PrivateFlags(), Netdev(), Multicast(), Bridge(), BridgePort(), Link(), FEC(), EEE(), Pause(), Channels(), Rings(), Coalesce(), CoalesceQueues(),
+		Sysctl(), PrivateFlags(), Netdev(), Multicast(), Memberships(), Bridge(), BridgePort(), Link(), FEC(), EEE(), Pause(), Channels(), Rings(), Coalesce(), CoalesceQueues(),
 		Features(), RSS(), HashFields(), RSSContexts(), Flows(), IRQ(), RPS(), XPS(), NAPI(),
 	}
 }
