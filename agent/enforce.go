@@ -69,6 +69,9 @@ func (a *Agent) enforce(ctx context.Context, inv *inventory.Inventory, c *Compar
 		result := e.Apply(ctx, inv, attempt, reason)
 		e.Reconciler.Done(time.Now(), attempt, result)
 		e.Done(attempt, result)
+		if result.Outcome != Applied && result.Outcome != Unchanged {
+			a.heard.wait(attempt.NIC.Index, found[attempt.NIC.Index])
+		}
 		// What the kernel does not tell of is seen to hold, too; and a failure has a
 		// pause to wait for.
 		decision.Wake = time.Now()
@@ -147,4 +150,11 @@ func (h *heard) take(compared []Compared, waiting []int, occasion string) map[in
 		h.waiting[index] = found[index]
 	}
 	return found
+}
+
+// wait keeps how the drift of a NIC was found until its next attempt.
+func (h *heard) wait(index int, found string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.waiting[index] = found
 }

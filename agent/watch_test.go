@@ -103,6 +103,10 @@ func TestHeard(t *testing.T) {
 		t.Errorf("%v", later)
 	}
 	h.take(nics, nil, "found when it was due")
+	h.wait(2, first[2]) // the attempt failed
+	if later := h.take(nics, nil, "found when it was due"); later[2] != first[2] {
+		t.Errorf("%v", later)
+	}
 	if again := h.take(nics, nil, "found at the interval"); again[2] != "found at the interval" || len(h.events)+len(h.waiting) != 0 {
 		t.Errorf("%v, %v, %v", again, h.events, h.waiting)
 	}

@@ -167,7 +167,7 @@ func (a *app) serve(ctx context.Context, f agentFlags) error {
 			return err
 		}
 		enforcer.into(&options)
-		beside.Go(func() { a.takeBackInTime(ctx, reader, f.state) })
+		beside.Go(func() { a.takeBackInTime(ctx, reader, f.state, &enforcer.busy) })
 	}
 	if reader.live != nil {
 		if options.Changes, err = agent.Watch(ctx, reader.live); err != nil {

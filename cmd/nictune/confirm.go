@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -266,20 +267,26 @@ func (a *app) takeBack(ctx context.Context, state string, id int, now bool) bool
 
 // takeBackInTime takes back what nobody confirms, beside whoever else does, for
 // as long as the agent runs. What it can't take back it tries again ever more
-// seldom.
-func (a *app) takeBackInTime(ctx context.Context, h host, state string) {
+// seldom. busy is held by what else of this process changes the host: what that
+// has not finished was not left behind.
+func (a *app) takeBackInTime(ctx context.Context, h host, state string, busy *sync.Mutex) {
 	const often, seldom = time.Second, time.Minute
 	between := often
-	for pause(ctx, between) {
+	attempt := func() time.Duration {
+		busy.Lock()
+		defer busy.Unlock()
 		due, in, err := tuning.Unfinished(ctx, h, state)
 		if err != nil || !due || in > 0 {
-			between = often
-			continue
+			return often
 		}
 		// What has begun goes on to its end although the agent is told to stop.
 		_, err = a.changed(context.WithoutCancel(ctx), state, func(context.Context, changer) (*tuning.Transaction, error) { return nil, nil })
-		if !errors.Is(err, tuning.ErrLocked) {
-			between = min(2*between, seldom)
+		if errors.Is(err, tuning.ErrLocked) {
+			return between
 		}
+		return min(2*between, seldom)
+	}
+	for pause(ctx, between) {
+		between = attempt()
 	}
 }

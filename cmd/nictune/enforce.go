@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/nictune/nictune/agent"
 	"github.com/nictune/nictune/exporters/metrics"
@@ -25,6 +26,7 @@ type enforcer struct {
 	allow tuning.Impact
 	// disrupt are the NICs whose use may be disturbed.
 	disrupt []string
+	busy    sync.Mutex // held while this process changes the host
 }
 
 // enforcement makes what puts drift right, after it has ended what an earlier
@@ -105,6 +107,8 @@ func (e *enforcer) begin(ctx context.Context) error {
 
 // changing gives f the engine, for as long as nobody else may change the host.
 func (e *enforcer) changing(ctx context.Context, f func(*tuning.Engine) error) error {
+	e.busy.Lock()
+	defer e.busy.Unlock()
 	patient, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
 	store, err := openStore(patient, e.state)

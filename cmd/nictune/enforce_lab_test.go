@@ -53,9 +53,15 @@ settings:
 	for _, name := range labtest.NICs(t, "igb", 2) {
 		cards = append(cards, address(name))
 	}
-	for _, card := range cards {
-		s.until(t, "the policy at the start", rings(card))
+	// done waits until so many transactions have ended: one goes on, with what a new
+	// ring has built anew, when the rings are as wanted.
+	done := func(what string, n int) {
+		s.until(t, what, func() bool {
+			all := transactions(t, state)
+			return len(all) >= n && all[len(all)-1].Outcome != tuning.Pending
+		})
 	}
+	done("the policy at the start", len(cards))
 
 	// Interrupts of the queues are there only while a card is up.
 	name := at(cards[0])
@@ -89,6 +95,8 @@ settings:
 	t.Cleanup(func() { _, _ = labtest.Try(t, "ip", "link", "set", name, "down") })
 	s.until(t, "the interrupts of a card that came up", affinity)
 
+	done("the interrupts' transaction", len(cards)+1)
+
 	for _, step := range []struct {
 		what string
 		do   func()
@@ -112,13 +120,18 @@ settings:
 			t.Cleanup(func() { _, _ = labtest.Try(t, "ip", "link", "set", "lan0", "name", old) })
 		}},
 	} {
+		before := len(transactions(t, state))
 		step.do()
 		if rings(cards[1])() {
 			t.Fatalf("a card %s has its rings still", step.what)
 		}
-		s.until(t, "the policy of a card "+step.what, rings(cards[1]))
+		done("the policy of a card "+step.what, before+1)
+		if !rings(cards[1])() {
+			t.Errorf("a card %s has other rings; the agent logged:\n%s", step.what, s.log)
+		}
 	}
 	s.end(t)
+	t.Logf("the agent logged:\n%s", s.log)
 	if !rings(cards[1])() || !affinity() {
 		t.Error("stopping the agent undid what it had done")
 	}
