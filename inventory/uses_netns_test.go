@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
-	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -82,35 +81,6 @@ func TestDefaultRoutesReachTheNICs(t *testing.T) {
 	}
 }
 
-// listenIn listens on TCP in another network namespace.
-func listenIn(t *testing.T, namespace, address string) net.Listener {
-	t.Helper()
-	type result struct {
-		l   net.Listener
-		err error
-	}
-	done := make(chan result)
-	go func() {
-		runtime.LockOSThread() // and not unlocked: the thread ends, being in the wrong namespace
-		fd, err := unix.Open("/run/netns/"+namespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			err = unix.Setns(fd, unix.CLONE_NEWNET)
-		}
-		if err != nil {
-			done <- result{nil, err}
-			return
-		}
-		l, err := net.Listen("tcp", address)
-		done <- result{l, err}
-	}()
-	r := <-done
-	if r.err != nil {
-		t.Fatal(r.err)
-	}
-	t.Cleanup(func() { r.l.Close() })
-	return r.l
-}
-
 // A process by the name sshd with a TCP connection is taken for what it says.
 func TestSessionIsFoundFromItsChildren(t *testing.T) {
 	nstest.Require(t)
@@ -132,7 +102,7 @@ func TestSessionIsFoundFromItsChildren(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, address := range []string{"198.51.100.2", "2001:db8:5::2"} {
-		l := listenIn(t, namespace, net.JoinHostPort(address, "0"))
+		l := nstest.Listen(t, namespace, net.JoinHostPort(address, "0"))
 		_, port, _ := net.SplitHostPort(l.Addr().String())
 		process := exec.CommandContext(t.Context(), server, address, port)
 		process.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL, Setpgid: true}
@@ -179,37 +149,9 @@ func TestXDPUses(t *testing.T) {
 		t.Errorf("with a program: %v", got)
 	}
 	setXDP(t, live, index, -1, 1<<2)
-	xdpSocket(t, index, 1)
+	nstest.XDPSocket(t, index, 1)
 	want := []Use{{Kind: XDPSocket, Device: index, Queue: 1}}
 	if got := usesOf(t, live, "x4"); !reflect.DeepEqual(got, want) {
 		t.Errorf("with a socket: %v", got)
-	}
-}
-
-// xdpSocket binds an AF_XDP socket in copy mode to a queue, until the test ends.
-func xdpSocket(t *testing.T, index int, queue uint32) {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Close(fd) })
-	const frames, frame = 16, 4096
-	area, err := unix.Mmap(-1, 0, frames*frame, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Munmap(area) })
-	if err := registerUMEM(fd, area, frame); err != nil {
-		t.Fatal(err)
-	}
-	for _, ring := range []int{unix.XDP_RX_RING, unix.XDP_UMEM_FILL_RING, unix.XDP_UMEM_COMPLETION_RING} {
-		if err := unix.SetsockoptInt(fd, unix.SOL_XDP, ring, frames); err != nil {
-			t.Fatal(err)
-		}
-	}
-	address := &unix.SockaddrXDP{Flags: unix.XDP_COPY, Ifindex: uint32(index), QueueID: queue}
-	if err := unix.Bind(fd, address); err != nil {
-		t.Fatal(err)
 	}
 }

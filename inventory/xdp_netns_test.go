@@ -93,17 +93,3 @@ func passAll(t *testing.T) int {
 	t.Cleanup(func() { _ = unix.Close(int(fd)) })
 	return int(fd)
 }
-
-// registerUMEM gives an AF_XDP socket its memory: struct xdp_umem_reg.
-func registerUMEM(fd int, area []byte, frame uint32) error {
-	request := struct {
-		address, length                             uint64
-		chunk, headroom, flags, metadata, _pad, pad uint32
-	}{uint64(uintptr(unsafe.Pointer(&area[0]))), uint64(len(area)), frame, 0, 0, 0, 0, 0}
-	_, _, errno := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_XDP, unix.XDP_UMEM_REG,
-		uintptr(unsafe.Pointer(&request)), 32, 0)
-	if errno != 0 {
-		return errno
-	}
-	return nil
-}

@@ -1,0 +1,53 @@
+package nstest
+
+import (
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// XDPSocket binds an AF_XDP socket in copy mode to a queue of a device, by its
+// index, until the test ends or close is called. Nobody reads from it.
+func XDPSocket(t testing.TB, index int, queue uint32) (closer func()) {
+	t.Helper()
+	Require(t)
+	fd, err := unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := true
+	closer = func() {
+		if open {
+			_ = unix.Close(fd)
+		}
+		open = false
+	}
+	t.Cleanup(closer)
+	const frames, frame = 16, 4096
+	area, err := unix.Mmap(-1, 0, frames*frame, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Munmap(area) })
+	// struct xdp_umem_reg, as far as all kernels know it.
+	memory := struct {
+		address, length uint64
+		chunk, headroom uint32
+		flags, pad      uint32
+	}{uint64(uintptr(unsafe.Pointer(&area[0]))), frames * frame, frame, 0, 0, 0}
+	_, _, errno := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_XDP, unix.XDP_UMEM_REG,
+		uintptr(unsafe.Pointer(&memory)), unsafe.Sizeof(memory), 0)
+	if errno != 0 {
+		t.Fatalf("register memory for AF_XDP: %v", errno)
+	}
+	for _, ring := range []int{unix.XDP_RX_RING, unix.XDP_UMEM_FILL_RING, unix.XDP_UMEM_COMPLETION_RING} {
+		if err := unix.SetsockoptInt(fd, unix.SOL_XDP, ring, frames); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Bind(fd, &unix.SockaddrXDP{Flags: unix.XDP_COPY, Ifindex: uint32(index), QueueID: queue}); err != nil {
+		t.Fatalf("bind an AF_XDP socket to queue %d: %v", queue, err)
+	}
+	return closer
+}
