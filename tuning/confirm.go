@@ -26,8 +26,20 @@ type Until struct {
 // ErrNothingToConfirm says that no transaction awaits confirmation.
 var ErrNothingToConfirm = errors.New("no transaction awaits confirmation")
 
-// ReadUptime is how long the host has been up, from /proc/uptime.
-func ReadUptime(ctx context.Context, r kernel.Reader) (time.Duration, error) {
+// Now is a moment in the life of a host: the boot, and how long that has lasted.
+type Now struct {
+	BootID string
+	Uptime time.Duration
+}
+
+// ReadNow reads what time it is.
+func ReadNow(ctx context.Context, r kernel.Reader) (Now, error) {
+	uptime, err := readUptime(ctx, r)
+	return Now{BootID: readHostID(ctx, r).BootID, Uptime: uptime}, err
+}
+
+// readUptime is how long the host has been up, from /proc/uptime.
+func readUptime(ctx context.Context, r kernel.Reader) (time.Duration, error) {
 	b, err := r.ReadFile(ctx, "/proc/uptime")
 	if err != nil {
 		return 0, err
@@ -42,13 +54,13 @@ func ReadUptime(ctx context.Context, r kernel.Reader) (time.Duration, error) {
 
 func inSeconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// Left is how long a transaction may still be confirmed on a host that has been
-// up for so long: 0 when that time is over, and for one that awaits nothing.
-func (t *Transaction) Left(uptime time.Duration) time.Duration {
-	if t.Outcome != Unconfirmed {
+// Left is how long a transaction may still be confirmed: 0 when that time is over,
+// or the host was restarted, and for one that awaits nothing.
+func (t *Transaction) Left(now Now) time.Duration {
+	if t.Outcome != Unconfirmed || now.BootID != t.Plan.Host.BootID {
 		return 0
 	}
-	return max(0, inSeconds(t.Until.UptimeSeconds)-uptime)
+	return max(0, inSeconds(t.Until.UptimeSeconds)-now.Uptime)
 }
 
 // Awaiting are the transactions that await confirmation, without locking
@@ -72,16 +84,12 @@ func Unfinished(ctx context.Context, r kernel.Reader, dir string) (due bool, in 
 	if err != nil || len(all) == 0 {
 		return false, 0, err
 	}
-	uptime, err := ReadUptime(ctx, r)
+	now, err := ReadNow(ctx, r)
 	if err != nil {
 		return false, 0, err
 	}
-	boot := readHostID(ctx, r).BootID
 	for i := range all {
-		left := all[i].Left(uptime)
-		if all[i].Plan.Host.BootID != boot {
-			left = 0
-		}
+		left := all[i].Left(now)
 		if !due || left < in {
 			due, in = true, left
 		}
@@ -116,7 +124,7 @@ func (t *transaction) conclude(ctx context.Context) error {
 	if seconds <= 0 {
 		return t.journal.end(Applied)
 	}
-	uptime, err := ReadUptime(ctx, t.Writer)
+	uptime, err := readUptime(ctx, t.Writer)
 	if err != nil {
 		return fmt.Errorf("the time to confirm can't be told: %w", err)
 	}
@@ -139,8 +147,8 @@ func (t *transaction) waits(ctx context.Context) (bool, string) {
 	case !t.sameBoot:
 		return false, "the host was restarted before it was confirmed"
 	}
-	uptime, err := ReadUptime(ctx, t.Writer)
-	if err == nil && j.Left(uptime) > 0 {
+	now, err := ReadNow(ctx, t.Writer)
+	if err == nil && j.Left(now) > 0 {
 		return true, ""
 	}
 	return false, fmt.Sprintf("nobody confirmed it within %s", inSeconds(j.Request.ConfirmSeconds))
@@ -249,8 +257,8 @@ func (e *Engine) mayBeConfirmed(ctx context.Context, j *journal) bool {
 // awaits refuses a plan for a NIC of which a change awaits confirmation.
 func (e *Engine) awaits(ctx context.Context, nic Target, t *Transaction) error {
 	left := "its time is over"
-	if uptime, err := ReadUptime(ctx, e.Writer); err == nil && t.Left(uptime) > 0 {
-		left = t.Left(uptime).Round(time.Second).String() + " left"
+	if now, err := ReadNow(ctx, e.Writer); err == nil && t.Left(now) > 0 {
+		left = t.Left(now).Round(time.Second).String() + " left"
 	}
 	return fmt.Errorf("%w: %s has the unconfirmed transaction %d (%s): nictune confirm %d keeps it, nictune rollback %d takes it back",
 		ErrRefused, nic, t.ID, left, t.ID, t.ID)

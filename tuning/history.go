@@ -52,9 +52,9 @@ func LastApplied(all []Transaction) int {
 	return 0
 }
 
-// WriteHistory writes a line for each transaction. uptime is the host's, 0 if it
+// WriteHistory writes a line for each transaction. now is the host's, empty if it
 // is unknown.
-func WriteHistory(w io.Writer, all []Transaction, uptime time.Duration) error {
+func WriteHistory(w io.Writer, all []Transaction, now Now) error {
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, "ID\tWHEN\tWHO\tOUTCOME\tCHANGES\tWHY")
 	for _, t := range all {
@@ -68,17 +68,17 @@ func WriteHistory(w io.Writer, all []Transaction, uptime time.Duration) error {
 		if len(nics) > few {
 			nics = append(nics[:few], fmt.Sprintf("%d more", len(nics)-few))
 		}
-		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%d on %s\t%s\n", t.ID, when(t.Started), t.Request.who(), t.outcome(uptime),
+		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%d on %s\t%s\n", t.ID, when(t.Started), t.Request.who(), t.outcome(now),
 			len(t.Plan.Changes), strings.Join(nics, ", "), t.Request.Reason)
 	}
 	return tw.Flush()
 }
 
 // WriteText writes one transaction with its changes and how far each came.
-// uptime is the host's, 0 if it is unknown.
-func (t *Transaction) WriteText(w io.Writer, uptime time.Duration) error {
+// now is the host's, empty if it is unknown.
+func (t *Transaction) WriteText(w io.Writer, now Now) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Transaction %d: %s, %s, by %s: %s\n", t.ID, t.outcome(uptime), when(t.Started), t.Request.who(), t.Request.Reason)
+	fmt.Fprintf(&b, "Transaction %d: %s, %s, by %s: %s\n", t.ID, t.outcome(now), when(t.Started), t.Request.who(), t.Request.Reason)
 	if t.ConfirmedBy != "" {
 		fmt.Fprintf(&b, "Confirmed by %s, %s\n", t.ConfirmedBy, when(t.Ended))
 	}
@@ -111,12 +111,12 @@ func (t *Transaction) WriteText(w io.Writer, uptime time.Duration) error {
 	return err
 }
 
-func (t *Transaction) outcome(uptime time.Duration) string {
+func (t *Transaction) outcome(now Now) string {
 	switch {
-	case t.Outcome == Unconfirmed && uptime > 0 && t.Left(uptime) > 0:
-		return fmt.Sprintf("unconfirmed, %s left", t.Left(uptime).Round(time.Second))
-	case t.Outcome == Unconfirmed && uptime > 0:
-		return "unconfirmed, time over"
+	case t.Left(now) > 0:
+		return fmt.Sprintf("unconfirmed, %s left", t.Left(now).Round(time.Second))
+	case t.Outcome == Unconfirmed && now != (Now{}):
+		return "unconfirmed, time is over"
 	case t.RolledBackBy != 0:
 		return fmt.Sprintf("rolled back by %d", t.RolledBackBy)
 	case t.RollbackOf != 0 && t.Outcome == Applied:

@@ -189,7 +189,7 @@ func (a *app) await(ctx context.Context, state string, t tuning.Transaction) (*t
 	withdraw := early
 	const attempts = 3 // a NIC that refuses, or is gone, is left to the next start
 	for tried := 0; ; {
-		if uptime, err := tuning.ReadUptime(ctx, h); err == nil && (withdraw || t.Left(uptime) == 0) && a.takeBack(ctx, state, t.ID, withdraw) {
+		if now, err := tuning.ReadNow(ctx, h); err == nil && (withdraw || t.Left(now) == 0) && a.takeBack(ctx, state, t.ID, withdraw) {
 			tried++
 		}
 		end, err := ended(state, t.ID)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,9 +33,9 @@ or show the changes of one.`,
 				}
 				all = all[i : i+1]
 			}
-			var uptime time.Duration // of what awaits confirmation, the time left depends on it
+			var now tuning.Now // of what awaits confirmation, the time left depends on it
 			err := app.read(cmd.Context(), func(ctx context.Context, h host) error {
-				uptime, _ = tuning.ReadUptime(ctx, h)
+				now, _ = tuning.ReadNow(ctx, h)
 				return nil
 			})
 			switch {
@@ -44,9 +43,9 @@ or show the changes of one.`,
 			case format == "json":
 				err = writeJSON(app.stdout, tuning.HistoryOf(all))
 			case len(args) == 1:
-				err = all[0].WriteText(app.stdout, uptime)
+				err = all[0].WriteText(app.stdout, now)
 			default:
-				err = tuning.WriteHistory(app.stdout, all, uptime)
+				err = tuning.WriteHistory(app.stdout, all, now)
 			}
 			return errors.Join(err, damaged)
 		},

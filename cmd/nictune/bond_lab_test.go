@@ -1,0 +1,145 @@
+//go:build lab
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nictune/nictune/lab/labtest"
+)
+
+// bonded makes a bond of the two igb, with both carriers up.
+func bonded(t *testing.T) (names []string, policy, state string) {
+	t.Helper()
+	names = labtest.NICs(t, "igb", 2)[:2]
+	labtest.Run(t, "modprobe", "bonding", "max_bonds=0")
+	labtest.Run(t, "ip", "link", "add", "lag0", "type", "bond", "mode", "active-backup", "miimon", "50", "updelay", "200")
+	t.Cleanup(func() { labtest.Run(t, "ip", "link", "del", "lag0") })
+	for _, name := range names {
+		labtest.Run(t, "ip", "link", "set", name, "down")
+		labtest.Run(t, "ip", "link", "set", name, "master", "lag0")
+	}
+	labtest.Run(t, "ip", "link", "set", "lag0", "up")
+	for _, name := range names {
+		labtest.Eventually(t, name+" is up in the bond", func() bool { return miiStatus(name) == "up" })
+	}
+	labtest.Run(t, "ip", "addr", "add", "192.0.2.2/24", "dev", "lag0")
+	labtest.Run(t, "ip", "route", "add", "default", "via", "192.0.2.1")
+	dir := t.TempDir()
+	policy, state = filepath.Join(dir, "rings.yaml"), filepath.Join(dir, "state")
+	document := "apiVersion: nictune/v1\nkind: TuningPolicy\nname: rings\nmatch: {driver: [igb]}\nsettings:\n  rings: {rx: 512}\n"
+	if err := os.WriteFile(policy, []byte(document), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return names, policy, state
+}
+
+func miiStatus(name string) string {
+	b, _ := os.ReadFile("/sys/class/net/" + name + "/bonding_slave/mii_status")
+	return strings.TrimSpace(string(b))
+}
+
+func carrier(name string) bool {
+	b, _ := os.ReadFile("/sys/class/net/" + name + "/carrier")
+	return string(b) == "1\n"
+}
+
+// watched counts, while f runs, how often each NIC was without a carrier, and how
+// often all of them at once.
+func watched(names []string, f func()) (down []int, together int) {
+	down = make([]int, len(names))
+	done := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for {
+			all := true
+			for i, name := range names {
+				up := carrier(name)
+				all = all && !up
+				if !up {
+					down[i]++
+				}
+			}
+			if all {
+				together++
+			}
+			select {
+			case <-done:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	})
+	f()
+	close(done)
+	watch.Wait()
+	return down, together
+}
+
+// TestBondMembersOneAtATime resets both members of a bond, and takes that back:
+// each loses its carrier, never both at once.
+func TestBondMembersOneAtATime(t *testing.T) {
+	labtest.Require(t, "nics", "hub")
+	names, policy, state := bonded(t)
+	_, stderr, exit := nictune(t, "apply", "-f", policy, "--state-dir", state, "--allow", "nic-reset")
+	if exit != exitRefused || !strings.Contains(stderr, names[0]+": rings (nic-reset) would disturb the default route via 192.0.2.1, through lag0") {
+		t.Errorf("unnamed: exit %d, %s", exit, stderr)
+	}
+	for _, command := range [][]string{{"apply", "-f", policy, "--allow", "nic-reset"}, {"rollback"}} {
+		args := append(command, "--state-dir", state, "--disrupt", strings.Join(names, ","))
+		down, together := watched(names, func() {
+			if stdout, stderr, exit := nictune(t, args...); exit != exitOK {
+				t.Errorf("%s: exit %d\n%s%s", command[0], exit, stdout, stderr)
+			}
+		})
+		t.Logf("%s: without a carrier at %d and %d looks, both at once at %d", command[0], down[0], down[1], together)
+		if down[0] == 0 || down[1] == 0 {
+			t.Errorf("%s: a member never lost its carrier: this shows nothing", command[0])
+		}
+		if together > 0 {
+			t.Errorf("%s: both members were without a carrier at once", command[0])
+		}
+		for _, name := range names {
+			if miiStatus(name) != "up" {
+				t.Errorf("%s: %s is %s in the bond", command[0], name, miiStatus(name))
+			}
+		}
+	}
+}
+
+// TestBondMemberThatStaysDown pulls the cable of the first member as it is reset:
+// the second is not touched, and the first is put back.
+func TestBondMemberThatStaysDown(t *testing.T) {
+	labtest.Require(t, "nics", "hub")
+	names, policy, state := bonded(t)
+	ids := map[string]string{}
+	for i, id := range []string{"igb0", "igb1"} {
+		ids[names[i]] = id
+	}
+	pulled := ""
+	t.Cleanup(func() {
+		if pulled != "" {
+			labtest.SetLink(t, pulled, true)
+		}
+	})
+	stderr := &told{word: "rings: verified"}
+	stderr.then = func() {
+		first, _, _ := strings.Cut(stderr.text.String(), ":")
+		pulled = ids[strings.TrimSpace(first)]
+		labtest.SetLink(t, pulled, false)
+	}
+	args := []string{"apply", "-f", policy, "--state-dir", state, "--allow", "nic-reset", "--disrupt", strings.Join(names, ","), "--gate-timeout", "5s"}
+	exit := run(t.Context(), args, os.Stdout, stderr)
+	said := stderr.text.String()
+	if exit != exitError || !strings.Contains(said, "is left alone, because") || !strings.Contains(said, "no carrier") || !strings.Contains(said, "was undone") {
+		t.Errorf("exit %d, %s", exit, said)
+	}
+	if strings.Count(said, "rings: writing") != 1 {
+		t.Errorf("the second member was touched: %s", said)
+	}
+}
