@@ -52,8 +52,8 @@ install: ## Install what make build left, manual pages, completion and systemd u
 	umask 022; bin/nictune completion bash >'$(SHARE)/bash-completion/completions/nictune'
 	umask 022; bin/nictune completion zsh >'$(SHARE)/zsh/site-functions/_nictune'
 	umask 022; bin/nictune completion fish >'$(SHARE)/fish/vendor_completions.d/nictune.fish'
-	install -m 0644 packaging/nictune-agent.socket '$(DESTDIR)$(UNITS)'
-	umask 022; for unit in nictune-agent nictune-recover; do sed 's|/usr/local/bin/|$(PREFIX)/bin/|' packaging/$$unit.service >'$(DESTDIR)$(UNITS)'/$$unit.service; done
+	install -m 0644 packaging/nictune-agent.socket packaging/nictune-unconfirmed.path '$(DESTDIR)$(UNITS)'
+	umask 022; for unit in nictune-agent nictune-recover nictune-unconfirmed; do sed 's|/usr/local/bin/|$(PREFIX)/bin/|' packaging/$$unit.service >'$(DESTDIR)$(UNITS)'/$$unit.service; done
 	install -d '$(SHARE)/nictune'
 	umask 022; sed 's|/usr/local/bin/|$(PREFIX)/bin/|' packaging/enforce.conf >'$(SHARE)/nictune/enforce.conf'
 

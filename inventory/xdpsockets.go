@@ -18,7 +18,7 @@ type boundSocket struct {
 }
 
 // readXDPSockets finds the queues that AF_XDP sockets are bound to. The netdev
-// family tells since Linux 6.14; before that only sock_diag does, whose module
+// family tells since Linux 6.15; before that only sock_diag does, whose module
 // the kernel loads for the question. So it is asked only where the kernel counts
 // such sockets.
 func readXDPSockets(ctx context.Context, r kernel.Reader, nics []NIC) ([]boundSocket, error) {
