@@ -63,6 +63,7 @@ type host struct {
 	kernel.Writer // nothing else is ever asked
 	files         map[string]string
 	boot          string
+	uptime        float64 // seconds
 	writes        int
 	// fail gives the error of the n-th write, counted from 1.
 	fail func(n int, path string) error
@@ -90,6 +91,8 @@ func (h *host) ReadFile(ctx context.Context, path string) ([]byte, error) {
 		return []byte(h.boot + "\n"), nil
 	case "/proc/sys/kernel/hostname":
 		return []byte("toybox\n"), nil
+	case "/proc/uptime":
+		return fmt.Appendf(nil, "%.2f 1.00\n", h.uptime), nil
 	}
 	if h.late != nil {
 		h.late()

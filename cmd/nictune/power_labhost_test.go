@@ -41,9 +41,14 @@ func TestPowerCut(t *testing.T) {
 // TestPowerCutUnconfirmed cuts the power while a change awaits confirmation: that
 // was a no. The machine comes up with a clock that says the time is not over.
 func TestPowerCutUnconfirmed(t *testing.T) {
-	program, policy := forTheLab(t)
+	program, _ := forTheLab(t)
+	policy := filepath.Join(t.TempDir(), "rings.yaml")
+	document := "apiVersion: nictune/v1\nkind: TuningPolicy\nname: rings\nmatch: {driver: [igb]}\nsettings:\n  rings: {rx: 512}\n"
+	if err := os.WriteFile(policy, []byte(document), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	vm := labtest.VM{Disk: filepath.Join(t.TempDir(), "disk"), Files: []string{program, policy}, CutOn: "Unconfirmed: transaction 1"}
-	const apply = "/lab/nictune apply -f /lab/igb.yaml --allow nic-reset --state-dir /persist/state --confirm 1h --no-wait 2>&1"
+	const apply = "/lab/nictune apply -f /lab/rings.yaml --allow nic-reset --state-dir /persist/state --confirm 1h --no-wait 2>&1"
 	if out, code := vm.Run(t, apply+"; echo; sleep 60"); code != 0 {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
@@ -54,7 +59,7 @@ func TestPowerCutUnconfirmed(t *testing.T) {
 		/lab/nictune recover --state-dir /persist/state 2>&1; echo recover $?
 		/lab/nictune history 1 --state-dir /persist/state
 		/lab/nictune confirm 1 --state-dir /persist/state 2>&1; echo confirm $?
-		/lab/nictune plan -f /lab/igb.yaml; echo plan $?`)
+		/lab/nictune plan -f /lab/rings.yaml; echo plan $?`)
 	for _, want := range []string{
 		"root  unconfirmed", "transaction 1 can't be confirmed any more: the host was restarted before it was confirmed\nconfirm 3\n",
 		"an earlier transaction was not confirmed\" transaction=1 outcome=undone", "recover 0\n",
