@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"net"
 	"net/netip"
@@ -60,6 +61,28 @@ func TestDefaultRoutesReachTheNICs(t *testing.T) {
 	}
 	if got := below.String(); got != "the default route via 192.0.2.1, through umv" {
 		t.Error(got)
+	}
+
+	// What was recorded says the same.
+	inv, err := Read(t.Context(), live)
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder := kernel.NewRecorder(live, kernel.RecordingHeader{})
+	asked, err := ReadUses(t.Context(), recorder, inv.NICs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var recording bytes.Buffer
+	if _, err := recorder.WriteTo(&recording); err != nil {
+		t.Fatal(err)
+	}
+	replay, err := kernel.ParseRecording(recording.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := ReadUses(t.Context(), replay, inv.NICs); err != nil || len(asked) == 0 || !reflect.DeepEqual(again, asked) {
+		t.Errorf("recorded: %v, %v, want %v", again, err, asked)
 	}
 
 	nstest.IP(t, "route del default table 77")

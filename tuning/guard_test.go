@@ -1,0 +1,114 @@
+package tuning
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
+)
+
+// used has an XDP program on each of its two NICs, and a setting that breaks it.
+func used(t *testing.T) (*host, *Engine, []inventory.NIC) {
+	t.Helper()
+	h, nics := newHost()
+	for i := range nics {
+		nics[i].Offloads.XDP = []inventory.XDPProgram{{Mode: "driver", ID: uint32(42 + i)}}
+	}
+	nics[0].AltNames = []string{"enp1s0"}
+	e := engine(t, h, t.TempDir())
+	third := toyKnob("third", Seamless)
+	third.Breaks = func(use inventory.Use, current, next toy) string {
+		if use.Kind == inventory.XDPAttached && *current.A != *next.A {
+			return "a"
+		}
+		return ""
+	}
+	e.Settings[2] = third
+	return h, e, nics
+}
+
+func TestGuard(t *testing.T) {
+	const (
+		reset    = "eth0: first (nic-reset) would disturb the XDP program with id 42"
+		seamless = "eth0: third (a) would disturb the XDP program with id 42"
+	)
+	for name, test := range map[string]struct {
+		wants   []string
+		disrupt []string
+		down    bool
+		want    string // "" where it is let through
+	}{
+		"a reset":              {wants: []string{"eth0 first a=5"}, want: reset + "; to do it all the same: --disrupt eth0"},
+		"what breaks it":       {wants: []string{"eth0 third a=5"}, want: seamless},
+		"what breaks nothing":  {wants: []string{"eth0 third b=5"}},
+		"both":                 {wants: []string{"eth0 first a=5", "eth0 third a=5"}, want: "eth0: first (nic-reset), third (a) would disturb the XDP program with id 42; to"},
+		"named":                {wants: []string{"eth0 first a=5"}, disrupt: []string{"eth0"}},
+		"by another name":      {wants: []string{"eth0 first a=5"}, disrupt: []string{"enp1s0"}},
+		"by its address":       {wants: []string{"eth0 first a=5"}, disrupt: []string{"0000:01:00.0"}},
+		"another one is named": {wants: []string{"eth0 first a=5"}, disrupt: []string{"eth1"}, want: reset},
+		"one of two is named":  {wants: []string{"eth0 first a=5", "eth1 second a=5"}, disrupt: []string{"eth0"}, want: "refused: eth1: second (link-flap) would disturb the XDP program with id 43; to do it all the same: --disrupt eth1"},
+		"nobody is named":      {wants: []string{"eth0 first a=5", "eth1 second a=5"}, want: "--disrupt eth0,eth1"},
+		"it is down":           {wants: []string{"eth0 first a=5"}, down: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, e, nics := used(t)
+			if test.down {
+				nics[0].Link.Admin = "down"
+			}
+			request := allowAll
+			request.Disrupt = test.disrupt
+			done, err := e.Apply(t.Context(), mustPlan(t, h, want(t, nics, test.wants...)), nics, request)
+			switch {
+			case test.want == "" && (err != nil || done.Outcome != Applied):
+				t.Errorf("%+v, %v", done, err)
+			case test.want != "" && (!errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), test.want) || h.writes != 0):
+				t.Errorf("%d writes, %v", h.writes, err)
+			}
+		})
+	}
+}
+
+func TestGuardOfARollback(t *testing.T) {
+	h, e, nics := used(t)
+	request := allowAll
+	request.Disrupt = []string{"eth0"}
+	if _, err := e.Apply(t.Context(), mustPlan(t, h, want(t, nics, "eth0 first a=5")), nics, request); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Rollback(t.Context(), 1, nics, Request{}, false); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "--disrupt eth0") {
+		t.Error(err)
+	}
+	if done, err := e.Rollback(t.Context(), 1, nics, Request{Disrupt: []string{"eth0"}}, false); err != nil || done.Outcome != Applied {
+		t.Errorf("%+v, %v", done, err)
+	}
+}
+
+// blind is a host that does not say what its routes are.
+type blind struct{ *host }
+
+func (blind) Netlink(context.Context, kernel.Request) ([]kernel.Message, error) {
+	return nil, &kernel.Error{Op: "route ROUTE_GET dump", Err: syscall.EPERM}
+}
+
+func TestGuardRefusesRatherThanGuess(t *testing.T) {
+	h, nics := newHost()
+	e := engine(t, h, t.TempDir())
+	e.Writer = blind{h}
+	plan := mustPlan(t, h, want(t, nics, "eth0 first a=5"))
+	_, err := e.Apply(t.Context(), plan, nics, allowAll)
+	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "what the NIC is used for can't be told: list the default routes: route ROUTE_GET dump: operation not permitted") {
+		t.Error(err)
+	}
+	request := allowAll
+	request.Disrupt = []string{"eth0"}
+	if _, err := e.Apply(t.Context(), plan, nics, request); err != nil {
+		t.Error(err)
+	}
+	if _, err := e.Apply(t.Context(), mustPlan(t, h, want(t, nics, "eth1 third a=5")), nics, allowAll); err != nil {
+		t.Errorf("what is seamless: %v", err)
+	}
+}
