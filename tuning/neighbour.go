@@ -45,22 +45,23 @@ func readNeighbour(ctx context.Context, r kernel.Reader, device int, address net
 	case err != nil:
 		return none, fmt.Errorf("neighbour %s: %w", address, err)
 	}
-	for _, m := range messages {
-		if len(m.Body) < neighbourHeader {
-			return none, fmt.Errorf("neighbour %s: %w: %d bytes where an ndmsg is due", address, kernel.ErrMalformed, len(m.Body))
-		}
-		state, flags := binary.NativeEndian.Uint16(m.Body[8:]), m.Body[10]
-		n := neighbour{state: neighbourState(state)}
-		n.static = state&(uapi.NUD_PERMANENT|uapi.NUD_NOARP) != 0 || flags&uapi.NTF_EXT_LEARNED != 0
-		a := kernel.AttributesAfter(m.Body, neighbourHeader)
-		for a.Next() {
-			if a.Type == uapi.NDA_FLAGS_EXT && a.Uint32()&(uapi.NTF_EXT_MANAGED|uapi.NTF_EXT_EXT_VALIDATED) != 0 {
-				n.static = true
-			}
-		}
-		return n, a.Err()
+	if len(messages) == 0 {
+		return none, nil
 	}
-	return none, nil
+	body := messages[0].Body
+	if len(body) < neighbourHeader {
+		return none, fmt.Errorf("neighbour %s: %w: %d bytes where an ndmsg is due", address, kernel.ErrMalformed, len(body))
+	}
+	state, flags := binary.NativeEndian.Uint16(body[8:]), body[10]
+	n := neighbour{state: neighbourState(state)}
+	n.static = state&(uapi.NUD_PERMANENT|uapi.NUD_NOARP) != 0 || flags&uapi.NTF_EXT_LEARNED != 0
+	a := kernel.AttributesAfter(body, neighbourHeader)
+	for a.Next() {
+		if a.Type == uapi.NDA_FLAGS_EXT && a.Uint32()&(uapi.NTF_EXT_MANAGED|uapi.NTF_EXT_EXT_VALIDATED) != 0 {
+			n.static = true
+		}
+	}
+	return n, a.Err()
 }
 
 // probeNeighbour makes the kernel ask a neighbour whether it is there, as it does

@@ -66,6 +66,9 @@ otherwise), 3 when refused and nothing was tried.`,
 					return err
 				}
 			}
+			signals := make(chan os.Signal, 1)
+			signal.Notify(signals, endings()...)
+			defer signal.Stop(signals)
 			result, err := app.changed(cmd.Context(), state, func(ctx context.Context, c changer) (*tuning.Transaction, error) {
 				c.engine.Gates = safety.gates()
 				if plan == nil {
@@ -87,7 +90,7 @@ otherwise), 3 when refused and nothing was tried.`,
 				return c.engine.Apply(cmd.Context(), plan, c.nics, request)
 			})
 			if t := result.Transaction; err == nil && t != nil && t.Outcome == tuning.Unconfirmed && !safety.noWait {
-				result.Transaction, err = app.await(cmd.Context(), state, *t)
+				result.Transaction, err = app.await(cmd.Context(), signals, state, *t)
 			}
 			return app.report(format, result, err)
 		},

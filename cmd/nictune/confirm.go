@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -164,11 +163,8 @@ func openStore(ctx context.Context, state string) (*tuning.Store, error) {
 // await stays until an unconfirmed transaction was confirmed or taken back, and
 // takes it back when its time is over. Ctrl-C and SIGTERM take it back at once; a
 // lost terminal does not: whose session is gone may come back and confirm.
-func (a *app) await(ctx context.Context, state string, t tuning.Transaction) (*tuning.Transaction, error) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(signals)
-	early := ctx.Err() != nil
+// signals has those since before the change was made.
+func (a *app) await(ctx context.Context, signals <-chan os.Signal, state string, t tuning.Transaction) (*tuning.Transaction, error) {
 	ctx = context.WithoutCancel(ctx) // which the same signals end
 	h, err := a.open()
 	if err != nil {
@@ -186,7 +182,7 @@ func (a *app) await(ctx context.Context, state string, t tuning.Transaction) (*t
 			}
 		}()
 	}
-	withdraw := early
+	withdraw := false
 	const attempts = 3 // a NIC that refuses, or is gone, is left to the next start
 	for tried := 0; ; {
 		if now, err := tuning.ReadNow(ctx, h); err == nil && (withdraw || t.Left(now) == 0) && a.takeBack(ctx, state, t.ID, withdraw) {
