@@ -354,34 +354,35 @@ func (t *transaction) change(ctx context.Context, i int) error {
 // are made: the fields that it decides.
 func (t *transaction) due(ctx context.Context, i int, current, limit Values) (Values, error) {
 	c, s, nic := &t.plan.Changes[i], t.settings[i], *t.nics[i]
-	if c.Wish == nil {
-		fields := reachable(s, current, c.Goal)
-		return only(c.Goal, without(fields, s.volatile(over(current, c.Goal, fields)))), nil
-	}
-	ask, err := t.asking(i, s, current, t.planned(i))
-	if err != nil {
-		return nil, err
-	}
-	next, err := s.resolve(ctx, ask, c.Wish, current)
-	if err == nil {
-		next, err = rounded(s, nic, current, next)
-	}
-	if err == nil {
-		err = s.check(next, limit)
-	}
-	if err != nil {
-		return nil, err
-	}
-	fields := without(differing(current, next), s.volatile(next))
-	for _, field := range fields {
-		if !s.entries() && (current[field] == nil || next[field] == nil) {
-			return nil, unsupported("the device has no " + field)
+	fields := reachable(s, current, c.Goal)
+	next := over(current, c.Goal, fields)
+	if c.Wish != nil {
+		ask, err := t.asking(i, s, next, t.planned(i))
+		if err != nil {
+			return nil, err
 		}
+		kept := next
+		next, err = s.resolve(ctx, ask, c.Wish, kept)
+		if err == nil {
+			next, err = rounded(s, nic, kept, next)
+		}
+		if err == nil {
+			err = s.check(next, limit)
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, field := range differing(current, next) {
+			if !s.entries() && (current[field] == nil || next[field] == nil) {
+				return nil, unsupported("the device has no " + field)
+			}
+		}
+		fields = slices.Compact(slices.Sorted(slices.Values(slices.Concat(fields, differing(current, next)))))
 	}
 	if impact, err := s.impact(nic, current, next); err != nil || !impact.Within(t.journal.Request.Allow) {
 		return nil, errors.Join(err, fmt.Errorf("it has the impact %s now, which is not allowed", impact))
 	}
-	return only(next, fields), nil
+	return only(next, without(fields, s.volatile(next))), nil
 }
 
 // make gives the fields of goal to a setting, and sees that they hold.

@@ -2,6 +2,7 @@ package tuning
 
 import (
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -89,10 +90,16 @@ func (a arrangement) changes() []Change {
 				Setting: c.Setting, Turn: MakingWay, Before: c.Before, After: next, Fields: fieldsOf(c.Before, next, fields),
 			})
 		}
+		goal, err := s.keep(a.ask(s, c.Before, planned), c.Before)
+		if err != nil {
+			a.fault(s, err)
+			continue
+		}
+		// Beside what is wanted of it the rest is kept.
+		goal = maps.Clone(goal)
+		maps.Copy(goal, c.Goal)
+		c.Goal = goal
 		if c.Turn == Kept {
-			if c.Goal, err = s.keep(a.ask(s, c.Before, planned), c.Before); err != nil {
-				a.fault(s, err)
-			}
 			c.After = over(c.Before, c.Goal, c.Goal.names())
 		}
 	}

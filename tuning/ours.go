@@ -39,9 +39,9 @@ func owned(past []Transaction, target Target, s Setting, current Values) Values 
 	}
 	moved := map[string]bool{} // ours that made way in a plan, whose next change of s may add them again
 	for c, step := range steps(past, target, s.name()) {
-		for field := range step.After {
+		for field, value := range step.After {
 			_, has := ours[field]
-			switch value := step.After[field]; {
+			switch {
 			case value == nil:
 				moved[field] = has
 				delete(ours, field)

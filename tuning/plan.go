@@ -76,9 +76,9 @@ type Change struct {
 	// is what is expected.
 	Before Values `json:"before"`
 	After  Values `json:"after"`
-	// Wish and Goal, of which a late or kept change has one, are what it is resolved
-	// from when its turn has come: what policies say in words of their own, as JSON, or
-	// the fields as they shall be, as far as the device then has them.
+	// Goal and Wish are what a late or kept change is resolved from when its turn has
+	// come: the fields as they shall be, as far as the device then has them, and on top
+	// of that what policies say in words of their own, as JSON.
 	Wish json.RawMessage `json:"wish,omitempty"`
 	Goal Values          `json:"goal,omitzero"`
 	// Source is where the policy speaks of it that wants it.
@@ -328,9 +328,11 @@ func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Plan
 		}
 	}
 	c.Goal = only(c.After, c.Goal.names())
-	names := without(differing(current, c.After), s.volatile(c.After))
-	// What the device moves by itself is not for a plan to say.
-	c.After = over(current, c.After, names)
+	c.After = over(c.After, current, s.volatile(c.After))
+	names := differing(current, c.After)
+	if late && !s.entries() { // what goes with its queue is not changed
+		names = slices.DeleteFunc(names, func(name string) bool { return c.After[name] == nil })
+	}
 	c.Fields = fieldsOf(current, c.After, names)
 	for i := range c.Fields {
 		f := &c.Fields[i]

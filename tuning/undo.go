@@ -198,7 +198,7 @@ func (b *back) goal(i int, current Values) Values {
 		return was[f] == nil || !unseen && !ours && bytes.Equal(was[f], found[f])
 	})
 	fields = without(fields, s.volatile(was))
-	for _, field := range reachable(s, current, only(was, fields)) {
+	for _, field := range without(reachable(s, current, only(was, fields)), s.volatile(current)) {
 		mine := !b.recovering || b.sameBoot && (unseen || restoring) ||
 			bytes.Equal(current[field], written[field]) || bytes.Equal(current[field], found[field])
 		if !mine {

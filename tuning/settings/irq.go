@@ -41,6 +41,7 @@ func IRQ() tuning.Knob[IRQAffinity] {
 		Impact: func(inventory.NIC, IRQAffinity, IRQAffinity) tuning.Impact { return tuning.Seamless },
 		Wish:   tuning.WishOf(resolveIRQ),
 		After:  []string{"channels", "rings"},
+		Keep:   keepIRQ,
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit IRQAffinity, err error) {
 			vectors, err := readVectors(ctx, r, nic)
 			if err != nil {
@@ -135,6 +136,27 @@ func byQueue(names []string) ([][]string, error) {
 	return ordered, nil
 }
 
+// keepIRQ keeps the CPUs of each vector, and of each queue also if its vector has
+// another name then: where igb has no more vectors than queues it makes
+// "eth1-TxRx-0" of "eth1-rx-0" and "eth1-tx-0", and the other way.
+func keepIRQ(_ tuning.Ask, before IRQAffinity) (IRQAffinity, error) {
+	kept := maps.Clone(before)
+	for name, cpus := range before {
+		m := igbVector.FindStringSubmatch(name)
+		if m == nil || m[2] == "tx" {
+			continue // its rx decides
+		}
+		for _, word := range []string{"TxRx", "rx", "tx"} {
+			if other := m[1] + word + m[3]; before[other] == "" {
+				kept[other] = cpus
+			}
+		}
+	}
+	return kept, nil
+}
+
+var igbVector = regexp.MustCompile(`^(.*-)(TxRx|rx|tx)(-[0-9]+)$`)
+
 func resolveIRQ(ctx context.Context, ask tuning.Ask, wish IRQWish, current IRQAffinity) (IRQAffinity, error) {
 	if wish.CPUs == nil {
 		return nil, errors.New("spread: say over which cpus")
@@ -146,6 +168,10 @@ func resolveIRQ(ctx context.Context, ask tuning.Ask, wish IRQWish, current IRQAf
 	groups, err := byQueue(current.vectorNames())
 	if err != nil {
 		return nil, err
+	}
+	if rx, ok := plannedQueues(ask.Planned, receiving); ok {
+		tx, _ := plannedQueues(ask.Planned, sending)
+		groups = groups[:min(uint64(len(groups)), max(rx, tx))] // the others will be gone
 	}
 	next, asked := maps.Clone(current), false
 	for i, set := range spread(cpus, len(groups), wish.Spread) {

@@ -73,11 +73,11 @@ var queueTests = map[string]struct {
 }{
 	"grow": {from: 2, to: 8,
 		settings: "rss: {equal: 4}\n  irq: {cpus: all, spread: one-to-one}\n  rps: {cpus: \"1\"}\n  xps: {cpus: \"0-1\"}\n  coalesce: {rx-usecs: 77}",
-		want:     []string{"Combined: 8", "0 1 2 3 0 1 2 3 0 1", "queues/rx-7/rps_cpus 2", "queues/tx-7/xps_cpus 3", `-TxRx-7":"`, `"rx-usecs":77`},
+		want:     []string{"Combined: 8", "0 1 2 3 0 1 2 3 0 1", "queues/rx-7/rps_cpus 2", "queues/tx-7/xps_cpus 3", `"rx-usecs":77`},
 	},
 	"shrink": {from: 8, to: 2,
 		settings: "rss: {weight: [3, 1]}\n  irq: {cpus: \"1\"}\n  rps: {cpus: \"1\"}\n  xps: {cpus: \"0-1\"}\n  coalesce: {rx-usecs: 77}",
-		want:     []string{"Combined: 2", "0 0 0 1 1 1", "queues/rx-1/rps_cpus 2", "queues/tx-1/xps_cpus 3", `-TxRx-1":"1"`, `"rx-usecs":77`},
+		want:     []string{"Combined: 2", "0 0 0 1 1 1", "queues/rx-1/rps_cpus 2", "queues/tx-1/xps_cpus 3", `-rx-1":"1"`, `"rx-usecs":77`},
 	},
 	"grow, and keep": {from: 2, to: 8,
 		before: func(t *testing.T, name string) {
@@ -89,7 +89,7 @@ var queueTests = map[string]struct {
 		},
 		want: []string{"Combined: 8", "0 0 0 1 1 1", "queues/rx-1/rps_cpus 2", "queues/tx-1/xps_cpus 2", "napi_defer_hard_irqs 7", `"rx-usecs":55`},
 	},
-	"grow, where nobody chose": {from: 2, to: 8, want: []string{"Combined: 8", "5 6 6 6 6 6"}},
+	"grow, where nobody chose": {from: 2, to: 8, want: []string{"Combined: 8", "5 5 5 5 6 6"}},
 	"shrink, against a foreign table": {from: 8, to: 2,
 		before: func(t *testing.T, name string) {
 			labtest.Ethtool(t, "-X", name, "start", "4", "equal", "4")
@@ -109,6 +109,14 @@ func queueFile(t *testing.T, name, file, value string) {
 	if err := os.WriteFile("/sys/class/net/"+name+"/"+file, []byte(value), 0); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// disrupting allows everything also where QEMU's router has made the NIC a way
+// out.
+func disrupting(name string) tuning.Request {
+	request := allow
+	request.Disrupt = []string{name}
+	return request
 }
 
 // queuesFor puts an igb into the state from which a test begins, and gives the
@@ -142,7 +150,7 @@ func TestQueuesInOnePlan(t *testing.T) {
 			if err := p.WriteText(&text); err != nil {
 				t.Fatal(err)
 			}
-			done, err := e.Apply(t.Context(), p, all, allow)
+			done, err := e.Apply(t.Context(), p, all, disrupting(name))
 			if err != nil {
 				t.Fatalf("%v\n%s", err, text.String())
 			}
@@ -156,7 +164,7 @@ func TestQueuesInOnePlan(t *testing.T) {
 			if again := plan(t, w, all, document); len(again.Changes) > 0 {
 				t.Errorf("a second plan: %+v", again.Changes)
 			}
-			if _, err := e.Rollback(t.Context(), done.ID, all, allow, false); err != nil {
+			if _, err := e.Rollback(t.Context(), done.ID, all, disrupting(name), false); err != nil {
 				t.Error(err)
 			}
 			if got := queueState(t, name); got != before {
@@ -173,10 +181,10 @@ func TestQueuesInOnePlan(t *testing.T) {
 					}
 					return nil
 				}
-				_, err := engine(t, w, t.TempDir()).Apply(t.Context(), plan(t, w, all, document), all, allow)
+				_, err := engine(t, w, t.TempDir()).Apply(t.Context(), plan(t, w, all, document), all, disrupting(name))
 				w.fail = nil
 				if !errors.Is(err, syscall.EIO) {
-					t.Errorf("write %d: %v", n, err)
+					t.Errorf("write %d of %d: %v", n, w.writes, err)
 				}
 				if got := queueState(t, name); got != before {
 					t.Errorf("write %d: undone:\n%s\nbefore:\n%s", n, got, before)
@@ -248,7 +256,7 @@ func TestQueuesToBeKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := &mortalWriter{Writer: live(t).Writer, at: at}
-	if _, err := engine(t, w, dir).Apply(t.Context(), given.Plan, given.NICs, allow); err != nil {
+	if _, err := engine(t, w, dir).Apply(t.Context(), given.Plan, given.NICs, disrupting(given.Plan.Changes[0].NIC.Name)); err != nil {
 		t.Fatal(err)
 	}
 }
