@@ -51,6 +51,7 @@ func Coalesce() tuning.Knob[Moderation] {
 		Doc: "When the NIC interrupts: how long it waits, and for how many packets (ethtool -C). " +
 			"Most drivers change it while packets flow.",
 		After:    []string{"channels", "rings"},
+		Keep:     keepCoalesce,
 		Volatile: movedByDevice,
 		Impact:   coalesceImpact,
 		Read:     readCoalesce,
@@ -88,6 +89,16 @@ func Coalesce() tuning.Knob[Moderation] {
 			return set(ctx, w, uapi.ETHTOOL_MSG_COALESCE_SET, b)
 		},
 	}
+}
+
+// keepCoalesce leaves tx-usecs to igb where it changes its channels: it has the
+// value only where the queues do not share their vectors, and refuses it otherwise
+// (IGB_FLAG_QUEUE_PAIRS in igb_set_coalesce).
+func keepCoalesce(ask tuning.Ask, before Moderation) (Moderation, error) {
+	if _, changes := plannedQueues(ask.Planned, sending); changes && driverOf(ask.NIC) == "igb" {
+		before.TXUsecs = nil
+	}
+	return before, nil
 }
 
 // movedByDevice are the values that the driver chooses by the traffic. Not all

@@ -2,6 +2,7 @@ package settings
 
 import (
 	"context"
+	"math/bits"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
@@ -38,7 +39,8 @@ func Rings() tuning.Knob[RingSizes] {
 		Impact: func(_ inventory.NIC, _, _ RingSizes) tuning.Impact {
 			return tuning.NICReset
 		},
-		Read: readRings,
+		Round: roundRings,
+		Read:  readRings,
 		Write: func(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next RingSizes) error {
 			b := about(nic)
 			b = changed(b, uapi.ETHTOOL_A_RINGS_RX, current.RX, next.RX)
@@ -55,6 +57,31 @@ func Rings() tuning.Knob[RingSizes] {
 			return set(ctx, w, uapi.ETHTOOL_MSG_RINGS_SET, b)
 		},
 	}
+}
+
+// roundRings rounds sizes as the driver does in its set_ringparam: what isn't here
+// takes them as they are, or nobody has looked. What a driver makes of sizes below
+// its smallest is left for it to show.
+func roundRings(nic inventory.NIC, next RingSizes) RingSizes {
+	var round func(n uint32) uint32
+	switch driverOf(nic) {
+	case "e1000", "e1000e", "igb", "igbvf", "igc", "ixgbe", "ixgbevf": // REQ_RX_DESCRIPTOR_MULTIPLE, or IXGBE_...
+		round = func(n uint32) uint32 { return (n + 7) &^ 7 }
+	case "i40e", "ice": // I40E_REQ_DESCRIPTOR_MULTIPLE, ICE_REQ_DESC_MULTIPLE
+		round = func(n uint32) uint32 { return (n + 31) &^ 31 }
+	case "mlx5_core": // order_base_2
+		round = func(n uint32) uint32 { return 1 << bits.Len32(max(n, 1)-1) }
+	case "ena": // rounddown_pow_of_two
+		round = func(n uint32) uint32 { return 1 << (bits.Len32(max(n, 1)) - 1) }
+	default:
+		return next
+	}
+	for _, size := range []**uint32{&next.RX, &next.TX} {
+		if *size != nil && **size <= 1<<31 {
+			*size = new(round(**size))
+		}
+	}
+	return next
 }
 
 func readRings(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit RingSizes, err error) {
