@@ -42,6 +42,10 @@ func IRQ() tuning.Knob[IRQAffinity] {
 		Wish:   tuning.WishOf(resolveIRQ),
 		After:  []string{"channels", "rings"},
 		Keep:   keepIRQ,
+		// What irqbalance moves is nobody's choice.
+		Volatile: func(current IRQAffinity) []string {
+			return slices.DeleteFunc(current.vectorNames(), func(name string) bool { return current[name+byIrqbalance] != balanced })
+		},
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit IRQAffinity, err error) {
 			vectors, err := readVectors(ctx, r, nic)
 			if err != nil {
