@@ -253,8 +253,11 @@ func TestAFightIsEnded(t *testing.T) {
 	b.drift()
 	b.next()
 	b.now = b.now.Add(window / 2)
+	b.next()
 	b.drift("coalesce.rx-usecs")
-	b.next() // not quite
+	if got := b.next(); len(got) != 0 {
+		t.Fatalf("half a window of peace, and it is tried: %+v", got)
+	}
 	b.drift()
 	b.next()
 	b.now = b.now.Add(window)
