@@ -47,6 +47,7 @@ func TestGolden(t *testing.T) {
 		"inventory-vfs.txt":       {"--host", vfsHost, "inventory", "--vfs"},
 		"inventory-vfs-wide.txt":  {"--host", vfsHost, "inventory", "--vfs", "-o", "wide", "eth1"},
 		"inventory-vfs-tree.txt":  {"--host", vfsHost, "inventory", "--vfs", "-o", "tree"},
+		"inventory-vfs-of.txt":    {"--host", vfsHost, "inventory", "--vfs", "-o", "tree", "eth7", "0000:01:10.6"},
 		"inventory-vfs.yaml":      {"--host", vfsHost, "inventory", "--vfs", "-o", "yaml", "01:10.2"},
 		"inventory-vf.txt":        {"--host", labHost, "inventory", "--kind", "vf,pf"},
 	} {

@@ -69,6 +69,18 @@ func Tree(w io.Writer, inv *sriov.Inventory) error {
 
 // place walks down to the branch of a NIC's device and grows it where needed.
 func place(root *branch, inv *inventory.Inventory, n *inventory.NIC) *branch {
+	at := above(root, inv, n)
+	if n.PCI == nil {
+		return at.child("p"+n.Parent.Bus+n.Parent.Address, n.Parent.Bus+" "+n.Parent.Address)
+	}
+	return at.child("p"+n.PCI.Address, words(
+		n.PCI.Address, cmp.Or(n.PCI.Device, n.PCI.VendorID+":"+n.PCI.DeviceID),
+		linkRate(n.PCI.Link), bottleneck(n.PCI, n.PCI.Address), group(n.IOMMU), vfs(n.PCI)))
+}
+
+// above is the branch that a NIC's device hangs on: its NUMA node and the hops of
+// its PCI path.
+func above(root *branch, inv *inventory.Inventory, n *inventory.NIC) *branch {
 	at := root
 	if n.NUMA != nil && n.NUMA.Node != nil {
 		id := *n.NUMA.Node
@@ -77,14 +89,12 @@ func place(root *branch, inv *inventory.Inventory, n *inventory.NIC) *branch {
 		at = at.child("n~", "no NUMA node")
 	}
 	if n.PCI == nil {
-		return at.child("p"+n.Parent.Bus+n.Parent.Address, n.Parent.Bus+" "+n.Parent.Address)
+		return at
 	}
 	for _, hop := range n.PCI.Path {
 		at = at.child("p"+hop.Address, words(hop.Address, hop.Kind, hop.Name, linkRate(hop.Link), bottleneck(n.PCI, hop.Address)))
 	}
-	return at.child("p"+n.PCI.Address, words(
-		n.PCI.Address, cmp.Or(n.PCI.Device, n.PCI.VendorID+":"+n.PCI.DeviceID),
-		linkRate(n.PCI.Link), bottleneck(n.PCI, n.PCI.Address), group(n.IOMMU), vfs(n.PCI)))
+	return at
 }
 
 // hang adds a NIC and all that is stacked on it.

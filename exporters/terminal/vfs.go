@@ -323,19 +323,9 @@ func (t *topology) place(root *branch, inv *inventory.Inventory, n *inventory.NI
 		t.grow(pf, at)
 		return at
 	}
-	// The PF's function is drawn even where it has no network device of its own:
-	// it lies on the same path.
-	stand := *n
-	function := *n.PCI
-	stand.PCI = &function
-	function.Address, function.Device, function.SRIOV = pf.Address, "", nil
-	stand.IOMMU = nil
 	at := t.at[pf]
 	if at == nil {
-		at = t.find(root, inv, pf)
-	}
-	if at == nil {
-		at = place(root, inv, &stand)
+		at = t.function(root, inv, pf, n)
 	}
 	t.grow(pf, at)
 	for i := range pf.VFs {
@@ -346,15 +336,18 @@ func (t *topology) place(root *branch, inv *inventory.Inventory, n *inventory.NI
 	return at
 }
 
-// find draws the PF's function where its own NIC says that it is.
-func (t *topology) find(root *branch, inv *inventory.Inventory, pf *sriov.PF) *branch {
+// function draws a PF: as its own NIC has it, or where that isn't shown as far as
+// its VF's tells. Both lie on the same path.
+func (t *topology) function(root *branch, inv *inventory.Inventory, pf *sriov.PF, vf *inventory.NIC) *branch {
 	for i := range inv.NICs {
 		if n := &inv.NICs[i]; n.PCI != nil && n.PCI.Address == pf.Address {
 			return place(root, inv, n)
 		}
 	}
-	return nil
+	return above(root, inv, vf).child("p"+pf.Address, functionText(pf))
 }
+
+func functionText(pf *sriov.PF) string { return words(pf.Address, pf.Driver, "VFs "+enabledVFs(pf)) }
 
 // grow hangs a PF's VFs below its function.
 func (t *topology) grow(pf *sriov.PF, at *branch) {
@@ -371,7 +364,7 @@ func (t *topology) grow(pf *sriov.PF, at *branch) {
 func (t *topology) rest(root *branch) {
 	for _, pf := range t.order {
 		if t.at[pf] == nil {
-			t.grow(pf, root.child("p"+pf.Address, words(pf.Address, pf.Driver, "VFs "+enabledVFs(pf))))
+			t.grow(pf, root.child("p"+pf.Address, functionText(pf)))
 		}
 	}
 }
