@@ -161,8 +161,8 @@ type Users struct {
 	// Namespaces are the network namespaces that a process is in or that are
 	// mounted, our own included, ordered by inode.
 	Namespaces []Namespace
-	// Hidden is how many processes did not let us see their files or namespace:
-	// not zero for a caller without CAP_SYS_PTRACE.
+	// Hidden is how many processes did not let us see their open files: not zero for
+	// a caller without CAP_SYS_PTRACE.
 	Hidden int
 }
 

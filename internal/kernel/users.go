@@ -58,14 +58,15 @@ func readUsers(ctx context.Context) (Users, error) {
 		if ctx.Err() != nil {
 			return u, &Error{Op: opUsers, Object: "/proc", Err: ctx.Err()}
 		}
-		link, nsErr := readLink("/proc/" + entry + "/ns/net")
+		// A process whose namespace is hidden only fails to give a name to it.
+		link, _ := readLink("/proc/" + entry + "/ns/net")
 		if inode, ok := namespaceInode(link); ok {
 			if ns := at(inode); !ns.Own {
 				ns.PIDs = append(ns.PIDs, pid)
 			}
 		}
 		files, err := openDevices(pid)
-		if ReasonOf(nsErr) == Denied || ReasonOf(err) == Denied {
+		if ReasonOf(err) == Denied {
 			u.Hidden++
 		}
 		u.Files = append(u.Files, files...)
