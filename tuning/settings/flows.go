@@ -91,6 +91,7 @@ func Flows() tuning.Knob[FlowRules] {
 			"keeps on the NIC. It changes and removes only rules that it put there itself in this boot of the host. " +
 			"An empty list removes these; without the list they stay.",
 		Impact:  func(inventory.NIC, FlowRules, FlowRules) tuning.Impact { return tuning.Seamless },
+		Breaks:  flowsBreak,
 		Wish:    tuning.WishOf(resolveFlows),
 		Entries: true,
 		After:   []string{"channels", "features", "rss-contexts"},
@@ -105,6 +106,29 @@ func Flows() tuning.Knob[FlowRules] {
 		},
 		Write: writeFlows,
 	}
+}
+
+// flowsBreak: a rule that sends packets to the queue of an AF_XDP socket is what
+// many of them live on, and a new one brings it packets that it did not ask for.
+func flowsBreak(use inventory.Use, current, next FlowRules) string {
+	if use.Kind != inventory.XDPSocket {
+		return ""
+	}
+	serves := func(key, value string) bool {
+		rule, err := flowRule(key, value)
+		return err == nil && rule.Action == "queue" && rule.VF == nil && rule.Context == nil && *rule.Queue == use.Queue
+	}
+	for key, value := range current {
+		if next[key] != value && serves(key, value) {
+			return otherFlows(use)
+		}
+	}
+	for key, value := range next {
+		if current[key] != value && serves(key, value) {
+			return otherFlows(use)
+		}
+	}
+	return ""
 }
 
 // flowState is the state of a table.

@@ -67,6 +67,12 @@ func HashFields() tuning.Knob[HashFieldSet] {
 			"layer 3 protocol, s and d the IP addresses, f and n the ports, e the GTP TEID, l the IPv6 flow label, r discards. " +
 			"Packets of a flow may be reordered once when it moves to another queue.",
 		Impact: func(inventory.NIC, HashFieldSet, HashFieldSet) tuning.Impact { return tuning.Seamless },
+		Breaks: func(use inventory.Use, current, next HashFieldSet) string {
+			if use.Kind == inventory.XDPSocket && !maps.Equal(current, next) {
+				return otherHash(use)
+			}
+			return ""
+		},
 		Wish: tuning.WishOf(func(_ context.Context, _ tuning.Ask, wish HashFieldsWish, current HashFieldSet) (HashFieldSet, error) {
 			next := maps.Clone(current)
 			flows := wish.byFlow()

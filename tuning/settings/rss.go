@@ -49,6 +49,7 @@ func RSS() tuning.Knob[RSSState] {
 		Doc: "Which queues receive (ethtool -X): the indirection table, the key and how it hashes. " +
 			"Packets of a flow may be reordered once when it moves to another queue.",
 		Impact:  func(inventory.NIC, RSSState, RSSState) tuning.Impact { return tuning.Seamless },
+		Breaks:  rssBreaks,
 		Wish:    tuning.WishOf(resolveRSS),
 		After:   []string{"channels"},
 		MakeWay: makeWayRSS,
@@ -67,6 +68,30 @@ func RSS() tuning.Knob[RSSState] {
 		Write: writeRSS,
 	}
 }
+
+// rssBreaks: an AF_XDP socket lives on what the table sends to its queue. Another
+// key or function sends it other flows, which nobody can tell from the ones that
+// it has.
+func rssBreaks(use inventory.Use, current, next RSSState) string {
+	if use.Kind != inventory.XDPSocket {
+		return ""
+	}
+	for i := range max(len(current.Table), len(next.Table)) {
+		before := i < len(current.Table) && current.Table[i] == use.Queue
+		after := i < len(next.Table) && next.Table[i] == use.Queue
+		if before != after {
+			return otherFlows(use)
+		}
+		if before && (current.Key != next.Key || current.Hash != next.Hash || current.InputTransform != next.InputTransform) {
+			return otherHash(use)
+		}
+	}
+	return ""
+}
+
+func otherFlows(use inventory.Use) string { return fmt.Sprintf("other flows for queue %d", use.Queue) }
+
+func otherHash(use inventory.Use) string { return fmt.Sprintf("another hash for queue %d", use.Queue) }
 
 func resolveRSS(ctx context.Context, ask tuning.Ask, wish RSSWish, current RSSState) (RSSState, error) {
 	var queues uint64

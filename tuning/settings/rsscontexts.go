@@ -90,6 +90,7 @@ func RSSContexts() tuning.Knob[RSSContextSet] {
 			"on the NIC. It changes and removes only contexts that it made itself in this boot of the host. An empty list " +
 			"removes these; without the list they stay.",
 		Impact:  func(inventory.NIC, RSSContextSet, RSSContextSet) tuning.Impact { return tuning.Seamless },
+		Breaks:  contextsBreak,
 		Wish:    tuning.WishOf(resolveContexts),
 		Entries: true,
 		After:   []string{"channels"},
@@ -113,6 +114,24 @@ func RSSContexts() tuning.Knob[RSSContextSet] {
 		},
 		Write: writeContexts,
 	}
+}
+
+// contextsBreak: as [rssBreaks], for any of the contexts that names the socket's
+// queue.
+func contextsBreak(use inventory.Use, current, next RSSContextSet) string {
+	if use.Kind != inventory.XDPSocket {
+		return ""
+	}
+	queue := strconv.FormatUint(uint64(use.Queue), 10)
+	for _, set := range []RSSContextSet{current, next} {
+		for _, n := range set.numbers() {
+			serves := slices.Contains(strings.Fields(set[contextField(n, contextTable)]), queue)
+			if serves && !maps.Equal(current.parts(n), next.parts(n)) {
+				return otherFlows(use)
+			}
+		}
+	}
+	return ""
 }
 
 // resolveContexts gives each wished context its number. What nictune made and

@@ -1,0 +1,269 @@
+package settings
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/tuning"
+)
+
+// ruleTable is a device with a table of rules, as its driver's ioctl has it: no
+// rule at a location but one of 8.
+type ruleTable struct {
+	kernel.Writer
+	driverChooses bool
+	rules         map[uint32][]byte // struct ethtool_rxnfc by location
+}
+
+const (
+	tableSize    = 8
+	testLocation = 16 + 160 // of struct ethtool_rx_flow_spec, not on 386
+	testCount    = 184
+)
+
+func (d *ruleTable) Netlink(context.Context, kernel.Request) ([]kernel.Message, error) {
+	return nil, &kernel.Error{Op: "ethtool", Err: syscall.EOPNOTSUPP}
+}
+
+func (d *ruleTable) Ethtool(_ context.Context, _ string, arg []byte) ([]byte, error) {
+	answer := slices.Clone(arg)
+	special := uint64(0)
+	if d.driverChooses {
+		special = uapi.RX_CLS_LOC_SPECIAL
+	}
+	switch binary.NativeEndian.Uint32(arg) {
+	case uapi.ETHTOOL_GRXRINGS:
+		binary.NativeEndian.PutUint64(answer[8:], 4)
+	case uapi.ETHTOOL_GRXCLSRLCNT:
+		binary.NativeEndian.PutUint64(answer[8:], tableSize|special)
+		binary.NativeEndian.PutUint32(answer[testCount:], uint32(len(d.rules)))
+	case uapi.ETHTOOL_GRXCLSRLALL:
+		binary.NativeEndian.PutUint64(answer[8:], tableSize)
+		for i, location := range slices.Sorted(maps.Keys(d.rules)) {
+			binary.NativeEndian.PutUint32(answer[testCount+4+4*i:], location)
+		}
+	case uapi.ETHTOOL_GRXCLSRULE:
+		rule, ok := d.rules[binary.NativeEndian.Uint32(arg[testLocation:])]
+		if !ok {
+			return nil, &kernel.Error{Op: "SIOCETHTOOL", Err: syscall.ENOENT}
+		}
+		copy(answer[16:], rule[16:])
+	default:
+		return nil, &kernel.Error{Op: "SIOCETHTOOL", Err: syscall.EOPNOTSUPP}
+	}
+	return answer, nil
+}
+
+func (d *ruleTable) EthtoolSet(_ context.Context, _ string, arg []byte) ([]byte, error) {
+	location := binary.NativeEndian.Uint32(arg[testLocation:])
+	switch binary.NativeEndian.Uint32(arg) {
+	case uapi.ETHTOOL_SRXCLSRLDEL:
+		if d.rules[location] == nil {
+			return nil, &kernel.Error{Op: "SIOCETHTOOL", Err: syscall.ENOENT}
+		}
+		delete(d.rules, location)
+	case uapi.ETHTOOL_SRXCLSRLINS:
+		if d.driverChooses != (location == inventory.AnyLocation) {
+			return nil, &kernel.Error{Op: "SIOCETHTOOL", Err: syscall.EINVAL}
+		}
+		if d.driverChooses {
+			for location = 0; d.rules[location] != nil; location++ {
+			}
+			arg = slices.Clone(arg)
+			binary.NativeEndian.PutUint32(arg[testLocation:], location)
+		}
+		if d.rules[location] != nil {
+			return nil, &kernel.Error{Op: "SIOCETHTOOL", Err: syscall.EBUSY}
+		}
+		d.rules[location] = arg
+	}
+	return arg, nil
+}
+
+// TestFlowRules puts rules into a table that takes no second rule at a location,
+// with rules of others in it.
+func TestFlowRules(t *testing.T) {
+	for _, chooses := range []bool{false, true} {
+		d := &ruleTable{driverChooses: chooses, rules: map[uint32][]byte{}}
+		foreign, err := inventory.ParseFlowRule(strings.Fields("flow-type tcp4 dst-port 22 action -1 loc 7"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.rules[7], err = foreign.Insertion(); err != nil {
+			t.Fatal(err)
+		}
+		owned := tuning.Values{}
+		nic := inventory.NIC{Name: "eth0", Index: 2}
+		for _, step := range []struct{ wish, want string }{
+			{`[{"flow-type": "udp4", "dst-port": "53", "queue": 1}, {"flow-type": "udp4", "dst-port": "54", "queue": 2}]`,
+				"7 flow-type tcp4 dst-port 22 action -1, 6 flow-type udp4 dst-port 53 queue 1, 5 flow-type udp4 dst-port 54 queue 2"},
+			{`[{"flow-type": "udp4", "dst-port": "54", "queue": 3}, {"flow-type": "udp4", "dst-port": "55", "queue": 0}]`,
+				"7 flow-type tcp4 dst-port 22 action -1, 6 flow-type udp4 dst-port 55 queue 0, 5 flow-type udp4 dst-port 54 queue 3"},
+			{`[{"flow-type": "tcp4", "dst-port": "22", "action": "drop"}]`, "7 flow-type tcp4 dst-port 22 action -1"},
+			{`[]`, "7 flow-type tcp4 dst-port 22 action -1"},
+		} {
+			current, _, err := Flows().Read(t.Context(), d, nic)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var wish []FlowWish
+			if err := json.Unmarshal([]byte(step.wish), &wish); err != nil {
+				t.Fatal(err)
+			}
+			next, err := resolveFlows(t.Context(), tuning.Ask{Reader: d, NIC: nic, Owned: owned}, wish, current)
+			if err != nil {
+				t.Fatalf("%s: %v", step.wish, err)
+			}
+			if err := writeFlows(t.Context(), d, nic, current, next); err != nil {
+				t.Fatalf("%s: %v", step.wish, err)
+			}
+			after, _, err := Flows().Read(t.Context(), d, nic)
+			if err != nil || !maps.Equal(after, next) {
+				t.Errorf("%s: it is %v, %v, want %v", step.wish, after, err, next)
+			}
+			maps.DeleteFunc(owned, func(key string, _ json.RawMessage) bool { return after[key] == "" })
+			for key := range after {
+				if _, had := current[key]; !had {
+					owned[key] = json.RawMessage(`"ours"`)
+				}
+			}
+			var got []string
+			for _, location := range slices.Backward(slices.Sorted(maps.Keys(d.rules))) {
+				table, err := inventory.ReadNtuple(t.Context(), d, nic)
+				if err != nil {
+					t.Fatal(err)
+				}
+				i := slices.IndexFunc(table.Rules, func(r inventory.FlowRule) bool { return r.Location == location })
+				got = append(got, fmt.Sprint(location, " ", table.Rules[i]))
+			}
+			slices.Sort(got)
+			want := strings.Split(step.want, ", ")
+			slices.Sort(want)
+			if chooses { // the places are the driver's
+				for _, list := range [][]string{got, want} {
+					for i := range list {
+						_, list[i], _ = strings.Cut(list[i], " ")
+					}
+					slices.Sort(list)
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("driver chooses %v: %s:\n%q, want\n%q", chooses, step.wish, got, want)
+			}
+		}
+	}
+}
+
+func TestContextNumbers(t *testing.T) {
+	set := func(numbers ...uint32) RSSContextSet {
+		c := RSSContextSet{}
+		for _, n := range numbers {
+			c[contextField(n, contextTable)] = "0 1"
+		}
+		return c
+	}
+	n := func(n uint32) *uint32 {
+		if n == 0 {
+			return nil
+		}
+		return &n
+	}
+	for _, c := range []struct {
+		wish, ours, others []uint32 // 0: no number
+		want               string
+	}{
+		{[]uint32{0, 0}, nil, nil, "[1 2]"},
+		{[]uint32{0}, nil, []uint32{1}, "[2]"},
+		{[]uint32{0, 0}, []uint32{3}, []uint32{1}, "[3 2]"},
+		{[]uint32{2, 0}, []uint32{1, 2}, nil, "[2 1]"},
+		{[]uint32{2, 1}, nil, nil, "[2 1]"},
+		{[]uint32{3}, nil, []uint32{1}, "the kernel gives the next one the number 2"},
+		{[]uint32{2}, []uint32{1}, nil, "the kernel gives the next one the number 1"}, // 1 goes first
+		{[]uint32{1}, nil, []uint32{1}, "nictune did not make it"},
+		{[]uint32{1, 1}, nil, nil, "twice"},
+		{[]uint32{0}, nil, nil, "[1]"},
+	} {
+		var wish []RSSContextWish
+		for _, number := range c.wish {
+			wish = append(wish, RSSContextWish{Context: n(number)})
+		}
+		got, err := contextNumbers(wish, set(append(slices.Clone(c.ours), c.others...)...), c.ours, set(c.others...))
+		if err != nil {
+			if !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%+v: %v", c, err)
+			}
+		} else if fmt.Sprint(got) != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
+func TestWithoutQueues(t *testing.T) {
+	for _, c := range []struct {
+		table  string
+		queues uint64
+		want   string
+	}{
+		{"0 1 2 3", 4, "0 1 2 3"}, {"0 1 2 3", 2, "0 1 0 1"}, {"2 3 2 3", 2, "0 1 0 1"}, {"0 0 3 3", 2, "0 0 0 0"}, {"1 2 1 3", 2, "1 1 1 1"},
+	} {
+		table, err := readTable(c.table)
+		if got := showTable(withoutQueues(table, c.queues)); err != nil || got != c.want {
+			t.Errorf("%s with %d queues is %s, %v, want %s", c.table, c.queues, got, err, c.want)
+		}
+	}
+}
+
+// TestRSSRequests holds what we send against what ethtool 6.1 sends for
+// -X DEV context new hfunc xor equal 2 on a table of 8, but for the transformation
+// that it does not know yet (0xff is "unchanged"), and for -N DEV rx-flow-hash udp4 sdfn.
+func TestRSSRequests(t *testing.T) {
+	arg, err := contextRequest(uapi.ETH_RXFH_CONTEXT_ALLOC, nil, map[string]string{contextTable: "0 1 0 1 0 1 0 1", contextHash: "xor"})
+	want := "47000000ffffffff080000000000000002ff00000000000000000000010000000000000001000000000000000100000000000000" + "01000000"
+	if got := fmt.Sprintf("%x", arg); err != nil || got != want {
+		t.Errorf("%s, %v, want\n%s", got, err, want)
+	}
+	arg, err = hashFieldsRequest("udp4", "fnsd")
+	if got := fmt.Sprintf("%x", arg); err != nil || got != "2a00000002000000f000000000000000" {
+		t.Errorf("%s, %v", got, err)
+	}
+}
+
+// What is asked of single queues: their values behind one another, in the order of
+// the queues.
+func TestPerQueue(t *testing.T) {
+	arg := perQueue(uapi.ETHTOOL_GCOALESCE, []int{0, 33})
+	if len(arg) != 520+2*92 || binary.NativeEndian.Uint32(arg) != uapi.ETHTOOL_PERQUEUE || binary.NativeEndian.Uint32(arg[4:]) != uapi.ETHTOOL_GCOALESCE ||
+		binary.NativeEndian.Uint32(arg[8:]) != 1 || binary.NativeEndian.Uint32(arg[12:]) != 2 {
+		t.Errorf("%d bytes %x", len(arg), arg[:20])
+	}
+	if len(queueModerationFields())*4+4 != coalesceSize {
+		t.Error("struct ethtool_coalesce has other members")
+	}
+}
+
+func TestFlowsBreakSockets(t *testing.T) {
+	socket := inventory.Use{Kind: inventory.XDPSocket, Queue: 4}
+	rules := FlowRules{"7": "flow-type udp4 dst-port 53 queue 4", "6": "flow-type udp4 dst-port 54 queue 3", "5": "flow-type udp4 dst-port 55 context 1 queue 4"}
+	for change, want := range map[string]bool{"7": true, "6": false, "5": false} {
+		next := maps.Clone(rules)
+		delete(next, change)
+		for _, ends := range [][2]FlowRules{{rules, next}, {next, rules}} {
+			if got := flowsBreak(socket, ends[0], ends[1]) != ""; got != want {
+				t.Errorf("without rule %s: %v", change, got)
+			}
+		}
+	}
+	if flowsBreak(inventory.Use{Kind: inventory.DefaultRoute}, rules, nil) != "" {
+		t.Error("a route needs no rule")
+	}
+}
