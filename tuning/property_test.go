@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -646,16 +647,29 @@ func TestAnyPolicy(t *testing.T) {
 	if testing.Short() {
 		rounds = 1000
 	}
-	counts := map[string]int{}
 	dir := t.TempDir()
 	if memory, err := os.MkdirTemp("/dev/shm", "nictune"); err == nil { // no disk could sync so often
 		dir = memory
 		t.Cleanup(func() { os.RemoveAll(memory) })
 	}
-	for seed := range uint64(rounds) {
-		anyPolicy(t, dir, seed, counts)
-		if t.Failed() {
-			t.Fatalf("seed %d", seed)
+	const workers = 4
+	all := make([]map[string]int, workers)
+	var wait sync.WaitGroup
+	for worker := range workers {
+		all[worker] = map[string]int{}
+		wait.Go(func() {
+			for seed := worker; seed < rounds && !t.Failed(); seed += workers {
+				if anyPolicy(t, dir, uint64(seed), all[worker]); t.Failed() {
+					t.Logf("seed %d, or one beside it", seed)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	counts := map[string]int{}
+	for _, some := range all {
+		for what, n := range some {
+			counts[what] += n
 		}
 	}
 	var told []string
@@ -688,18 +702,14 @@ func anyPolicy(t *testing.T, dir string, seed uint64, counts map[string]int) {
 	defer os.RemoveAll(dir)
 	open := func() *Engine {
 		store, err := OpenStore(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(err)
 		return &Engine{Settings: settings, Writer: h, Store: store, Settle: time.Millisecond}
 	}
 	e := open()
 	defer func() { e.Store.Close() }()
 	mustPlan := func(wants []policies.Want) (*Plan, error) {
 		past, err := History(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(err)
 		return MakePlan(t.Context(), h, settings, wants, past)
 	}
 	for range 1 + d.IntN(3) {
