@@ -23,6 +23,13 @@ func Pause() tuning.Knob[FlowControl] {
 		Doc: "Ethernet flow control (ethtool -A). Changing it takes the link down with most drivers, " +
 			"and with igb, e1000e, ixgbe and tg3 the queues with it.",
 		After: []string{"link"},
+		Keep: func(ask tuning.Ask, before FlowControl) (FlowControl, error) {
+			// What was agreed on with the peer ends with the negotiation of the link.
+			if l, ok := tuning.Get[LinkModes](ask.Planned, "link"); ok && l.Autoneg != nil && !*l.Autoneg && before.Autoneg != nil && *before.Autoneg {
+				return FlowControl{}, nil
+			}
+			return before, nil
+		},
 		Impact: func(_ inventory.NIC, _, _ FlowControl) tuning.Impact {
 			return tuning.NICReset
 		},

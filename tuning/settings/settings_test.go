@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
 	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/lab/nstest"
 	"github.com/nictune/nictune/policies"
@@ -42,6 +43,9 @@ func (w *countingWriter) count(op string) error {
 }
 
 func (w *countingWriter) NetlinkSet(ctx context.Context, req kernel.Request) error {
+	if req.Family == kernel.FamilyRoute && req.Command == uapi.RTM_NEWNEIGH {
+		return w.Writer.NetlinkSet(ctx, req) // a gate asks whether a gateway is there
+	}
 	if err := w.count(req.String()); err != nil {
 		return err
 	}
