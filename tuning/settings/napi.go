@@ -289,10 +289,10 @@ func (w NAPIWish) only() ([]string, error) {
 // whyNoQueue says why queues can't have a field.
 func whyNoQueue(current NAPIState, field string, only []string) string {
 	var queues []string
-	any := false
+	told := false
 	for key := range current {
 		queue, of, found := strings.Cut(key, "/")
-		any = any || found
+		told = told || found
 		if found && of == field {
 			queues = append(queues, queue)
 		}
@@ -301,7 +301,7 @@ func whyNoQueue(current NAPIState, field string, only []string) string {
 	case len(queues) > 0:
 		slices.Sort(queues)
 		return fmt.Sprintf(" of %s: only %s can have it", strings.Join(only, ", "), strings.Join(queues, ", "))
-	case any:
+	case told:
 		return ": this kernel can't set it for a queue"
 	case only == nil && field != napiSuspend:
 		return ": the device has none"
