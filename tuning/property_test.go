@@ -318,11 +318,11 @@ func (h *rigHost) ReadLink(_ context.Context, path string) (string, error) {
 func (h *rigHost) WriteFile(_ context.Context, path string, data []byte) error {
 	h.writes++
 	if h.writes*2-1 == h.crash {
-		panic(errCrash)
+		panic(crash{})
 	}
 	defer func() {
 		if h.writes*2 == h.crash {
-			panic(errCrash)
+			panic(crash{})
 		}
 	}()
 	if h.fail != nil {
@@ -647,11 +647,7 @@ func TestAnyPolicy(t *testing.T) {
 	if testing.Short() {
 		rounds = 1000
 	}
-	dir := t.TempDir()
-	if memory, err := os.MkdirTemp("/dev/shm", "nictune"); err == nil { // no disk could sync so often
-		dir = memory
-		t.Cleanup(func() { os.RemoveAll(memory) })
-	}
+	dir := inMemory(t)
 	const workers = 4
 	all := make([]map[string]int, workers)
 	var wait sync.WaitGroup
@@ -684,7 +680,17 @@ func TestAnyPolicy(t *testing.T) {
 	}
 }
 
-var errCrash = errors.New("the process dies here")
+// inMemory is a directory that needs no disk, where there is one: none could sync
+// so often.
+func inMemory(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "nictune")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
 
 // anyPolicy rolls one host, and some policies for it.
 func anyPolicy(t *testing.T, dir string, seed uint64, counts map[string]int) {
@@ -724,18 +730,18 @@ func anyPolicy(t *testing.T, dir string, seed uint64, counts map[string]int) {
 			counts["impossible"]++
 			continue
 		}
-		fault, crash := 0, 0
+		fault, at := 0, 0
 		switch d.IntN(4) {
 		case 0:
 			fault = 1 + d.IntN(8)
 		case 1:
-			crash = 1 + d.IntN(16)
+			at = 1 + d.IntN(16)
 		}
 		for _, c := range plan.Changes {
 			counts[cmp.Or(string(c.Turn), "direct")]++
 			if r := h.rigs[c.NIC.Name]; r != nil && c.Setting == "switch" {
 				// What nobody knows of a driver looks after a crash as if somebody else did it.
-				r.meddles = crash == 0 && d.IntN(3) == 0 && slices.ContainsFunc(plan.Changes, func(o Change) bool { return o.NIC == c.NIC && o.Setting == "sizes" })
+				r.meddles = at == 0 && d.IntN(3) == 0 && slices.ContainsFunc(plan.Changes, func(o Change) bool { return o.NIC == c.NIC && o.Setting == "sizes" })
 			}
 		}
 		var text strings.Builder
@@ -748,8 +754,8 @@ func anyPolicy(t *testing.T, dir string, seed uint64, counts map[string]int) {
 			}
 			return nil
 		}
-		h.crash = crash
-		done, err, died := apply(t, e, plan, nics)
+		h.crash = at
+		done, died, err := apply(t, e, plan, nics)
 		h.crash = 0
 		explain := func() string {
 			return fmt.Sprintf("%s%sbefore: %snow:    %s", text.String(), strings.Join(h.log, ", ")+"\n", before.state(), h.state())
@@ -814,18 +820,28 @@ func anyPolicy(t *testing.T, dir string, seed uint64, counts map[string]int) {
 }
 
 // apply carries out a plan, if nobody dies.
-func apply(t *testing.T, e *Engine, plan *Plan, nics []inventory.NIC) (done *Transaction, err error, died bool) {
+func apply(t *testing.T, e *Engine, plan *Plan, nics []inventory.NIC) (done *Transaction, died bool, err error) {
 	t.Helper()
+	died = dies(func() { done, err = e.Apply(t.Context(), plan, nics, allowAll) })
+	return done, died, err
+}
+
+// crash is what a write panics with when the process dies there.
+type crash struct{}
+
+// dies says whether the process died in f.
+func dies(f func()) (died bool) {
 	defer func() {
-		if r := recover(); r != nil {
-			if r != errCrash {
-				panic(r)
-			}
+		switch r := recover(); r.(type) {
+		case nil:
+		case crash:
 			died = true
+		default:
+			panic(r)
 		}
 	}()
-	done, err = e.Apply(t.Context(), plan, nics, allowAll)
-	return done, err, false
+	f()
+	return false
 }
 
 // inOrder says whether what was written is in the order of the plan's turns: what
@@ -858,4 +874,86 @@ func inOrder(t *testing.T, plan *Plan, log []string) {
 			}
 		}
 	}
+}
+
+// TestCrashAtEachWrite dies before and after each write of plans that make way,
+// are late and keep, and in the middle of the undo that a failure begins; and once
+// more while recovering.
+func TestCrashAtEachWrite(t *testing.T) {
+	plans := 60
+	if testing.Short() {
+		plans = 10
+	}
+	cases := 0
+	for seed := uint64(100000); plans > 0; seed++ {
+		d := dice{rand.New(rand.NewPCG(seed, 0))}
+		nic := nicAt("eth0", "0000:01:00.0", 2)
+		start := &rigHost{rigs: map[string]*rig{nic.Name: d.rig()}}
+		wants := d.wants(start, []inventory.NIC{nic})
+		plan, err := MakePlan(t.Context(), start, rigSettings(start), wants, nil)
+		if err != nil || !slices.ContainsFunc(plan.Changes, func(c Change) bool { return c.Turn == MakingWay }) ||
+			!slices.ContainsFunc(plan.Changes, func(c Change) bool { return c.Turn == Late }) {
+			continue
+		}
+		plans--
+		for _, fault := range []int{0, len(plan.Changes) / 2, len(plan.Changes) - 1} {
+			const most = 200
+			for at := 1; at < most; at++ {
+				if !crashAt(t, start.clone(), plan, wants, nic, fault, at, d.IntN(6)) {
+					break
+				}
+				cases++
+			}
+		}
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+	t.Logf("%d of %d crashes recovered to the state before or the state planned", cases, cases)
+}
+
+// crashAt dies at one point of an apply, and perhaps at one of the recovery. It
+// says whether there was such a point.
+func crashAt(t *testing.T, h *rigHost, plan *Plan, wants []policies.Want, nic inventory.NIC, fault, at, again int) bool {
+	t.Helper()
+	settings, nics, dir := rigSettings(h), []inventory.NIC{nic}, inMemory(t)
+	before := h.state()
+	h.fail = func(n int) error {
+		if n == fault {
+			return syscall.EIO
+		}
+		return nil
+	}
+	open := func() *Engine {
+		store, err := OpenStore(dir)
+		must(err)
+		return &Engine{Settings: settings, Writer: h, Store: store, Settle: time.Millisecond}
+	}
+	e := open()
+	h.crash = at
+	_, died, _ := apply(t, e, plan, nics)
+	e.Store.Close()
+	if !died {
+		return false
+	}
+	h.fail, h.writes, h.crash = nil, 0, again
+	for range 2 {
+		e := open()
+		dies(func() {
+			if _, err := e.Recover(t.Context(), nics); err != nil {
+				t.Errorf("write %d fails, crash %d: %v", fault, at, err)
+			}
+		})
+		h.crash = 0
+		e.Store.Close()
+	}
+	past, err := History(dir)
+	if err != nil || len(past) != 1 {
+		t.Fatalf("%d transactions, %v", len(past), err)
+	}
+	left, err := MakePlan(t.Context(), h, settings, wants, past)
+	if past[0].Outcome == Undone && h.state() != before || past[0].Outcome == Applied && (err != nil || len(left.Changes) > 0) || past[0].Outcome == Pending {
+		t.Errorf("write %d fails, crash %d, then %d: %s:\nbefore %snow    %s", fault, at, again, past[0].Outcome, before, h.state())
+	}
+	return true
 }

@@ -261,15 +261,16 @@ func TestQueuesToBeKilled(t *testing.T) {
 	}
 }
 
-// TestQueuesKilled kills -9 such plans before and after each of their writes.
+// TestQueuesKilled kills -9 such plans before and after their writes: of the short
+// ones each, of the long ones some.
 func TestQueuesKilled(t *testing.T) {
 	labtest.Require(t, "nics")
 	name := igb(t)[0]
 	queuesAsBefore(t, name)
 	cases := 0
-	for _, test := range []string{"grow", "shrink", "grow, and keep", "shrink, against a foreign table"} {
+	for test, stride := range map[string]int{"grow": 5, "shrink": 2, "grow, and keep": 1, "shrink, against a foreign table": 1} {
 		const most = 100
-		for at := 1; at < most; at++ {
+		for at := 1; at < most; at += stride {
 			document := queuesFor(t, name, test)
 			before := queueState(t, name)
 			w := live(t)
@@ -303,7 +304,7 @@ func TestQueuesKilled(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d kills recovered to the state before", cases, cases)
-	if cases < 40 {
+	if cases < 25 {
 		t.Errorf("only %d kills", cases)
 	}
 }
