@@ -18,7 +18,7 @@ func bonded(t *testing.T) (names []string, policy, state string) {
 	t.Helper()
 	names = labtest.NICs(t, "igb", 2)[:2]
 	labtest.Run(t, "modprobe", "bonding", "max_bonds=0")
-	labtest.Run(t, "ip", "link", "add", "lag0", "type", "bond", "mode", "active-backup", "miimon", "50", "updelay", "200")
+	labtest.Run(t, "ip", "link", "add", "lag0", "type", "bond", "mode", "active-backup", "miimon", "50", "updelay", "2000")
 	t.Cleanup(func() { labtest.Run(t, "ip", "link", "del", "lag0") })
 	for _, name := range names {
 		labtest.Run(t, "ip", "link", "set", name, "down")
@@ -44,13 +44,9 @@ func miiStatus(name string) string {
 	return strings.TrimSpace(string(b))
 }
 
-func carrier(name string) bool {
-	b, _ := os.ReadFile("/sys/class/net/" + name + "/carrier")
-	return string(b) == "1\n"
-}
-
-// watched counts, while f runs, how often each NIC was without a carrier, and how
-// often all of them at once.
+// watched counts, while f runs, how often the bond could not use each member, and
+// how often none of them. An emulated link is back in a moment; updelay makes the
+// bond wait for it as a switch's port would.
 func watched(names []string, f func()) (down []int, together int) {
 	down = make([]int, len(names))
 	done := make(chan struct{})
@@ -59,7 +55,7 @@ func watched(names []string, f func()) (down []int, together int) {
 		for {
 			all := true
 			for i, name := range names {
-				up := carrier(name)
+				up := miiStatus(name) == "up"
 				all = all && !up
 				if !up {
 					down[i]++
@@ -81,8 +77,18 @@ func watched(names []string, f func()) (down []int, together int) {
 	return down, together
 }
 
+// lines hands on each line that a command writes.
+type lines func(line string)
+
+func (l lines) Write(b []byte) (int, error) {
+	for line := range strings.Lines(string(b)) {
+		l(strings.TrimSpace(line))
+	}
+	return len(b), nil
+}
+
 // TestBondMembersOneAtATime resets both members of a bond, and takes that back:
-// each loses its carrier, never both at once.
+// the bond loses each of them, and never both at once.
 func TestBondMembersOneAtATime(t *testing.T) {
 	labtest.Require(t, "nics", "hub")
 	names, policy, state := bonded(t)
@@ -92,17 +98,29 @@ func TestBondMembersOneAtATime(t *testing.T) {
 	}
 	for _, command := range [][]string{{"apply", "-f", policy, "--allow", "nic-reset"}, {"rollback"}} {
 		args := append(command, "--state-dir", state, "--disrupt", strings.Join(names, ","))
+		var began []string // with what the bond thought then of the other
 		down, together := watched(names, func() {
-			if stdout, stderr, exit := nictune(t, args...); exit != exitOK {
-				t.Errorf("%s: exit %d\n%s%s", command[0], exit, stdout, stderr)
+			said := lines(func(line string) {
+				for i, name := range names {
+					if line == name+": rings: writing" {
+						began = append(began, name+" while "+names[1-i]+" is "+miiStatus(names[1-i]))
+					}
+				}
+			})
+			if exit := run(t.Context(), args, os.Stdout, said); exit != exitOK {
+				t.Errorf("%s: exit %d", command[0], exit)
 			}
 		})
-		t.Logf("%s: without a carrier at %d and %d looks, both at once at %d", command[0], down[0], down[1], together)
+		t.Log(began)
+		if len(began) != 2 || !strings.HasSuffix(began[0], " is up") || !strings.HasSuffix(began[1], " is up") {
+			t.Errorf("%s: a member was begun with the other not in use: %q", command[0], began)
+		}
+		t.Logf("%s: the bond was without them at %d and %d looks, without both at %d", command[0], down[0], down[1], together)
 		if down[0] == 0 || down[1] == 0 {
-			t.Errorf("%s: a member never lost its carrier: this shows nothing", command[0])
+			t.Errorf("%s: the bond never lost a member: this shows nothing", command[0])
 		}
 		if together > 0 {
-			t.Errorf("%s: both members were without a carrier at once", command[0])
+			t.Errorf("%s: the bond was without any member", command[0])
 		}
 		for _, name := range names {
 			if miiStatus(name) != "up" {
