@@ -270,37 +270,39 @@ func TestQueuesKilled(t *testing.T) {
 	cases := 0
 	for test, stride := range map[string]int{"grow": 5, "shrink": 2, "grow, and keep": 1, "shrink, against a foreign table": 1} {
 		const most = 100
-		for at := 1; at < most; at += stride {
-			document := queuesFor(t, name, test)
-			before := queueState(t, name)
-			w := live(t)
-			all := nics(t, w)
-			dir := t.TempDir()
-			b, err := json.Marshal(errand{plan(t, w, all, document), all})
-			if err == nil {
-				err = os.WriteFile(filepath.Join(dir, errandFile), b, 0o600)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			child := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestQueuesToBeKilled$")
-			child.Env = append(os.Environ(), fmt.Sprintf("%s=%d", killAt, at), killDir+"="+dir)
-			out, err := child.CombinedOutput()
-			killed := child.ProcessState != nil && child.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
-			if !killed && err != nil {
-				t.Fatalf("%s, point %d: %v: %s", test, at, err, out)
-			}
-			done, err := engine(t, w, dir).Recover(t.Context(), all)
-			if err != nil {
-				t.Fatalf("%s, point %d: %v", test, at, err)
-			}
-			if !killed { // behind the last write
-				break
-			}
-			if got := queueState(t, name); len(done) != 1 || done[0].Outcome != tuning.Undone || got != before {
-				t.Fatalf("%s, point %d:\n%s\nbefore:\n%s", test, at, got, before)
-			}
-			cases++
+		for at, end := 1, false; at < most && !end; at += stride {
+			t.Run(fmt.Sprint(test, " ", at), func(t *testing.T) {
+				document := queuesFor(t, name, test)
+				before := queueState(t, name)
+				w := live(t)
+				all := nics(t, w)
+				dir := t.TempDir()
+				b, err := json.Marshal(errand{plan(t, w, all, document), all})
+				if err == nil {
+					err = os.WriteFile(filepath.Join(dir, errandFile), b, 0o600)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				child := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestQueuesToBeKilled$")
+				child.Env = append(os.Environ(), fmt.Sprintf("%s=%d", killAt, at), killDir+"="+dir)
+				out, err := child.CombinedOutput()
+				killed := child.ProcessState != nil && child.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
+				if !killed && err != nil {
+					t.Fatalf("%s, point %d: %v: %s", test, at, err, out)
+				}
+				done, err := engine(t, w, dir).Recover(t.Context(), all)
+				if err != nil {
+					t.Fatalf("%s, point %d: %v", test, at, err)
+				}
+				if end = !killed; end { // behind the last write
+					return
+				}
+				if got := queueState(t, name); len(done) != 1 || done[0].Outcome != tuning.Undone || got != before {
+					t.Fatalf("%s, point %d:\n%s\nbefore:\n%s", test, at, got, before)
+				}
+				cases++
+			})
 		}
 	}
 	t.Logf("%d of %d kills recovered to the state before", cases, cases)
