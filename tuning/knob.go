@@ -67,6 +67,10 @@ type Knob[T any] struct {
 	// Read returns the values in use and the largest ones that the device takes.
 	// A field without a maximum is absent from limit.
 	Read func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit T, err error)
+	// Bound gives the limits that hold in this plan, where others of its changes, or
+	// how the NIC is used, make them other than the device's own, and says why: "it
+	// has VFs". nil: nothing ever does.
+	Bound func(ask Ask, limit T) (bound T, because string)
 	// Check says what is wrong with next beyond numbers above their limit, which
 	// the engine finds itself. It may be nil.
 	Check func(next, limit T) error
@@ -110,6 +114,7 @@ type Setting interface {
 	read(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit Values, err error)
 	// spell checks the value of one field and gives it the setting's spelling.
 	spell(field string, value json.RawMessage) (json.RawMessage, error)
+	bound(ask Ask, limit Values) (bound Values, because string, err error)
 	check(next, limit Values) error
 	write(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next Values) error
 }
@@ -215,6 +220,17 @@ func (k Knob[T]) spell(field string, value json.RawMessage) (json.RawMessage, er
 		return nil, errors.New("it has no value")
 	}
 	return v[field], nil
+}
+
+func (k Knob[T]) bound(ask Ask, limit Values) (bound Values, because string, err error) {
+	if k.Bound == nil {
+		return limit, "", nil
+	}
+	bound, err = mapped(limit, func(l T) (T, error) {
+		l, because = k.Bound(ask, l)
+		return l, nil
+	})
+	return bound, because, err
 }
 
 func (k Knob[T]) check(next, limit Values) error {

@@ -279,6 +279,8 @@ type wanted struct {
 	*planner
 	target Target
 	nic    inventory.NIC
+	// because says why the limits are other than the device's own.
+	because string
 }
 
 // compare reads the setting and says what would change, nil if that can't be
@@ -291,6 +293,10 @@ func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Plan
 		current, limit, err = Values{}, Values{}, nil
 	}
 	if err != nil {
+		w.fault(nil, err)
+		return nil
+	}
+	if limit, w.because, err = s.bound(w.ask(w.nic, w.target, s, current, planned), limit); err != nil {
 		w.fault(nil, err)
 		return nil
 	}
@@ -497,7 +503,11 @@ func (w *wanted) value(
 	case n > m && a.Clamp:
 		return most, nil
 	case n > m:
-		return nil, fmt.Errorf("the device takes %d at most; say max for as many as it takes, or clamp: true", m)
+		because := w.because
+		if because != "" {
+			because = ": " + because
+		}
+		return nil, fmt.Errorf("the device takes %d at most%s; say max for as many as it takes, or clamp: true", m, because)
 	}
 	return v, nil
 }

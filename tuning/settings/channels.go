@@ -3,6 +3,7 @@ package settings
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
@@ -27,6 +28,7 @@ func Channels() tuning.Knob[ChannelCounts] {
 			return tuning.NICReset
 		},
 		Read:  readChannels,
+		Bound: boundChannels,
 		Check: checkChannels,
 		Write: func(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next ChannelCounts) error {
 			b := about(nic)
@@ -58,6 +60,17 @@ func readChannels(ctx context.Context, r kernel.Reader, nic inventory.NIC) (curr
 		}
 	}
 	return current, limit, nil
+}
+
+// boundChannels: igb shares its queues with the VFs, so that of the 8 channels of
+// an 82576 are left 2, and of an I350 one, while there is a VF (its
+// igb_get_max_rss_queues). The device says so itself for the VFs that it has; for
+// those that a plan makes, or ends, it is said here, out of ask.Planned.
+func boundChannels(ask tuning.Ask, limit ChannelCounts) (bound ChannelCounts, because string) {
+	if pci := ask.NIC.PCI; driverOf(ask.NIC) == "igb" && pci != nil && pci.SRIOV != nil && pci.SRIOV.NumVFs > 0 {
+		because = fmt.Sprintf("igb has no more for itself while VFs exist, and sriov_numvfs is %d", pci.SRIOV.NumVFs)
+	}
+	return limit, because
 }
 
 // checkChannels finds what the kernel refuses for every driver.

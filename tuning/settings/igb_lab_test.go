@@ -327,3 +327,50 @@ func TestIGBKilled(t *testing.T) {
 		t.Errorf("back by a policy:\n%s\nbefore:\n%s", got, before)
 	}
 }
+
+// TestIGBWithVFs: with VFs igb has 2 channels at most, and a plan knows it before
+// anything is written.
+func TestIGBWithVFs(t *testing.T) {
+	labtest.Require(t, "nics")
+	name := igb(t)[0]
+	file := "/sys/class/net/" + name + "/device/sriov_numvfs"
+	vfs := func(n string) {
+		if err := os.WriteFile(file, []byte(n), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := live(t)
+	document := policyFor(name, "rings: {rx: 512}\n  channels: {combined: 8}")
+	before := nics(t, w)
+	early := plan(t, w, before, document)
+	vfs("2")
+	t.Cleanup(func() {
+		vfs("0")
+		labtest.Ethtool(t, "-L", name, "combined", "4")
+	})
+	labtest.NICs(t, "igbvf", 2)
+	all := nics(t, w)
+	maximum, _, _ := strings.Cut(string(labtest.Ethtool(t, "-l", name)), "Current hardware settings:")
+	if !strings.HasSuffix(strings.Join(strings.Fields(maximum), " "), "Combined: 2") {
+		t.Errorf("ethtool -l: %s", maximum)
+	}
+	_, err := tuning.MakePlan(t.Context(), w, All(), wants(t, all, document), nil)
+	const want = "test.yaml:7: " // and the name
+	if err == nil || !strings.HasPrefix(err.Error(), want) ||
+		!strings.Contains(err.Error(), "channels.combined: 8: the device takes 2 at most: igb has no more for itself while VFs exist, and sriov_numvfs is 2;") {
+		t.Errorf("the plan: %v", err)
+	}
+	for _, fits := range []string{"channels: {combined: max}", "channels: {combined: 2}"} {
+		if p := plan(t, w, all, policyFor(name, fits)); len(p.Changes) > 0 {
+			t.Errorf("%s: %+v", fits, p.Changes)
+		}
+	}
+	// One from before the VFs fits no more.
+	if _, err := engine(t, w, t.TempDir()).Apply(t.Context(), early, all, allow); !errors.Is(err, tuning.ErrRefused) ||
+		!strings.Contains(err.Error(), "channels.combined is 2, not 4") {
+		t.Errorf("an earlier plan: %v", err)
+	}
+	if w.writes != 0 {
+		t.Errorf("%d writes", w.writes)
+	}
+}
