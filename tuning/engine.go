@@ -398,9 +398,17 @@ func (t *transaction) make(ctx context.Context, i int, goal Values) error {
 	fields := goal.names()
 	if !same(current, goal, fields) {
 		err := t.write(ctx, i, current, over(current, goal, fields))
-		turn := t.plan.Changes[i].Turn
-		if kernel.ReasonOf(err) == kernel.Unsupported && (turn == MakingWay || turn == Kept) {
-			return t.pass(i)
+		if turn := t.plan.Changes[i].Turn; kernel.ReasonOf(err) == kernel.Unsupported && (turn == MakingWay || turn == Kept) {
+			// A driver that is busy can say so, too; of what is passed over too early
+			// nothing is kept. What it says twice is so.
+			if sleep(ctx, longestPause, time.Now().Add(t.settleTime())) {
+				if current, err = t.read(ctx, i); err == nil {
+					err = t.write(ctx, i, current, over(current, goal, fields))
+				}
+			}
+			if kernel.ReasonOf(err) == kernel.Unsupported {
+				return t.pass(i)
+			}
 		}
 		if err != nil {
 			return err
