@@ -118,7 +118,9 @@ func (e *Engine) open(ctx context.Context, plan *Plan, nics []inventory.NIC) (*t
 			return nil, fmt.Errorf("this nictune has no setting %q", c.Setting)
 		}
 		t.settings = append(t.settings, e.Settings[i])
-		if e.Settings[i].scope() == PerHost {
+		if perHost := e.Settings[i].scope() == PerHost; perHost != (c.NIC == TargetOf(nil)) {
+			return nil, fmt.Errorf("%s: %s is a setting of the host and not of a NIC, or the other way round", c.NIC.Name, c.Setting)
+		} else if perHost {
 			t.nics = append(t.nics, &inventory.NIC{})
 		} else {
 			t.nics = append(t.nics, c.NIC.find(nics, t.sameBoot))
@@ -217,6 +219,9 @@ func (t *transaction) fits(ctx context.Context) error {
 		if !impact.Within(c.Impact) {
 			stale = append(stale, fmt.Sprintf("%s: %s has the impact %s, not %s", c.NIC.Name, c.Setting, impact, c.Impact))
 		}
+		if c.Turn == Late && !t.rebuilt(i) {
+			stale = append(stale, fmt.Sprintf("%s: %s is late, and no change before it builds it anew", c.NIC.Name, c.Setting))
+		}
 		if !t.first(i) {
 			continue // read with the first change of the setting
 		}
@@ -241,6 +246,14 @@ func (t *transaction) fits(ctx context.Context) error {
 		return fmt.Errorf("%w: the plan does not fit this host any more: %s; make a new one", ErrRefused, strings.Join(stale, "; "))
 	}
 	return nil
+}
+
+// rebuilt says whether an earlier change of the plan builds anew what the i-th is
+// about.
+func (t *transaction) rebuilt(i int) bool {
+	return slices.ContainsFunc(t.plan.Changes[:i], func(c Change) bool {
+		return c.NIC == t.plan.Changes[i].NIC && c.Turn != MakingWay && slices.Contains(t.settings[i].after(), c.Setting)
+	})
 }
 
 // keep makes the present state the one that a kept change keeps.
@@ -379,10 +392,27 @@ func (t *transaction) due(ctx context.Context, i int, current, limit Values) (Va
 		}
 		fields = slices.Compact(slices.Sorted(slices.Values(slices.Concat(fields, differing(current, next)))))
 	}
-	if impact, err := s.impact(nic, current, next); err != nil || !impact.Within(t.journal.Request.Allow) {
-		return nil, errors.Join(err, fmt.Errorf("it has the impact %s now, which is not allowed", impact))
+	switch impact, err := s.impact(nic, current, next); {
+	case err != nil:
+		return nil, err
+	case !impact.Within(t.journal.Request.Allow):
+		return nil, fmt.Errorf("it has the impact %s now, which is not allowed", impact)
+	case !impact.Within(t.said(i)):
+		// What the NIC is used for was held against what the plan says.
+		return nil, fmt.Errorf("it has the impact %s now; the plan says %s", impact, t.said(i))
 	}
 	return only(next, without(fields, s.volatile(next))), nil
+}
+
+// said is the worst impact that the plan has for the target of a change.
+func (t *transaction) said(i int) Impact {
+	target := Plan{}
+	for _, c := range t.plan.Changes {
+		if c.NIC == t.plan.Changes[i].NIC {
+			target.Changes = append(target.Changes, c)
+		}
+	}
+	return target.Impact()
 }
 
 // make gives the fields of goal to a setting, and sees that they hold.

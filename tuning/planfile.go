@@ -98,6 +98,8 @@ func (p *Plan) validate() error {
 			return fmt.Errorf("%s: unknown turn %q", at, c.Turn)
 		case (c.Turn == Late || c.Turn == Kept) != fromLate:
 			return fmt.Errorf("%s: it does not say what it is resolved from", at)
+		case c.Turn == Kept && (c.Wish != nil || len(c.Fields) > 0):
+			return fmt.Errorf("%s: it is to be kept and changed", at)
 		case !fromLate && (len(c.Fields) == 0 || !slices.Equal(c.names(), differ)):
 			return fmt.Errorf("%s: the fields are not those in which before and after differ", at)
 		}
