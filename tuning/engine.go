@@ -96,6 +96,8 @@ type transaction struct {
 	*Engine
 	plan    *Plan
 	journal *journal
+	// host is the host as it is now, which the plan may not be of.
+	host HostID
 	// sameBoot is whether the plan is of the boot that the host is in.
 	sameBoot bool
 	// recovering is whether an earlier process began it.
@@ -110,8 +112,8 @@ type transaction struct {
 
 // open finds the settings and the NICs of a plan.
 func (e *Engine) open(ctx context.Context, plan *Plan, nics []inventory.NIC) (*transaction, error) {
-	t := &transaction{Engine: e, plan: plan, gates: gates{bonds: bondsOf(nics)}}
-	t.sameBoot = plan.Host.BootID != "" && readHostID(ctx, e.Writer).BootID == plan.Host.BootID
+	t := &transaction{Engine: e, plan: plan, host: readHostID(ctx, e.Writer), gates: gates{bonds: bondsOf(nics)}}
+	t.sameBoot = plan.Host.BootID != "" && t.host.BootID == plan.Host.BootID
 	for _, c := range plan.Changes {
 		i := rank(e.Settings, c.Setting)
 		if i < 0 {
@@ -137,7 +139,7 @@ func (t *transaction) asking(i int, s Setting, current Values, planned Planned) 
 		if err != nil {
 			return Ask{}, err
 		}
-		past = thisBoot(all, t.plan.Host)
+		past = thisBoot(all, t.host)
 	}
 	return ask(t.Writer, *t.nics[i], t.plan.Changes[i].NIC, past, s, current, planned), nil
 }
@@ -198,13 +200,11 @@ func (t Target) gone() string {
 // fits refuses a plan whose host, NICs or values are not those it was made for.
 func (t *transaction) fits(ctx context.Context) error {
 	var stale []string
-	if here := readHostID(ctx, t.Writer); here != t.plan.Host {
-		switch {
-		case here.MachineID != t.plan.Host.MachineID:
-			stale = append(stale, fmt.Sprintf("it was made on another host (%s)", t.plan.Host.Hostname))
-		case here.BootID != t.plan.Host.BootID:
-			stale = append(stale, "the host was restarted since")
-		}
+	switch {
+	case t.host.MachineID != t.plan.Host.MachineID:
+		stale = append(stale, fmt.Sprintf("it was made on another host (%s)", t.plan.Host.Hostname))
+	case t.host.BootID != t.plan.Host.BootID:
+		stale = append(stale, "the host was restarted since")
 	}
 	for i, c := range t.plan.Changes {
 		if t.nics[i] == nil {

@@ -88,7 +88,8 @@ func steps(past []Transaction, target Target, setting string) func(yield func(*C
 }
 
 // alike says whether two targets of one boot are the same NIC: it can have been
-// renamed, or its driver loaded again.
+// renamed, or its driver loaded again. A software device that has the name of
+// another, but not its index, is the next of that name.
 func (t Target) alike(other Target) bool {
-	return t.ID == other.ID && (t.Index == other.Index || t.Name == other.Name)
+	return t.ID == other.ID && (t.Index == other.Index || t.Name == other.Name && t.ID != t.Name)
 }

@@ -193,7 +193,7 @@ func (b *back) goal(i int, current Values) Values {
 	fields := slices.DeleteFunc(differing(was, current), func(f string) bool {
 		_, ours := written[f]
 		if s.entries() && was[f] == nil {
-			return !ours // then it is somebody else's
+			return !ours || !b.sameBoot // then it is somebody else's
 		}
 		return was[f] == nil || !unseen && !ours && bytes.Equal(was[f], found[f])
 	})
@@ -467,10 +467,10 @@ func (r *rollback) aim(s Setting, indexes []int, late bool, read func(Setting) (
 		maps.Copy(written, step.After)
 	}
 	// What the device has is not the rollback's to take away; nor are, of rules and
-	// such, those that somebody else added.
+	// such, those that somebody else added: after a restart of the host all are.
 	fields := slices.DeleteFunc(differing(was, found), func(f string) bool {
 		_, ours := written[f]
-		return was[f] == nil && !(s.entries() && ours)
+		return was[f] == nil && !(s.entries() && ours && r.sameBoot)
 	})
 	fields = without(fields, s.volatile(was))
 	if len(fields) == 0 {
