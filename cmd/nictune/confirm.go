@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -118,6 +119,8 @@ func startWatcher(state string) error {
 }
 
 // recoverInTime recovers when that is due, until nothing is unfinished any more.
+// Nobody else may come, so what can't be ended yet is tried again for two minutes:
+// a NIC that is away for a moment, or refuses.
 func (a *app) recoverInTime(ctx context.Context, state string, ended func(context.Context, changer) (*tuning.Transaction, error)) (tuning.Result, error) {
 	h, err := a.open()
 	if err != nil {
@@ -133,7 +136,7 @@ func (a *app) recoverInTime(ctx context.Context, state string, ended func(contex
 		return tuning.Result{}, err
 	}
 	result := tuning.Result{APIVersion: tuning.APIVersion, Kind: tuning.ResultKind}
-	for {
+	for wait := time.Second; ; {
 		due, in, err := tuning.Unfinished(ctx, h, state)
 		switch {
 		case err != nil || !due:
@@ -144,8 +147,13 @@ func (a *app) recoverInTime(ctx context.Context, state string, ended func(contex
 			}
 			continue
 		}
-		if result, err = a.changed(ctx, state, ended); err != nil && !errors.Is(err, tuning.ErrLocked) {
+		result, err = a.changed(ctx, state, ended)
+		switch {
+		case err == nil || errors.Is(err, tuning.ErrLocked):
+		case wait > time.Minute || !pause(ctx, wait):
 			return result, err
+		default:
+			wait *= 2
 		}
 	}
 }
@@ -243,7 +251,8 @@ func ended(state string, id int) (*tuning.Transaction, error) {
 // does the same, or confirms.
 func (a *app) takeBack(ctx context.Context, state string, id int, now bool) bool {
 	_, err := a.changed(ctx, state, func(ctx context.Context, c changer) (*tuning.Transaction, error) {
-		if waiting, err := tuning.Awaiting(state); !now || err != nil || len(waiting) == 0 {
+		waiting, err := tuning.Awaiting(state)
+		if !now || err != nil || !slices.ContainsFunc(waiting, func(t tuning.Transaction) bool { return t.ID == id }) {
 			return nil, err // recovery has done it, or somebody confirmed
 		}
 		who, err := requester("rollback", string(tuning.Seamless))

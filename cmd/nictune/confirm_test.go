@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -179,6 +181,44 @@ func TestInterruptTakesBackAtOnce(t *testing.T) {
 	_ = process.Wait()
 	u.takenBack(t, "took it back")
 	u.alone(t)
+}
+
+// Ctrl-C comes a moment after somebody confirmed, and another transaction waits.
+func TestInterruptLeavesWhatWasConfirmed(t *testing.T) {
+	u, other := newUnconfirmed(t, "cf10"), newUnconfirmed(t, "cf11")
+	other.state = u.state
+	if err := u.apply(t, "20s", "--no-wait").Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.apply(t, "20s", "--no-wait").Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, exit := nictune(t, "confirm", "1", "--state-dir", u.state); exit != exitOK {
+		t.Fatalf("exit %d, %s", exit, stderr)
+	}
+	a := &app{stdout: io.Discard, stderr: io.Discard, log: slog.New(slog.DiscardHandler), timeout: time.Minute}
+	a.takeBack(t.Context(), u.state, 1, true)
+	if u.gro(t) || u.until(t, tuning.Applied).RolledBackBy != 0 {
+		t.Error("what was confirmed was taken back")
+	}
+	if _, stderr, exit := nictune(t, "confirm", "2", "--state-dir", u.state); exit != exitOK {
+		t.Errorf("exit %d, %s", exit, stderr)
+	}
+}
+
+// A device that is not there when its time is over is waited for.
+func TestTakingBackIsTriedAgain(t *testing.T) {
+	u := newUnconfirmed(t, "cf12")
+	if err := u.apply(t, "1s", "--no-wait").Wait(); err != nil {
+		t.Fatal(err)
+	}
+	nstest.IP(t, "link set cf12 name away12")
+	tried := u.until(t, tuning.Pending)
+	nstest.IP(t, "link set away12 name cf12")
+	if !strings.Contains(tried.UndoReason, "nobody confirmed it") {
+		t.Errorf("undone because %q", tried.UndoReason)
+	}
+	u.takenBack(t, "nobody confirmed it")
 }
 
 func TestWithoutWaiting(t *testing.T) {
