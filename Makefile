@@ -73,6 +73,7 @@ test: setup test-unit test-fuzz lab-test ## Run every test: units, namespaces, f
 test-unit: ## Unit tests and namespace tests, with the race detector
 	@scripts/test-unit
 	go test -count=1 -run TestDevicesThatComeAndGo ./cmd/nictune # 500 times, too many for the race detector
+	go test -count=1 -run 'TestAnyPolicy|TestCrashAtEachWrite' ./tuning # ten times as many as with the race detector
 
 .PHONY: test-fuzz
 test-fuzz: ## Run every fuzz target for FUZZ_EXECS executions

@@ -643,7 +643,7 @@ func expression(text string) *policies.Expression {
 // more, what was rolled back, or failed, is as before, and no driver ever sees
 // changes in an order that it refuses.
 func TestAnyPolicy(t *testing.T) {
-	rounds := 10000
+	rounds := anyPolicies
 	if testing.Short() {
 		rounds = 1000
 	}
@@ -880,7 +880,7 @@ func inOrder(t *testing.T, plan *Plan, log []string) {
 // are late and keep, and in the middle of the undo that a failure begins; and once
 // more while recovering.
 func TestCrashAtEachWrite(t *testing.T) {
-	plans := 60
+	plans := crashedPlans
 	if testing.Short() {
 		plans = 10
 	}

@@ -1,0 +1,10 @@
+//go:build race
+
+package tuning
+
+// A tenth with the race detector, which makes them take minutes; `make test-unit`
+// runs the tests without it, too.
+const (
+	anyPolicies  = 1000
+	crashedPlans = 6
+)
