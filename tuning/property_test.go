@@ -645,7 +645,7 @@ func expression(text string) *policies.Expression {
 func TestAnyPolicy(t *testing.T) {
 	rounds := anyPolicies
 	if testing.Short() {
-		rounds = 1000
+		rounds = min(rounds, 1000)
 	}
 	dir := inMemory(t)
 	const workers = 4
@@ -882,7 +882,7 @@ func inOrder(t *testing.T, plan *Plan, log []string) {
 func TestCrashAtEachWrite(t *testing.T) {
 	plans := crashedPlans
 	if testing.Short() {
-		plans = 10
+		plans = min(plans, 10)
 	}
 	cases := 0
 	for seed := uint64(100000); plans > 0; seed++ {
