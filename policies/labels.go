@@ -11,10 +11,14 @@ import (
 // labelKey is what a label can be called.
 var labelKey = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?$`)
 
+// comment is what looks like one behind a value: a value with it would match nothing
+// that anybody meant.
+var comment = regexp.MustCompile(`(^|\s)#`)
+
 const labelKeys = "use letters and digits, and between them dots, dashes, underscores and slashes"
 
 // ParseLabels reads a host's labels: KEY=VALUE on each line, blank lines, and
-// comments that begin with #. Quotes around a whole value are left out, as a shell
+// comments on lines that begin with #. Quotes around a whole value are left out, as a shell
 // does. The name is used in messages only. All that is wrong is reported together.
 func ParseLabels(file string, data []byte) (map[string]string, error) {
 	labels := map[string]string{}
@@ -63,7 +67,10 @@ func ParseLabel(text string) (key, value string, err error) {
 		return "", "", fmt.Errorf("the value %s of label %s is no text", quoted(value), key)
 	}
 	if n := len(value); n >= 2 && (value[0] == '"' || value[0] == '\'') && value[n-1] == value[0] {
-		value = value[1 : n-1]
+		return key, value[1 : n-1], nil
+	}
+	if comment.MatchString(value) {
+		return "", "", fmt.Errorf("label %s: a comment has a line of its own; if %s is the value, put it in quotes", key, quoted(value))
 	}
 	return key, value, nil
 }
