@@ -116,13 +116,15 @@ func movedByDevice(m Moderation) []string {
 
 // coalesceImpact: moderation is registers, written while packets flow. The
 // exceptions are what queues are made with, and what these drivers open their
-// queues anew for: mlx5 to let adaptive moderation begin or end, ixgbe where an
+// queues anew for: bnx2 for any of it, mlx5 to let adaptive moderation begin or end, ixgbe where an
 // interval decides on LRO or on the write-back of descriptors, bnxt_en to write
 // its counters at another pace.
 func coalesceImpact(nic inventory.NIC, current, next Moderation) tuning.Impact {
 	reset := differ(current.CQEModeRX, next.CQEModeRX) || differ(current.CQEModeTX, next.CQEModeTX) ||
 		differ(current.RXCQEFrames, next.RXCQEFrames)
 	switch driverOf(nic) {
+	case "bnx2":
+		reset = true
 	case "mlx5_core":
 		reset = reset || differ(current.AdaptiveRX, next.AdaptiveRX) || differ(current.AdaptiveTX, next.AdaptiveTX)
 	case "ixgbe":

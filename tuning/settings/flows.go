@@ -94,7 +94,7 @@ func Flows() tuning.Knob[FlowRules] {
 		Breaks:  flowsBreak,
 		Wish:    tuning.WishOf(resolveFlows),
 		Entries: true,
-		After:   []string{"channels", "features", "rss-contexts"},
+		After:   []string{"channels", "features", "rss", "rss-contexts"}, // bnxt_en drops all rules with another table,
 		MakeWay: makeWayForFlows,
 		Keep:    keepFlows,
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit FlowRules, err error) {

@@ -66,7 +66,7 @@ func HashFields() tuning.Knob[HashFieldSet] {
 		Doc: "Which fields of which packets decide on their queue (ethtool -N rx-flow-hash): m the MAC destination, v VLAN, t the " +
 			"layer 3 protocol, s and d the IP addresses, f and n the ports, e the GTP TEID, l the IPv6 flow label, r discards. " +
 			"Packets of a flow may be reordered once when it moves to another queue.",
-		Impact: func(inventory.NIC, HashFieldSet, HashFieldSet) tuning.Impact { return tuning.Seamless },
+		Impact: func(nic inventory.NIC, _, _ HashFieldSet) tuning.Impact { return hashImpact(nic) },
 		Breaks: func(use inventory.Use, current, next HashFieldSet) string {
 			if use.Kind == inventory.XDPSocket && !maps.Equal(current, next) {
 				return otherHash(use)

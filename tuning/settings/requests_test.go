@@ -289,6 +289,7 @@ func TestCoalesceImpact(t *testing.T) {
 		{"mlx5_core", `{"adaptive-rx":false}`, tuning.NICReset},
 		{"bnxt_en", `{"stats-block-usecs":2}`, tuning.NICReset},
 		{"igb", `{"cqe-mode-rx":true}`, tuning.NICReset},
+		{"bnx2", `{"rx-usecs":9}`, tuning.NICReset},
 		{"mlx5_core", `{"tx-usecs":5}`, tuning.Seamless}, // a field that it lacks
 	} {
 		nic := inventory.NIC{Driver: &inventory.Driver{Name: test.driver}}

@@ -48,7 +48,7 @@ func RSS() tuning.Knob[RSSState] {
 		Name: "rss",
 		Doc: "Which queues receive (ethtool -X): the indirection table, the key and how it hashes. " +
 			"Packets of a flow may be reordered once when it moves to another queue.",
-		Impact:  func(inventory.NIC, RSSState, RSSState) tuning.Impact { return tuning.Seamless },
+		Impact:  func(nic inventory.NIC, _, _ RSSState) tuning.Impact { return hashImpact(nic) },
 		Breaks:  rssBreaks,
 		Wish:    tuning.WishOf(resolveRSS),
 		After:   []string{"channels"},
@@ -67,6 +67,17 @@ func RSS() tuning.Knob[RSSState] {
 		},
 		Write: writeRSS,
 	}
+}
+
+// hashImpact: how packets are spread is written while they flow, but by these
+// drivers, which open their queues anew for it (bnxt_set_rxfh and bnxt_srxfh,
+// mlx4_en_set_rxfh).
+func hashImpact(nic inventory.NIC) tuning.Impact {
+	switch driverOf(nic) {
+	case "bnxt_en", "mlx4_en":
+		return tuning.NICReset
+	}
+	return tuning.Seamless
 }
 
 // rssBreaks: an AF_XDP socket lives on what the table sends to its queue. Another
@@ -107,6 +118,9 @@ func resolveRSS(ctx context.Context, ask tuning.Ask, wish RSSWish, current RSSSt
 // apply is the state that is wished for, on a device with so many queues.
 func (w RSSWish) apply(current RSSState, queues uint64) (next RSSState, err error) {
 	next = current
+	if w.Default != nil && !*w.Default {
+		return next, errors.New("default takes on only: without it the table is what the rest says, or stays")
+	}
 	if w.wantsTable() {
 		if len(current.Table) == 0 {
 			return next, unsupported("the device has no indirection table")

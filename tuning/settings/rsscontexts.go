@@ -60,7 +60,7 @@ func (c RSSContextSet) parts(number uint32) map[string]string {
 
 // RSSContextWish is one context as policies say it, in the words of ethtool -X.
 type RSSContextWish struct {
-	Context       *uint32 `json:"context,omitempty" doc:"its number, by which flows name it; without it, or before Linux 6.17 in any case, the lowest free one"`
+	Context       *uint32 `json:"context,omitempty" doc:"its number, by which flows name it; of a new one the lowest that is free, as without this"`
 	Equal         *uint32 `json:"equal,omitempty" doc:"spread evenly over so many queues"`
 	Start         *uint32 `json:"start,omitempty" doc:"the first queue of equal and weight"`
 	Weight        *string `json:"weight,omitempty" form:"a list of numbers" doc:"the share of each queue: [3, 1] sends three quarters to the first"`
@@ -183,7 +183,7 @@ func resolveContexts(ctx context.Context, ask tuning.Ask, wish []RSSContextWish,
 		}
 		switch {
 		case w.Transform == nil:
-		case state.InputTransform == "":
+		case state.InputTransform == noTransform: // as it is read
 			delete(next, contextField(n, contextXfrm))
 		default:
 			next[contextField(n, contextXfrm)] = state.InputTransform

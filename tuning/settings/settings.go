@@ -2,7 +2,8 @@
 // knob reads, what it refuses, and how it asks the kernel for another value.
 //
 // A knob decides nothing and remembers nothing; when it is turned, and back, is
-// for package tuning to say. Names of knobs and fields are ethtool's.
+// for package tuning to say. Names of knobs and fields are those of ethtool, ip and
+// the kernel's files.
 package settings
 
 import (
@@ -17,7 +18,9 @@ import (
 	"github.com/nictune/nictune/tuning"
 )
 
-// All returns every setting in the order in which they are applied:
+// All returns every setting in the order in which they are applied, as far as a plan
+// doesn't ask for another: a setting that is in the way of a change moves first, and
+// an undo computes an order of its own (tuning's order.go).
 //
 //   - sysctl, which is the host's: each NIC may count on it;
 //   - private-flags: what else a driver has can depend on them;
@@ -33,8 +36,6 @@ import (
 //   - how packets are spread over queues, and then the rules, which name contexts;
 //   - what is said of single queues and their interrupts last: whatever builds
 //     queues anew forgets it.
-//
-// Undoing goes the other way.
 func All() []tuning.Setting {
 	return []tuning.Setting{
 		Sysctl(), PrivateFlags(), Netdev(), Multicast(), Memberships(), Bridge(), BridgePort(), Link(), FEC(), EEE(), Pause(), Channels(), Rings(), Coalesce(), CoalesceQueues(),
