@@ -95,6 +95,42 @@ func TestPlanNamesEveryProblem(t *testing.T) {
 	}
 }
 
+// What the device moves by itself can't be set: that is said, and nothing is left
+// out in silence, unless the policy says that it may be.
+func TestPlanOfWhatTheDeviceMoves(t *testing.T) {
+	h, nics := newHost()
+	moves := toyKnob("third", Seamless)
+	moves.Volatile = func(current toy) []string {
+		if current.C != nil && *current.C {
+			return []string{"a"}
+		}
+		return nil
+	}
+	settings := []Setting{moves}
+	for line, problem := range map[string]string{
+		"eth0 third a=2":       "",
+		"eth0 third b=2 c=on":  "",
+		"eth0 third a=2 c=off": "",
+		"eth0 third a=2 c=on":  "edge.yaml:1: eth0: third.a: 2: unsupported: the device chooses it by itself then",
+		"eth1 third a=2":       "third.a: 2: unsupported: the device chooses it by itself then", // it does already
+		"eth1 third a=2 c=off": "",
+	} {
+		h.files["/toy/"+nics[1].ID()+"/third"] = `{"a":1,"b":10,"c":true}`
+		wants := want(t, nics, line)
+		_, err := MakePlan(t.Context(), h, settings, wants, nil)
+		if (err == nil) != (problem == "") || err != nil && !strings.Contains(err.Error(), problem) {
+			t.Errorf("%s: %v, want %q", line, err, problem)
+		}
+		for i := range wants[0].Fields {
+			wants[0].Fields[i].Optional = true
+		}
+		p, err := MakePlan(t.Context(), h, settings, wants, nil)
+		if err != nil || (len(p.Skipped) == 1) != (problem != "") {
+			t.Errorf("%s, optional: %+v, %v", line, p, err)
+		}
+	}
+}
+
 // An alias that stands for several fields, as tcp-segmentation-offload does,
 // means those that the device has.
 func TestOneNameForSeveralFields(t *testing.T) {

@@ -334,7 +334,13 @@ func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Plan
 		}
 	}
 	c.Goal = only(c.After, c.Goal.names())
-	c.After = over(c.After, current, s.volatile(c.After))
+	volatile := s.volatile(c.After)
+	for _, a := range w.Fields {
+		if _, named := c.Goal[a.Field]; named && slices.Contains(volatile, a.Field) {
+			w.fault(&a, unsupported("the device chooses it by itself then, as with adaptive-rx on: switch that off, or leave this out"))
+		}
+	}
+	c.After = over(c.After, current, volatile)
 	names := differing(current, c.After)
 	if late && !s.entries() { // what goes with its queue is not changed
 		names = slices.DeleteFunc(names, func(name string) bool { return c.After[name] == nil })
@@ -559,6 +565,9 @@ func (w *wanted) evaluate(ctx context.Context, e *policies.Expression, field str
 			return count(inventory.CPUs.Housekeeping)
 		}
 		state, lack := current, "the field has no number now"
+		if current == nil {
+			lack = "this setting has not one number for it; write a number"
+		}
 		switch q {
 		case policies.Maximum:
 			state, lack = limit, "the device names no maximum; write a number"

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -87,19 +88,10 @@ func CoalesceQueues() tuning.Knob[QueueModeration] {
 		Name: "coalesce-queues",
 		Doc: "When single queues interrupt (ethtool --per-queue --coalesce). What coalesce sets for the NIC comes first, and " +
 			"sets all queues.",
-		Impact: func(inventory.NIC, QueueModeration, QueueModeration) tuning.Impact { return tuning.Seamless },
-		Wish:   tuning.WishOf(resolveQueueModeration),
-		After:  []string{"channels", "rings", "coalesce"},
-		Volatile: func(current QueueModeration) (fields []string) {
-			for field, value := range current {
-				queue, name, _ := strings.Cut(field, "/")
-				if on, ok := value.(bool); ok && on {
-					direction := strings.TrimPrefix(name, "adaptive-")
-					fields = append(fields, queue+"/"+direction+"-usecs", queue+"/"+direction+"-frames")
-				}
-			}
-			return fields
-		},
+		Impact:   func(inventory.NIC, QueueModeration, QueueModeration) tuning.Impact { return tuning.Seamless },
+		Wish:     tuning.WishOf(resolveQueueModeration),
+		After:    []string{"channels", "rings", "coalesce"},
+		Volatile: movedInQueues,
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit QueueModeration, err error) {
 			current, err = readQueueModeration(ctx, r, nic)
 			return current, nil, err
@@ -117,22 +109,67 @@ func resolveQueueModeration(_ context.Context, _ tuning.Ask, wish []QueueModerat
 			queues = max(queues, q+1)
 		}
 	}
+	said := make([]map[string]bool, len(wish)) // the fields that each item names
 	for i, w := range wish {
-		if err := w.apply(next, queues); err != nil {
+		fields, err := w.apply(next, queues)
+		if err != nil {
 			return nil, &tuning.ItemError{Item: i, Err: err}
+		}
+		said[i] = fields
+	}
+	// What the device chooses by itself can't be set. Where a later item has it do so,
+	// that counts more.
+	moved := map[string]bool{}
+	for _, field := range movedInQueues(next) {
+		moved[field] = true
+	}
+	for i, fields := range slices.Backward(said) {
+		for _, field := range slices.Sorted(maps.Keys(fields)) {
+			if moved[field] {
+				return nil, &tuning.ItemError{Item: i, Err: fmt.Errorf("%s: the device chooses it by itself with %s on: switch that off, or leave this out", field, adaptiveOf(field))}
+			}
+		}
+		for field := range fields {
+			if queue, name, _ := strings.Cut(field, "/"); strings.HasPrefix(name, adaptive) {
+				direction := strings.TrimPrefix(name, adaptive)
+				delete(moved, queue+"/"+direction+"-usecs")
+				delete(moved, queue+"/"+direction+"-frames")
+			}
 		}
 	}
 	return next, nil
 }
 
-// apply gives the queues of a wish its values.
-func (w QueueModerationWish) apply(next QueueModeration, queues int) error {
+// adaptive begins the names of the switches that have the device choose.
+const adaptive = "adaptive-"
+
+// movedInQueues are the values that the driver chooses by the traffic.
+func movedInQueues(current QueueModeration) (fields []string) {
+	for field, value := range current {
+		queue, name, _ := strings.Cut(field, "/")
+		if on, ok := value.(bool); ok && on {
+			direction := strings.TrimPrefix(name, adaptive)
+			fields = append(fields, queue+"/"+direction+"-usecs", queue+"/"+direction+"-frames")
+		}
+	}
+	return fields
+}
+
+// adaptiveOf is the switch that has the device choose a field of a queue.
+func adaptiveOf(field string) string {
+	_, name, _ := strings.Cut(field, "/")
+	direction, _, _ := strings.Cut(name, "-")
+	return adaptive + direction
+}
+
+// apply gives the queues of a wish its values, and returns the fields that it names.
+func (w QueueModerationWish) apply(next QueueModeration, queues int) (fields map[string]bool, err error) {
 	values := w.values()
 	switch {
 	case w.Queues == nil:
-		return errors.New("queues: say which, or all")
+		return nil, errors.New("queues: say which, or all")
 	case len(values) == 0:
-		return errors.New("it says nothing of these queues")
+		return nil, errors.New("it says nothing of these queues")
 	}
 	list := *w.Queues
 	if list == "all" {
@@ -140,21 +177,22 @@ func (w QueueModerationWish) apply(next QueueModeration, queues int) error {
 	}
 	set, err := inventory.ParseCPUSet(list) // the same notation
 	if err != nil {
-		return fmt.Errorf("queues: %q is no list of queues as in 0-3,8", *w.Queues)
+		return nil, fmt.Errorf("queues: %q is no list of queues as in 0-3,8", *w.Queues)
 	}
+	fields = map[string]bool{}
 	for q := range set.All() {
 		if q >= queues {
-			return fmt.Errorf("queues: there is no queue %d, the device has %s", q, count(uint64(queues), "queue"))
+			return nil, fmt.Errorf("queues: there is no queue %d, the device has %s", q, count(uint64(queues), "queue"))
 		}
 		for name, value := range values {
 			field := fmt.Sprintf("%d/%s", q, name)
 			if _, ok := next[field]; !ok {
-				return unsupported("the device has no " + name + " by queue")
+				return nil, unsupported("the device has no " + name + " by queue")
 			}
-			next[field] = value
+			next[field], fields[field] = value, true
 		}
 	}
-	return nil
+	return fields, nil
 }
 
 func queueOf(field string) (queue int, name string, err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -265,5 +266,74 @@ func TestFlowsBreakSockets(t *testing.T) {
 	}
 	if flowsBreak(inventory.Use{Kind: inventory.DefaultRoute}, rules, nil) != "" {
 		t.Error("a route needs no rule")
+	}
+}
+
+// What the driver chooses by itself would never hold: it is not silently left out.
+func TestModerationOfQueuesThatAdapt(t *testing.T) {
+	current := QueueModeration{}
+	for q := range 2 {
+		current[fmt.Sprintf("%d/adaptive-rx", q)] = q == 1
+		current[fmt.Sprintf("%d/rx-usecs", q)], current[fmt.Sprintf("%d/tx-usecs", q)] = uint32(3), uint32(3)
+	}
+	for wish, want := range map[string]string{
+		`[{"queues": "0", "rx-usecs": 8}]`:                                                               "",
+		`[{"queues": "1", "tx-usecs": 8}]`:                                                               "",
+		`[{"queues": "1", "rx-usecs": 8}]`:                                                               "0: 1/rx-usecs: the device chooses it by itself with adaptive-rx on: switch that off, or leave this out",
+		`[{"queues": "all", "adaptive-rx": false}, {"queues": "1", "rx-usecs": 8}]`:                      "",
+		`[{"queues": "all", "rx-usecs": 8, "adaptive-rx": false}, {"queues": "1", "adaptive-rx": true}]`: "",
+		`[{"queues": "0", "tx-usecs": 8}, {"queues": "0", "rx-usecs": 8, "adaptive-rx": true}]`:          "1: 0/rx-usecs: ",
+		`[{"queues": "0", "adaptive-rx": true}, {"queues": "0", "rx-usecs": 8}]`:                         "1: 0/rx-usecs: ",
+	} {
+		var items []QueueModerationWish
+		if err := json.Unmarshal([]byte(wish), &items); err != nil {
+			t.Fatal(err)
+		}
+		_, err := resolveQueueModeration(t.Context(), tuning.Ask{}, items, current)
+		got := ""
+		if item := (*tuning.ItemError)(nil); errors.As(err, &item) {
+			got = fmt.Sprintf("%d: %v", item.Item, err)
+		}
+		if (got == "") != (want == "") || !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %q, want %q", wish, got, want)
+		}
+	}
+}
+
+// unrecorded has the rings of a ruleTable, and of all else what the NIC's facts say.
+type unrecorded struct{ *ruleTable }
+
+func (unrecorded) Netlink(context.Context, kernel.Request) ([]kernel.Message, error) {
+	return nil, kernel.ErrNotRecorded
+}
+
+// No transformation is read as none of them, so that is what it has to become.
+func TestContextWithoutTransformation(t *testing.T) {
+	nic := inventory.NIC{Name: "eth0", Index: 2, Queues: inventory.Queues{RSS: &inventory.RSS{Table: []uint32{0, 1, 2, 3}, Hash: "toeplitz", Key: "01:02"}}}
+	d := unrecorded{&ruleTable{}}
+	for _, current := range []RSSContextSet{{}, {"1/table": "0 1 2 3", "1/input-xfrm": "symmetric-xor"}} {
+		owned := tuning.Values{}
+		for field := range current {
+			owned[field] = json.RawMessage(`"ours"`)
+		}
+		next, err := resolveContexts(t.Context(), tuning.Ask{Reader: d, NIC: nic, Owned: owned}, []RSSContextWish{{Equal: new(uint32(2)), Transform: new("none")}}, current)
+		if _, there := next["1/input-xfrm"]; err != nil || there || next["1/table"] != "0 1 0 1" {
+			t.Errorf("%v, %v", next, err)
+		}
+	}
+}
+
+func TestRSSDefaultOff(t *testing.T) {
+	if _, err := (RSSWish{Default: new(false)}).apply(RSSState{Table: []uint32{0, 1}}, 2); err == nil {
+		t.Error("a wish that says nothing is taken")
+	}
+}
+
+func TestHashImpact(t *testing.T) {
+	for driver, want := range map[string]tuning.Impact{"igb": tuning.Seamless, "": tuning.Seamless, "bnxt_en": tuning.NICReset, "mlx4_en": tuning.NICReset} {
+		nic := inventory.NIC{Driver: &inventory.Driver{Name: driver}}
+		if got, fields := RSS().Impact(nic, RSSState{}, RSSState{}), HashFields().Impact(nic, nil, nil); got != want || fields != want {
+			t.Errorf("%s: %s, %s, want %s", driver, got, fields, want)
+		}
 	}
 }
