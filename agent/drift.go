@@ -57,11 +57,7 @@ func Comparer(r kernel.Reader, settings []tuning.Setting, wanted []policies.Poli
 		for _, m := range report.Policies {
 			c.Drift.Matched[m.Policy] = len(m.NICs)
 		}
-		history, err := past()
-		if err != nil {
-			return nil, err
-		}
-		plan, err := tuning.MakePlan(ctx, r, settings, wants, history)
+		plan, err := tuning.MakePlan(ctx, r, settings, wants, past)
 		var problems tuning.PlanError
 		if faults := (*tuning.PlanError)(nil); errors.As(err, &faults) {
 			problems = *faults

@@ -93,6 +93,9 @@ func (p *places) readIdentity(ctx context.Context, d *device) {
 // readNames looks a function up in pci.ids. A host without it is listed once,
 // not with every NIC.
 func (p *places) readNames(ctx context.Context, f *PCI, modalias string) {
+	if p.nameless {
+		return
+	}
 	names, err := p.PCINames(ctx, modalias)
 	if err != nil {
 		if p.namesErr == nil {

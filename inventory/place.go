@@ -14,7 +14,7 @@ import (
 // function and the path above it, NUMA node, IOMMU group and interrupts. A NIC
 // without a parent costs nothing; NICs of one device share what is read of it.
 func readPlaces(ctx context.Context, s *survey) {
-	p := &places{Reader: s.Reader, devices: map[string]*device{}, groups: map[int]*iommuGroup{}}
+	p := &places{Reader: s.Reader, nameless: s.brief, devices: map[string]*device{}, groups: map[int]*iommuGroup{}}
 	type sources struct{ place, interrupts *device }
 	found := map[*NIC]sources{}
 	for _, n := range s.nics {
@@ -27,7 +27,7 @@ func readPlaces(ctx context.Context, s *survey) {
 			continue
 		}
 		at := sources{place: p.place(ctx, dir)}
-		if source := interruptsOf(n, dir); source != "" {
+		if source := interruptsOf(n, dir); source != "" && !s.brief {
 			at.interrupts = p.interrupts(ctx, source)
 		}
 		found[n] = at
@@ -51,6 +51,7 @@ type places struct {
 	kernel.Reader
 	devices  map[string]*device // by directory
 	groups   map[int]*iommuGroup
+	nameless bool  // pci.ids, which is large, is not looked into
 	namesErr error // the first reason why names can't be looked up
 }
 

@@ -11,11 +11,23 @@ import (
 // Read surveys a host. The error is for a survey that could not even list the
 // devices; everything less is in the Unread lists of the inventory.
 func Read(ctx context.Context, r kernel.Reader) (*Inventory, error) {
-	s := &survey{Reader: r, byIndex: map[int]*NIC{}, byName: map[string]*NIC{}}
+	return read(ctx, &survey{Reader: r}, subjects())
+}
+
+// ReadIdentity surveys what NICs are told apart by: links and what they are stacked
+// on, drivers, places on the buses, functions. The rest is absent, and not in the
+// Unread lists: the names that pci.ids has, interrupts, the host, and what ethtool
+// shows. It costs a fraction of [Read], which matters to who looks for a NIC or two.
+func ReadIdentity(ctx context.Context, r kernel.Reader) (*Inventory, error) {
+	return read(ctx, &survey{Reader: r, brief: true}, []subject{readDevlink, readPlaces, readDrivers, readFunctions})
+}
+
+func read(ctx context.Context, s *survey, subjects []subject) (*Inventory, error) {
+	s.byIndex, s.byName = map[int]*NIC{}, map[string]*NIC{}
 	if err := readLinks(ctx, s); err != nil {
 		return nil, fmt.Errorf("list network devices: %w", err)
 	}
-	for _, subject := range subjects() {
+	for _, subject := range subjects {
 		subject(ctx, s)
 	}
 	inv := &Inventory{APIVersion: APIVersion, Kind: Kind, CollectedAt: time.Now().UTC().Truncate(time.Second), Host: s.host, Unread: s.unread}
@@ -26,10 +38,13 @@ func Read(ctx context.Context, r kernel.Reader) (*Inventory, error) {
 	return inv, nil
 }
 
+// subject adds what it can find out to a survey.
+type subject func(context.Context, *survey)
+
 // subjects are read in this order: a later one may use what an earlier one
 // found.
-func subjects() []func(context.Context, *survey) {
-	return []func(context.Context, *survey){
+func subjects() []subject {
+	return []subject{
 		readHost,
 		readDevlink,
 		readPlaces, // which interrupts are a NIC's depends on its devlink port
@@ -48,6 +63,8 @@ func subjects() []func(context.Context, *survey) {
 // survey is an inventory in the making.
 type survey struct {
 	kernel.Reader
+	// brief leaves out of places what only people ask for.
+	brief   bool
 	host    Host
 	unread  []Unread
 	nics    []*NIC // by index

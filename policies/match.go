@@ -54,6 +54,10 @@ func (m *Match) holdsDevice(nic *inventory.NIC) bool {
 // both have to be asked for.
 var hardware = [...]inventory.Function{inventory.PF, inventory.VF, inventory.SF, inventory.Plain}
 
+// BeyondIdentity says whether it takes facts to decide that
+// [inventory.ReadIdentity] leaves out: a condition can look at anything.
+func (m *Match) BeyondIdentity() bool { return m.Where != nil || len(m.Speed) > 0 }
+
 func (m *Match) everyHardware() bool {
 	return len(m.Driver)+len(m.PCI)+len(m.Kind)+len(m.Name)+len(m.PermanentMAC)+len(m.Vendor)+len(m.Device)+len(m.Subsystem) == 0
 }

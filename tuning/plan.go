@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -139,22 +140,30 @@ func (c *Change) names() []string {
 }
 
 // MakePlan compares what is wanted with what is. The settings are in the order
-// in which they are to be applied; past is the history of the host, which says
+// in which they are to be applied; past reads the history of the host, which says
 // what is nictune's own and what was there before ([History]).
 //
 // The error is a [PlanError] that names everything that can't be done, all at
 // once. The plan is there beside it, with all that can be: it is for comparing,
 // and not to be applied. MakePlan never writes.
-func MakePlan(ctx context.Context, r kernel.Reader, settings []Setting, wants []policies.Want, past []Transaction) (*Plan, error) {
+func MakePlan(ctx context.Context, r kernel.Reader, settings []Setting, wants []policies.Want, past func() ([]Transaction, error)) (*Plan, error) {
 	p := planner{Reader: r, settings: settings, plan: &Plan{
 		APIVersion: APIVersion, Kind: PlanKind, CreatedAt: time.Now().UTC().Truncate(time.Second),
 		Host: readHostID(ctx, r), Changes: []Change{},
 	}}
-	p.past = thisBoot(past, p.plan.Host)
+	var unread error
+	p.past = sync.OnceValue(func() []Transaction {
+		if past == nil {
+			return nil
+		}
+		var all []Transaction
+		all, unread = past()
+		return thisBoot(all, p.plan.Host)
+	})
 	for _, group := range byTarget(wants) {
 		p.target(ctx, group)
 	}
-	if err := ctx.Err(); err != nil {
+	if err := cmp.Or(ctx.Err(), unread); err != nil {
 		return nil, err
 	}
 	if len(p.problems.Problems) > 0 {
@@ -203,7 +212,7 @@ func readHostID(ctx context.Context, r kernel.Reader) HostID {
 type planner struct {
 	kernel.Reader
 	settings []Setting
-	past     []Transaction
+	past     func() []Transaction // of this boot; read where a setting asks for it
 	plan     *Plan
 	problems PlanError
 	host     Planned                        // the host's settings, once they are planned
@@ -212,7 +221,11 @@ type planner struct {
 
 // ask is what a setting of a target is asked with for this plan.
 func (p *planner) ask(nic inventory.NIC, target Target, s Setting, current Values, planned Planned) Ask {
-	a := ask(p, nic, target, p.past, s, current, planned)
+	var past []Transaction
+	if s.entries() {
+		past = p.past()
+	}
+	a := ask(p, nic, target, past, s, current, planned)
 	a.Host = p.host
 	return a
 }
@@ -572,7 +585,7 @@ func (w *wanted) evaluate(ctx context.Context, e *policies.Expression, field str
 		case policies.Maximum:
 			state, lack = limit, "the device names no maximum; write a number"
 		case policies.Default:
-			if v, changed := original(w.past, w.target, w.Setting, field); changed {
+			if v, changed := original(w.past(), w.target, w.Setting, field); changed {
 				state = Values{field: v}
 			}
 		}

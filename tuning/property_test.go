@@ -714,9 +714,7 @@ func anyPolicy(t *testing.T, dir string, seed uint64, counts map[string]int) {
 	e := open()
 	defer func() { e.Store.Close() }()
 	mustPlan := func(wants []policies.Want) (*Plan, error) {
-		past, err := History(dir)
-		must(err)
-		return MakePlan(t.Context(), h, settings, wants, past)
+		return MakePlan(t.Context(), h, settings, wants, func() ([]Transaction, error) { return History(dir) })
 	}
 	for range 1 + d.IntN(3) {
 		wants := d.wants(h, nics)
@@ -951,7 +949,7 @@ func crashAt(t *testing.T, h *rigHost, plan *Plan, wants []policies.Want, nic in
 	if err != nil || len(past) != 1 {
 		t.Fatalf("%d transactions, %v", len(past), err)
 	}
-	left, err := MakePlan(t.Context(), h, settings, wants, past)
+	left, err := MakePlan(t.Context(), h, settings, wants, func() ([]Transaction, error) { return past, nil })
 	if past[0].Outcome == Undone && h.state() != before || past[0].Outcome == Applied && (err != nil || len(left.Changes) > 0) || past[0].Outcome == Pending {
 		t.Errorf("write %d fails, crash %d, then %d: %s:\nbefore %snow    %s", fault, at, again, past[0].Outcome, before, h.state())
 	}

@@ -157,9 +157,7 @@ func (a *app) serve(ctx context.Context, f agentFlags) error {
 		if err != nil {
 			return err
 		}
-		options.Compare = agent.Comparer(reader, settings.All(), wanted, labels, func() ([]tuning.Transaction, error) {
-			return tuning.History(f.state)
-		})
+		options.Compare = agent.Comparer(reader, settings.All(), wanted, labels, pastOf(f.state))
 	}
 	if f.reconcile == agent.Enforce {
 		enforcer, err := a.enforcement(ctx, reader, f)

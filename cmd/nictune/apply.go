@@ -72,7 +72,7 @@ otherwise), 3 when refused and nothing was tried.`,
 			result, err := app.changed(cmd.Context(), state, func(ctx context.Context, c changer) (*tuning.Transaction, error) {
 				c.engine.Gates = safety.gates()
 				if plan == nil {
-					if plan, err = app.plan(ctx, c.host, c.inventory, match, state); err != nil {
+					if plan, c.nics, err = app.plan(ctx, c.host, c.nics, match, state); err != nil {
 						return nil, err
 					}
 				}
@@ -140,10 +140,9 @@ func requester(reason, allow string) (tuning.Request, error) {
 
 // changer is everything that a change of this host needs.
 type changer struct {
-	host      host
-	inventory *inventory.Inventory
-	nics      []inventory.NIC // the inventory's
-	engine    *tuning.Engine
+	host   host
+	nics   []inventory.NIC
+	engine *tuning.Engine
 }
 
 // change does what it is given and tells how that ended.
@@ -175,16 +174,15 @@ func (a *app) changed(ctx context.Context, state string, do func(context.Context
 		return result, err
 	}
 	defer store.Close()
-	inv, err := a.inventory(ctx, h)
-	if err != nil {
-		return result, err
-	}
-	c := changer{host: h, inventory: inv, nics: inv.NICs, engine: &tuning.Engine{
+	c := changer{host: h, engine: &tuning.Engine{
 		Settings: settings.All(), Writer: h.live, Store: store,
 		Progress: func(c tuning.Change, s tuning.State) {
 			fmt.Fprintf(a.stderr, "%s: %s: %s\n", c.NIC.Name, c.Setting, s)
 		},
 	}}
+	if c.nics, err = a.identities(ctx, h); err != nil {
+		return result, err
+	}
 	result.Recovered = a.recover(ctx, c.engine, c.nics)
 	// The time that recovery took, waiting for a NIC that refuses, is not taken
 	// from the others.
@@ -240,11 +238,15 @@ func (a *app) recover(ctx context.Context, engine *tuning.Engine, nics []invento
 	return ended
 }
 
-// inventory reads the host within the time that --timeout gives.
-func (a *app) inventory(ctx context.Context, h host) (*inventory.Inventory, error) {
+// identities are the NICs of the host, read within the time that --timeout gives.
+func (a *app) identities(ctx context.Context, h host) ([]inventory.NIC, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	return inventory.Read(ctx, h)
+	inv, err := inventory.ReadIdentity(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	return inv.NICs, nil
 }
 
 // refused gives errors that say that nothing was tried their exit code.

@@ -90,12 +90,12 @@ func (e *enforcer) unconfirmed(c *agent.Comparison) {
 
 // begin refuses a state directory that can't be used, and recovers.
 func (e *enforcer) begin(ctx context.Context) error {
-	inv, err := e.inventory(ctx, e.host)
+	nics, err := e.identities(ctx, e.host)
 	if err != nil {
 		return err
 	}
 	err = e.changing(ctx, func(engine *tuning.Engine) error {
-		e.recover(ctx, engine, inv.NICs)
+		e.recover(ctx, engine, nics)
 		return nil
 	})
 	if errors.Is(err, tuning.ErrLocked) {
@@ -128,11 +128,7 @@ func (e *enforcer) apply(ctx context.Context, inv *inventory.Inventory, attempt 
 		e.recover(ctx, engine, inv.NICs)
 		planning, cancel := context.WithTimeout(ctx, e.timeout)
 		defer cancel()
-		past, err := tuning.History(e.state)
-		if err != nil {
-			return err
-		}
-		plan, err := tuning.MakePlan(planning, e.host, settings.All(), attempt.Wants, past)
+		plan, err := tuning.MakePlan(planning, e.host, settings.All(), attempt.Wants, pastOf(e.state))
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -74,13 +75,22 @@ func (a *app) hostLabels(m matching) (map[string]string, error) {
 	return labels, nil
 }
 
-// resolve loads the policies, says what they want of the host, and tells of those
-// that match nothing, or could not be decided.
-func (a *app) resolve(inv *inventory.Inventory, m matching) ([]policies.Want, error) {
-	wanted, err := loadPolicies(m.policies)
-	if err != nil {
-		return nil, err
+// survey reads what the policies look at. For most that is what NICs are told
+// apart by, which costs little, and nothing where it is known. A recorded host is
+// read whole: what it was asked for all NICs it can't be asked again for each.
+func survey(ctx context.Context, r host, wanted []policies.Policy, known []inventory.NIC) (*inventory.Inventory, error) {
+	if r.live == nil || slices.ContainsFunc(wanted, func(p policies.Policy) bool { return p.Match.BeyondIdentity() }) {
+		return inventory.Read(ctx, r)
 	}
+	if known != nil {
+		return &inventory.Inventory{NICs: known}, nil
+	}
+	return inventory.ReadIdentity(ctx, r)
+}
+
+// resolve says what the policies want of the host, and tells of those that match
+// nothing, or could not be decided.
+func (a *app) resolve(inv *inventory.Inventory, wanted []policies.Policy, m matching) ([]policies.Want, error) {
 	labels, err := a.hostLabels(m)
 	if err != nil {
 		return nil, err

@@ -34,11 +34,7 @@ Exit status: 0 when all is as wanted, 2 when there are changes, 1 on an error.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return app.read(cmd.Context(), func(ctx context.Context, reader host) error {
-				inv, err := inventory.Read(ctx, reader)
-				if err != nil {
-					return err
-				}
-				plan, err := app.plan(ctx, reader, inv, match, state)
+				plan, nics, err := app.plan(ctx, reader, nil, match, state)
 				if err != nil {
 					return err
 				}
@@ -52,7 +48,7 @@ Exit status: 0 when all is as wanted, 2 when there are changes, 1 on an error.`,
 				} else {
 					err = plan.WriteText(app.stdout)
 					if err == nil {
-						err = app.takes(ctx, reader, plan, inv.NICs)
+						err = app.takes(ctx, reader, plan, nics)
 					}
 				}
 				if err == nil && len(plan.Changes) > 0 {
@@ -107,19 +103,28 @@ func (a *app) takes(ctx context.Context, h host, plan *tuning.Plan, nics []inven
 }
 
 // plan makes the plan of what policies want of a host, whose journal is in the
-// directory state.
-func (a *app) plan(ctx context.Context, r host, inv *inventory.Inventory, m matching, state string) (*tuning.Plan, error) {
-	wants, err := a.resolve(inv, m)
+// directory state, with the NICs that the host has: those that are known, or nil.
+func (a *app) plan(ctx context.Context, r host, known []inventory.NIC, m matching, state string) (*tuning.Plan, []inventory.NIC, error) {
+	wanted, err := loadPolicies(m.policies)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	past, err := tuning.History(state)
+	inv, err := survey(ctx, r, wanted, known)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	plan, err := tuning.MakePlan(ctx, r, settings.All(), wants, past)
+	wants, err := a.resolve(inv, wanted, m)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return plan, nil
+	plan, err := tuning.MakePlan(ctx, r, settings.All(), wants, pastOf(state))
+	if err != nil {
+		return nil, nil, err // of a plan that lacks something nothing is shown
+	}
+	return plan, inv.NICs, nil
+}
+
+// pastOf reads what the journals in the directory state tell.
+func pastOf(state string) func() ([]tuning.Transaction, error) {
+	return func() ([]tuning.Transaction, error) { return tuning.History(state) }
 }

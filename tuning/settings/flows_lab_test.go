@@ -111,7 +111,7 @@ func (h *tuned) plan(t *testing.T, policy string) (*tuning.Plan, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tuning.MakePlan(t.Context(), h.w, All(), wants(t, h.all, policy), past)
+	return tuning.MakePlan(t.Context(), h.w, All(), wants(t, h.all, policy), func() ([]tuning.Transaction, error) { return past, nil })
 }
 
 func (h *tuned) rollback(t *testing.T, done *tuning.Transaction, force bool) {

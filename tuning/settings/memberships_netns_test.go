@@ -39,7 +39,7 @@ func TestMemberships(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := tuning.MakePlan(t.Context(), w, All(), wants(t, all, policyFor("tune0", "memberships: {link: "+list+"}")), past)
+		p, err := tuning.MakePlan(t.Context(), w, All(), wants(t, all, policyFor("tune0", "memberships: {link: "+list+"}")), func() ([]tuning.Transaction, error) { return past, nil })
 		if err != nil {
 			t.Fatal(err)
 		}
