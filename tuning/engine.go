@@ -387,7 +387,7 @@ func (t *transaction) due(ctx context.Context, i int, current, limit Values) (Va
 		}
 		for _, field := range differing(current, next) {
 			if !s.entries() && (current[field] == nil || next[field] == nil) {
-				return nil, unsupported("the device has no " + field)
+				return nil, lacks(s, field)
 			}
 		}
 		fields = slices.Compact(slices.Sorted(slices.Values(slices.Concat(fields, differing(current, next)))))

@@ -22,6 +22,15 @@ func (e unsupported) Error() string { return string(e) }
 // Is makes kernel.ReasonOf say unsupported.
 func (e unsupported) Is(target error) bool { return target == errors.ErrUnsupported }
 
+// lacks is that a setting has no such field here. What the host lacks it may have
+// outside of our network namespace: most sysctls are those of the first one.
+func lacks(s Setting, field string) error {
+	if s.scope() == PerHost {
+		return unsupported("this network namespace has no " + field + ": set it in the host's first one, if its kernel has it")
+	}
+	return unsupported("the device has no " + field)
+}
+
 // PlanError is everything that stands against a plan.
 type PlanError struct {
 	Problems []Problem

@@ -368,7 +368,7 @@ func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Plan
 			f.Asked = said
 		}
 		if !late && !s.entries() && (f.Before == nil || f.After == nil) {
-			w.fault(nil, unsupported("the device has no "+f.Name))
+			w.fault(nil, lacks(s, f.Name))
 			return nil
 		}
 	}
@@ -500,7 +500,7 @@ func (w *wanted) value(
 	ctx context.Context, s Setting, a policies.Assignment, current, limit Values, asked map[string]json.RawMessage,
 ) (json.RawMessage, error) {
 	if _, ok := current[a.Field]; !ok {
-		return nil, unsupported("the device has no " + a.Field)
+		return nil, lacks(s, a.Field)
 	}
 	v, err := w.resolve(ctx, a, current, limit)
 	if err != nil {

@@ -10,48 +10,94 @@ import (
 )
 
 // WriteText writes the plan for people: what would change from what to what, who
-// wants it, and how hard it hits.
+// wants it, and how hard it hits. What reads alike of several NICs is there once.
 func (p *Plan) WriteText(w io.Writer) error {
 	var b strings.Builder
 	tw := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
-	targets, changes, last := 0, 0, Target{}
-	var kept []string
-	for i, c := range p.Changes {
-		if targets == 0 || c.NIC != last {
-			if targets > 0 {
-				fmt.Fprintln(tw)
-			}
-			targets++
-			last = c.NIC
-			fmt.Fprintln(tw, c.NIC)
+	var bodies []string // in the order of the first NIC of each
+	alike := map[string][]Target{}
+	nics, changes, where := 0, 0, ""
+	for rest := p.Changes; len(rest) > 0; {
+		target, n := rest[0].NIC, 1
+		for n < len(rest) && rest[n].NIC == target {
+			n++
 		}
-		if c.Turn == Kept {
-			kept = append(kept, c.Setting)
+		body, made := textOf(rest[:n])
+		if alike[body] == nil {
+			bodies = append(bodies, body)
+		}
+		alike[body] = append(alike[body], target)
+		changes += made
+		if target == TargetOf(nil) {
+			where = "the host"
 		} else {
-			changes++
-			c.writeText(tw)
+			nics++
 		}
-		if len(kept) > 0 && (i+1 == len(p.Changes) || p.Changes[i+1].NIC != c.NIC) {
-			fmt.Fprintf(tw, "  = %s (put back, should these changes wipe them)\n", strings.Join(kept, ", "))
-			kept = nil
+		rest = rest[n:]
+	}
+	for i, body := range bodies {
+		if i > 0 {
+			fmt.Fprintln(tw)
 		}
+		for _, target := range alike[body] {
+			fmt.Fprintln(tw, target)
+		}
+		fmt.Fprint(tw, body)
 	}
 	tw.Flush()
+	switch {
+	case nics > 0 && where != "":
+		where = count(nics, "NIC", "NICs") + " and " + where
+	case nics > 0:
+		where = count(nics, "NIC", "NICs")
+	}
 	if len(p.Changes) == 0 {
 		fmt.Fprintf(&b, "No changes: all %s already as wanted.\n", count(p.Kept, "value is", "values are"))
 	} else {
 		fmt.Fprintf(&b, "\nPlan: %s on %s; %s already as wanted.\n", count(changes, "change", "changes"),
-			count(targets, "NIC", "NICs"), count(p.Kept, "value is", "values are"))
+			where, count(p.Kept, "value is", "values are"))
 	}
+	p.writeSkipped(&b)
+	_, err := io.WriteString(w, trimLines(b.String()))
+	return err
+}
+
+// textOf is what a plan does to one target, and how many changes that are.
+func textOf(changes []Change) (text string, made int) {
+	var b strings.Builder
+	var kept []string
+	for i := range changes {
+		if changes[i].Turn == Kept {
+			kept = append(kept, changes[i].Setting)
+			continue
+		}
+		made++
+		changes[i].writeText(&b)
+	}
+	if len(kept) > 0 {
+		fmt.Fprintf(&b, "  = %s (put back, should these changes wipe them)\n", strings.Join(kept, ", "))
+	}
+	return b.String(), made
+}
+
+// writeSkipped writes a line for what is lacking, and names all NICs that lack it.
+func (p *Plan) writeSkipped(w io.Writer) {
+	var lacks []string
+	nics := map[string][]string{}
 	for _, s := range p.Skipped {
 		name := s.Setting
 		if s.Field != "" {
 			name += "." + s.Field
 		}
-		fmt.Fprintf(&b, "Skipped, being optional: %s: %s (%s): %s\n", s.NIC.Name, name, s.Source, s.Detail)
+		lack := fmt.Sprintf("%s (%s): %s", name, s.Source, s.Detail)
+		if nics[lack] == nil {
+			lacks = append(lacks, lack)
+		}
+		nics[lack] = append(nics[lack], s.NIC.Name)
 	}
-	_, err := io.WriteString(w, trimLines(b.String()))
-	return err
+	for _, lack := range lacks {
+		fmt.Fprintf(w, "Skipped, being optional: %s: %s\n", several(nics[lack]), lack)
+	}
 }
 
 // writeText writes a line for the change and one for each of its fields.
