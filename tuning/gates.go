@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
 )
 
@@ -96,7 +97,9 @@ func (t *transaction) watch(ctx context.Context) error {
 		}
 	}
 	for _, nic := range t.changed() {
-		t.look(ctx, nic)
+		if err := t.look(ctx, nic); err != nil {
+			return fmt.Errorf("nothing was changed: %s: whether its link works can't be told: %w", nic.Name, err)
+		}
 		for _, use := range t.uses[nic.Index] {
 			g := gateway{nic.Name, use.Device, use.Peer}
 			if use.Kind != inventory.DefaultRoute || !use.Peer.IsValid() ||
@@ -122,18 +125,23 @@ func (t *transaction) changed() []*inventory.NIC {
 	return nics
 }
 
-// look notes the health of a NIC that nothing was done to yet. What can't be read
-// is not missed later.
-func (t *transaction) look(ctx context.Context, nic *inventory.NIC) {
+// look notes the health of a NIC that nothing was done to yet. What can't be told
+// before could not be missed later.
+func (t *transaction) look(ctx context.Context, nic *inventory.NIC) error {
 	if _, known := t.before[nic.Index]; known {
-		return
+		return nil
 	}
 	if t.before == nil {
 		t.before = map[int]inventory.Health{}
 	}
 	reading, cancel := context.WithTimeout(ctx, t.timeout())
 	defer cancel()
-	t.before[nic.Index], _ = inventory.ReadHealth(reading, t.Writer, *nic)
+	health, err := inventory.ReadHealth(reading, t.Writer, *nic)
+	if err != nil && kernel.ReasonOf(err) != kernel.Unsupported {
+		return err
+	}
+	t.before[nic.Index] = health
+	return nil
 }
 
 // turn waits until a NIC may be touched: until the other members of its bond or
@@ -143,7 +151,7 @@ func (t *transaction) turn(ctx context.Context, i int) error {
 	if nic == nil || nic.Index == 0 || t.plan.Changes[i].Impact.Within(Seamless) {
 		return nil
 	}
-	t.look(ctx, nic)
+	_ = t.look(ctx, nic) // it may be on its way back, which nothing may stop
 	deadline := time.Now().Add(t.gateTimeout())
 	for _, other := range t.changed() {
 		if other.Index == nic.Index || !slices.Contains(t.touched, other.Index) || !t.together(nic, other) {
@@ -267,24 +275,33 @@ func (t *transaction) speedChosen(nic *inventory.NIC) bool {
 
 // answers makes the kernel probe a gateway until it answers.
 func (t *transaction) answers(ctx context.Context, g gateway, deadline time.Time) bool {
-	const again = time.Second // the kernel's own pace
 	var probed time.Time
-	for {
-		n, err := readNeighbour(ctx, t.Writer, g.device, g.address)
-		switch {
-		case err == nil && n.static:
-			return true
-		case err == nil && n.reachable() && !probed.IsZero():
-			return true
-		case time.Since(probed) >= again && n.state != "PROBE" && n.state != "INCOMPLETE":
-			if err := probeNeighbour(ctx, t.Writer, g.device, g.address); err == nil {
-				probed = time.Now()
-			}
-		}
+	for !t.answered(ctx, g, &probed) {
 		if !sleep(ctx, gatePause/5, deadline) {
 			return false
 		}
 	}
+	return true
+}
+
+// answered says whether a gateway has answered since it was first probed, and
+// probes it when it is time to.
+func (t *transaction) answered(ctx context.Context, g gateway, probed *time.Time) bool {
+	const again = time.Second // the kernel's own pace
+	ctx, cancel := context.WithTimeout(ctx, t.timeout())
+	defer cancel()
+	n, err := readNeighbour(ctx, t.Writer, g.device, g.address)
+	switch {
+	case err == nil && n.static:
+		return true
+	case err == nil && n.reachable() && !probed.IsZero():
+		return true
+	case time.Since(*probed) >= again && n.state != "PROBE" && n.state != "INCOMPLETE":
+		if err := probeNeighbour(ctx, t.Writer, g.device, g.address); err == nil {
+			*probed = time.Now()
+		}
+	}
+	return false
 }
 
 // takes tries a TCP target until it takes a connection.

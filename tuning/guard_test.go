@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
 	"github.com/nictune/nictune/inventory"
 )
 
@@ -87,17 +88,34 @@ func TestGuardOfARollback(t *testing.T) {
 	}
 }
 
-// blind is a host that does not say what its routes are.
-type blind struct{ *host }
+// blind is a host that does not say one thing: what its routes are.
+type blind struct {
+	*host
+	command uint16
+}
 
-func (blind) Netlink(context.Context, kernel.Request) ([]kernel.Message, error) {
-	return nil, &kernel.Error{Op: "route ROUTE_GET dump", Err: syscall.EPERM}
+func (b blind) Netlink(ctx context.Context, r kernel.Request) ([]kernel.Message, error) {
+	if r.Family == kernel.FamilyRoute && r.Command == b.command {
+		return nil, &kernel.Error{Op: "route ROUTE_GET dump", Err: syscall.EPERM}
+	}
+	return b.host.Netlink(ctx, r)
+}
+
+// What is not known to work before a change could not be missed after it.
+func TestGateRefusesRatherThanGuess(t *testing.T) {
+	h, nics := newHost()
+	e := engine(t, h, t.TempDir())
+	e.Writer = blind{h, uapi.RTM_GETLINK}
+	_, err := e.Apply(t.Context(), mustPlan(t, h, want(t, nics, "eth0 third a=5")), nics, allowAll)
+	if err == nil || !strings.Contains(err.Error(), "nothing was changed: eth0: whether its link works can't be told: ") || h.writes != 0 {
+		t.Errorf("%v, %d writes", err, h.writes)
+	}
 }
 
 func TestGuardRefusesRatherThanGuess(t *testing.T) {
 	h, nics := newHost()
 	e := engine(t, h, t.TempDir())
-	e.Writer = blind{h}
+	e.Writer = blind{h, uapi.RTM_GETROUTE}
 	plan := mustPlan(t, h, want(t, nics, "eth0 first a=5"))
 	_, err := e.Apply(t.Context(), plan, nics, allowAll)
 	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "what the NIC is used for can't be told: list the default routes: route ROUTE_GET dump: operation not permitted") {
