@@ -191,7 +191,7 @@ func (e *Engine) Confirm(ctx context.Context, id int, who Request) (*Transaction
 	}
 	t := e.of(ctx, j)
 	if waits, why := t.waits(ctx); !waits {
-		return nil, errors.Join(fmt.Errorf("%w: transaction %d can't be confirmed any more: %s", ErrRefused, id, why), j.close())
+		return nil, errors.Join(fmt.Errorf("%w: transaction %d can't be confirmed any more: %s; if it is not taken back in a moment, run nictune recover", ErrRefused, id, why), j.close())
 	}
 	if err := j.endWith(Applied, who.who()); err != nil {
 		return &j.Transaction, err

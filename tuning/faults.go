@@ -145,7 +145,7 @@ type ApplyError struct {
 func (e *ApplyError) Error() string {
 	var b strings.Builder
 	if e.Change.Setting != "" {
-		fmt.Fprintf(&b, "%s: %s: ", e.Change.NIC.Name, e.Change.Setting)
+		fmt.Fprintf(&b, "%s: %s%s: ", e.Change.NIC.Name, e.Change.Setting, e.Change.occasion())
 	}
 	for i, f := range e.Change.Fields {
 		if i > 0 {
@@ -169,6 +169,19 @@ func (e *ApplyError) Error() string {
 		fmt.Fprintf(&b, "\n  %s", l)
 	}
 	return b.String()
+}
+
+// occasion is why a change is made at all that fields and their lines don't tell.
+func (c *Change) occasion() string {
+	switch {
+	case c.Turn == MakingWay:
+		return " (to make way for other changes)"
+	case c.Turn == Kept:
+		return " (wanted by no policy; put back, as other changes wiped it)"
+	case len(c.Fields) == 0 && c.Source.File != "":
+		return fmt.Sprintf(" (%s)", c.Source)
+	}
+	return ""
 }
 
 // Unwrap gives what went wrong.

@@ -202,7 +202,7 @@ func (b *back) goal(i int, current Values) Values {
 		mine := !b.recovering || b.sameBoot && (unseen || restoring) ||
 			bytes.Equal(current[field], written[field]) || bytes.Equal(current[field], found[field])
 		if !mine {
-			detail := fmt.Sprintf("%s.%s is %s, which is neither what it was (%s) nor what was written: left alone",
+			detail := fmt.Sprintf("%[1]s.%[2]s is %[3]s, which is neither what it was (%[4]s) nor what was written: all of %[1]s is left alone",
 				s.name(), field, show(current[field]), show(was[field]))
 			for _, j := range open {
 				_ = b.journal.append(record{Kind: kindLeft, Change: j, Text: detail})
