@@ -506,8 +506,10 @@ func (w *wanted) value(
 	if err != nil {
 		return nil, err
 	}
-	if v, err = s.spell(a.Field, v); err != nil {
-		return nil, err
+	if !bytes.Equal(v, current[a.Field]) { // whose spelling is right, and which the device has
+		if v, err = s.spell(a.Field, v); err != nil {
+			return nil, err
+		}
 	}
 	asked[a.Field] = v
 	most, limited := limit[a.Field]
