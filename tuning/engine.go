@@ -375,7 +375,9 @@ func (t *transaction) due(ctx context.Context, i int, current, limit Values) (Va
 			return nil, err
 		}
 		kept := next
-		next, err = s.resolve(ctx, ask, c.Wish, kept)
+		asking, cancel := context.WithTimeout(ctx, t.timeout())
+		next, err = s.resolve(asking, ask, c.Wish, kept)
+		cancel()
 		if err == nil {
 			next, err = rounded(s, nic, kept, next)
 		}
@@ -396,7 +398,7 @@ func (t *transaction) due(ctx context.Context, i int, current, limit Values) (Va
 	case err != nil:
 		return nil, err
 	case !impact.Within(t.journal.Request.Allow):
-		return nil, fmt.Errorf("it has the impact %s now, which is not allowed", impact)
+		return nil, fmt.Errorf("it has the impact %[1]s now, which is not allowed; allow it with --allow %[1]s", impact)
 	case !impact.Within(t.said(i)):
 		// What the NIC is used for was held against what the plan says.
 		return nil, fmt.Errorf("it has the impact %s now; the plan says %s", impact, t.said(i))

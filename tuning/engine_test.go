@@ -542,6 +542,20 @@ func TestStateDirectoryIsOurs(t *testing.T) {
 		if _, err := OpenStore(dir); err == nil || !strings.Contains(err.Error(), "belongs to the user 65534") {
 			t.Errorf("error %v", err)
 		}
+		if err := errors.Join(os.Chown(dir, 0, 65534), os.Chmod(dir, 0o775)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenStore(dir); err == nil || !strings.Contains(err.Error(), "the group 65534 can write to "+dir) {
+			t.Errorf("error %v", err)
+		}
+		if err := os.Chown(dir, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		if store, err := OpenStore(dir); err != nil {
+			t.Error(err)
+		} else {
+			store.Close()
+		}
 	}
 }
 
