@@ -354,12 +354,21 @@ func parseCommandLine(data []byte) []string {
 // Local are the online CPUs on the memory node of a device.
 func (c CPUs) Local(numa *NUMA) (CPUSet, error) {
 	if numa == nil || numa.LocalCPUs == "" {
-		return CPUSet{}, errors.New("the NIC names no local CPUs; write a list")
+		return CPUSet{}, noLocalCPUs{}
 	}
 	online, err1 := ParseCPUSet(c.Online)
 	local, err2 := ParseCPUSet(numa.LocalCPUs)
 	return local.Intersect(online), errors.Join(err1, err2)
 }
+
+// noLocalCPUs is what a device lacks that is near no memory node: one on USB, or a
+// simulated one.
+type noLocalCPUs struct{}
+
+func (noLocalCPUs) Error() string { return "the NIC names no local CPUs; write a list" }
+
+// Is makes kernel.ReasonOf say unsupported.
+func (noLocalCPUs) Is(target error) bool { return target == errors.ErrUnsupported }
 
 // Housekeeping are the online CPUs that neither isolcpus nor nohz_full sets apart.
 func (c CPUs) Housekeeping() (CPUSet, error) {

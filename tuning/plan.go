@@ -319,10 +319,7 @@ func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Plan
 	fields := 0
 	if s.wishes() {
 		fields = max(len(w.Fields), 1)
-		if c.Wish, err = w.wish(ctx, s); err == nil {
-			c.After, err = s.resolve(ctx, w.ask(w.nic, w.target, s, current, planned), c.Wish, current)
-		}
-		if err != nil {
+		if c.Wish, c.After, err = w.granted(ctx, s, w.ask(w.nic, w.target, s, current, planned), current); err != nil {
 			w.fault(nil, err)
 			return nil
 		}
@@ -423,6 +420,42 @@ func (w *wanted) next(ctx context.Context, s Setting, current, limit Values, ask
 		}
 	}
 	return next
+}
+
+// granted is the wish, and the state that it means. Where the device lacks what it
+// asks for, fields that are optional and that it lacks by themselves are left out.
+func (w *wanted) granted(ctx context.Context, s Setting, ask Ask, current Values) (wish json.RawMessage, after Values, err error) {
+	all := w.Fields
+	defer func() { w.Fields = all }()
+	resolve := func(fields []policies.Assignment) error {
+		w.Fields = fields
+		if wish, err = w.wish(ctx, s); err == nil {
+			after, err = s.resolve(ctx, ask, wish, current)
+		}
+		return err
+	}
+	whole := resolve(all)
+	if kernel.ReasonOf(whole) != kernel.Unsupported || len(all) < 2 {
+		return wish, after, whole
+	}
+	var rest []policies.Assignment
+	lacking := map[*policies.Assignment]error{}
+	for i := range all {
+		if alone := resolve(all[i : i+1]); all[i].Optional && kernel.ReasonOf(alone) == kernel.Unsupported {
+			lacking[&all[i]] = alone
+			continue
+		}
+		rest = append(rest, all[i])
+	}
+	if len(rest) == 0 || len(rest) == len(all) || resolve(rest) != nil {
+		return nil, nil, whole
+	}
+	for i := range all {
+		if alone := lacking[&all[i]]; alone != nil {
+			w.fault(&all[i], alone)
+		}
+	}
+	return wish, after, nil
 }
 
 // wish is what the fields or the items say, as JSON.

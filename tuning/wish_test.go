@@ -1,6 +1,7 @@
 package tuning
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,6 +51,9 @@ func tableKnob() Knob[table] {
 			}
 			if wish.Names != nil {
 				next.Said = *wish.Names
+			}
+			if wish.Fast != nil && !*wish.Fast {
+				return next, unsupported("it is always fast")
 			}
 			return next, nil
 		}),
@@ -141,5 +145,48 @@ func TestShowList(t *testing.T) {
 	}
 	if got := show(json.RawMessage("[" + strings.Join(long, ",") + "]")); got != "0 x 64, 1 x 64" {
 		t.Error(got)
+	}
+}
+
+// Of a wish that a device can't grant, the optional fields that it lacks by
+// themselves are left out; where what is left can't be had either, all is.
+func TestWishOptional(t *testing.T) {
+	h, nics := newHost()
+	settings := append(toySettings(), tableKnob())
+	for _, nic := range nics {
+		h.files["/toy/"+nic.ID()+"/table"] = `{"entries":[0,0,0,0],"said":""}`
+	}
+	for _, test := range []struct {
+		want, optional string
+		changed        string // what is to change
+		skipped        string // the fields, or "table" for all of it
+		fails          bool
+	}{
+		{"over=2 fast=off", "fast", "entries", "fast", false},
+		{"over=2 fast=off", "over fast", "entries", "fast", false},
+		{"over=2 fast=off", "over", "", "", true},
+		{"over=2 fast=off", "", "", "", true},
+		{"fast=off", "fast", "", "table", false},
+		{"over=0 fast=off", "over fast", "", "", true}, // which is no lack
+	} {
+		wants := want(t, nics, "eth0 table "+test.want)
+		for i, f := range wants[0].Fields {
+			wants[0].Fields[i].Optional = strings.Contains(test.optional, f.Field)
+		}
+		p, err := MakePlan(t.Context(), h, settings, wants, nil)
+		if (err != nil) != test.fails {
+			t.Errorf("%s, of it optional %q: %v", test.want, test.optional, err)
+			continue
+		}
+		var changed, skipped []string
+		for _, c := range p.Changes {
+			changed = append(changed, c.names()...)
+		}
+		for _, s := range p.Skipped {
+			skipped = append(skipped, cmp.Or(s.Field, s.Setting))
+		}
+		if strings.Join(changed, " ") != test.changed || strings.Join(skipped, " ") != test.skipped {
+			t.Errorf("%s, of it optional %q: changes %v, skips %v", test.want, test.optional, changed, skipped)
+		}
 	}
 }

@@ -46,6 +46,9 @@ func readChannels(ctx context.Context, r kernel.Reader, nic inventory.NIC) (curr
 	if err != nil || c == nil {
 		return current, limit, err
 	}
+	if driverOf(nic) == "vmxnet3" { // get_channels without set_channels
+		return current, limit, unsupported("vmxnet3 shows its channels and can't change them; it has one for each CPU, up to what the hypervisor gives it")
+	}
 	for _, f := range []struct {
 		count          *inventory.ChannelCount
 		current, limit **uint32

@@ -52,10 +52,12 @@ func Coalesce() tuning.Knob[Moderation] {
 			"Most drivers change it while packets flow.",
 		After:    []string{"channels", "rings"},
 		Keep:     keepCoalesce,
+		Round:    roundCoalesce,
 		Volatile: movedByDevice,
 		Impact:   coalesceImpact,
 		Read:     readCoalesce,
 		Write: func(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next Moderation) error {
+			next = spelled(nic, next)
 			b := about(nic)
 			b = changed(b, uapi.ETHTOOL_A_COALESCE_RX_USECS, current.RXUsecs, next.RXUsecs)
 			b = changed(b, uapi.ETHTOOL_A_COALESCE_RX_MAX_FRAMES, current.RXFrames, next.RXFrames)
@@ -99,6 +101,25 @@ func keepCoalesce(ask tuning.Ask, before Moderation) (Moderation, error) {
 		before.TXUsecs = nil
 	}
 	return before, nil
+}
+
+// igbvf takes 0 for as little moderation as it can do, and shows that as 1, which it
+// does not take (igbvf_set_coalesce, igbvf_get_coalesce).
+const leastOfIgbvf = 1
+
+func roundCoalesce(nic inventory.NIC, next Moderation) Moderation {
+	if driverOf(nic) == "igbvf" && next.RXUsecs != nil && *next.RXUsecs == 0 {
+		next.RXUsecs = new(uint32(leastOfIgbvf))
+	}
+	return next
+}
+
+// spelled is what the driver takes for what it shows.
+func spelled(nic inventory.NIC, next Moderation) Moderation {
+	if driverOf(nic) == "igbvf" && next.RXUsecs != nil && *next.RXUsecs == leastOfIgbvf {
+		next.RXUsecs = new(uint32(0))
+	}
+	return next
 }
 
 // movedByDevice are the values that the driver chooses by the traffic. Not all

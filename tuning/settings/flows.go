@@ -198,6 +198,9 @@ func resolveFlows(ctx context.Context, ask tuning.Ask, wish []FlowWish, current 
 	if table == nil {
 		return nil, unsupported("the device has no receive flow rules")
 	}
+	if err := takesRules(ctx, ask); err != nil && len(wish) > 0 {
+		return nil, err
+	}
 	p := flowPlan{table: table, current: current, owned: ask.Owned, next: FlowRules{}}
 	for key, value := range current {
 		if p.owned[key] == nil {
@@ -223,6 +226,23 @@ func resolveFlows(ctx context.Context, ask tuning.Ask, wish []FlowWish, current 
 		}
 	}
 	return p.next, nil
+}
+
+// takesRules finds igb without a table of rules: it shows an empty one, and refuses
+// every rule where the feature is not to be had (igb_add_ethtool_nfc_entry). Other
+// drivers take rules whatever the feature says, or show no table.
+func takesRules(ctx context.Context, ask tuning.Ask) error {
+	if driverOf(ask.NIC) != "igb" {
+		return nil
+	}
+	features, err := inventory.ReadFeatures(ctx, ask.Reader, ask.NIC)
+	if err != nil {
+		return err
+	}
+	if ntuple, known := features["rx-ntuple-filter"]; known && ntuple.Fixed && !ntuple.Active {
+		return unsupported("the device takes no rules: its feature ntuple is fixed off")
+	}
+	return nil
 }
 
 // rule is the wish with all that can be known to be wrong with it. before are the

@@ -26,7 +26,7 @@ func XPS() tuning.Knob[QueueFiles] {
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit QueueFiles, err error) {
 			current, err = readQueueFiles(ctx, r, nic, sending, xpsCPUs)
 			if kernel.ReasonOf(err) == kernel.Unsupported {
-				err = fmt.Errorf("a device with a single transmit queue has none to choose: %w", err)
+				err = fmt.Errorf("%w: %w", errSingleQueue, err)
 			}
 			return current, QueueFiles{}, err
 		},
@@ -34,7 +34,14 @@ func XPS() tuning.Knob[QueueFiles] {
 	}
 }
 
+// errSingleQueue is about how many queues the device was made with, so that no
+// change of its channels helps (netif_is_multiqueue).
+const errSingleQueue = unsupported("a device with a single transmit queue has none to choose")
+
 func resolveXPS(ctx context.Context, ask tuning.Ask, wish XPSWish, current QueueFiles) (QueueFiles, error) {
+	if len(current) == 0 { // nor after other changes
+		return nil, errSingleQueue
+	}
 	next, names, err := upcoming(ctx, ask, sending, current)
 	if err != nil {
 		return nil, err
