@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/nictune/nictune/exporters/metrics"
@@ -86,6 +87,25 @@ func Comparer(r kernel.Reader, settings []tuning.Setting, wanted []policies.Poli
 			c.add(one, fields)
 		}
 		return c, nil
+	}
+}
+
+// ComparerOfEach gives a function for Options.Compare that holds each policy against
+// the host by itself, as if there were no other: alternatives, which may contradict
+// each other, such as those that nictune ships. None of them is chosen, so there are
+// no NICs in the comparison, and nothing to put right.
+func ComparerOfEach(r kernel.Reader, settings []tuning.Setting, alternatives []policies.Policy, labels map[string]string, past func() ([]tuning.Transaction, error)) func(context.Context, *inventory.Inventory) (*Comparison, error) {
+	return func(ctx context.Context, inv *inventory.Inventory) (*Comparison, error) {
+		all := &Comparison{Drift: &metrics.Drift{Matched: map[string]int{}}}
+		for _, p := range alternatives {
+			one, err := Comparer(r, settings, []policies.Policy{p}, labels, past)(ctx, inv)
+			if err != nil {
+				return nil, err
+			}
+			maps.Copy(all.Drift.Matched, one.Drift.Matched)
+			all.Drift.Settings = append(all.Drift.Settings, one.Drift.Settings...)
+		}
+		return all, nil
 	}
 }
 

@@ -1,7 +1,10 @@
 package agent
 
 import (
+	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/nictune/nictune/exporters/metrics"
@@ -74,6 +77,44 @@ settings:
 	}
 	if drift.Matched["edge"] != 2 || drift.Matched["elsewhere"] != 0 || len(drift.Matched) != 2 {
 		t.Errorf("matched %v", drift.Matched)
+	}
+}
+
+// Policies that contradict each other are no conflict while none of them is chosen,
+// and what one wants says nothing of another.
+func TestComparerOfEach(t *testing.T) {
+	b, err := os.ReadFile("../cmd/nictune/testdata/hosts/lab-nics.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := kernel.ParseRecording(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inv, err := inventory.Read(t.Context(), host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	document := "apiVersion: nictune/v1\nkind: TuningPolicy\nname: %s\nmatch: {name: eth1}\nsettings: {rings: {rx: %d}}\n"
+	alternatives, err := policies.Parse("shipped.yaml", fmt.Appendf(nil, document+"---\n"+document, "as-it-is", 256, "larger", 512))
+	if err == nil {
+		alternatives, err = policies.Bind(alternatives, tuning.Catalogue(settings.All()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	compared, err := ComparerOfEach(host, settings.All(), alternatives, nil, unwritten)(t.Context(), inv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []metrics.DriftedSetting{
+		{Policy: "as-it-is", Device: "eth1", Setting: "rings"},
+		{Policy: "larger", Device: "eth1", Setting: "rings", Drifted: true},
+	}; !slices.Equal(compared.Drift.Settings, want) {
+		t.Errorf("drift %+v", compared.Drift.Settings)
+	}
+	if !maps.Equal(compared.Drift.Matched, map[string]int{"as-it-is": 1, "larger": 1}) || len(compared.NICs) != 0 {
+		t.Errorf("matched %v, to put right %v", compared.Drift.Matched, compared.NICs)
 	}
 }
 

@@ -56,7 +56,7 @@ set up by --web.config.file, as with every Prometheus exporter.
 
 Facts are read anew when the kernel tells of a change and once every --interval,
 counters for each scrape; --timeout is for one such reading. Without --policy the
-shipped policies are compared with the host.
+host is compared with each of the shipped policies by itself.
 
 --reconcile decides what becomes of drift:
 
@@ -146,9 +146,12 @@ func (a *app) serve(ctx context.Context, f agentFlags) error {
 		Failed:   func(err error) { a.log.Error("reading the host failed", "err", err) },
 	}
 	if f.reconcile != agent.Off {
+		// The shipped ones are alternatives.
 		wanted, err := bindPolicies(policies.Shipped())
+		comparer := agent.ComparerOfEach
 		if len(f.match.policies) > 0 {
 			wanted, err = loadPolicies(f.match.policies)
+			comparer = agent.Comparer
 		}
 		if err != nil {
 			return err
@@ -157,7 +160,7 @@ func (a *app) serve(ctx context.Context, f agentFlags) error {
 		if err != nil {
 			return err
 		}
-		options.Compare = agent.Comparer(reader, settings.All(), wanted, labels, pastOf(f.state))
+		options.Compare = comparer(reader, settings.All(), wanted, labels, pastOf(f.state))
 	}
 	if f.reconcile == agent.Enforce {
 		enforcer, err := a.enforcement(ctx, reader, f)
