@@ -16,6 +16,7 @@ import (
 
 const (
 	page   = "../docs/policies.md"
+	guide  = "../docs/profiles.md"
 	schema = "../docs/schema/policy.schema.json"
 )
 
@@ -39,6 +40,11 @@ func TestGoldenDocs(t *testing.T) {
 	doc = between(t, doc, "conflict", conflict(t, catalogue))
 	doc = between(t, doc, "faults", faults(t, catalogue))
 	current(t, page, doc)
+
+	if data, err = os.ReadFile(guide); err != nil {
+		t.Fatal(err)
+	}
+	current(t, guide, between(t, string(data), "profiles", shippedTexts(t)))
 }
 
 // The examples of the page, and everything shipped, can be used.
@@ -214,6 +220,31 @@ func aliases(s policies.Setting) (rows [][2]string) {
 		rows = append(rows, [2]string{"`" + a + "`", fields})
 	}
 	return rows
+}
+
+// shippedTexts are the shipped policies: the comment on top of each as prose, and the
+// rest as it is.
+func shippedTexts(t *testing.T) string {
+	t.Helper()
+	all, err := policies.Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, p := range all {
+		text, err := policies.ShippedDocument(p.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		top, rest, found := strings.Cut(string(text), "apiVersion:")
+		if !found {
+			t.Fatalf("%s has no apiVersion", p.Name)
+		}
+		top = strings.TrimPrefix(strings.ReplaceAll(top, "\n#", "\n"), "#")
+		top = strings.TrimSpace(strings.ReplaceAll(top, "\n ", "\n"))
+		fmt.Fprintf(&b, "## %s\n\n%s.\n\n%s\n\n```yaml\napiVersion:%s```\n\n", p.Name, p.Description, top, rest)
+	}
+	return b.String()
 }
 
 func shippedTable(t *testing.T) string {

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/nictune/nictune/policies"
 )
 
 func TestExplain(t *testing.T) {
@@ -108,5 +110,42 @@ settings:
 	_, stderr, _ := nictune(t, "--host", labHost, "plan", "-f", policy, "--label", "role=edge")
 	if !strings.Contains(stderr, ": nic.link.lanes is not known") || strings.Count(stderr, unknown) != 1 {
 		t.Errorf("which fact of which NICs: %s", stderr)
+	}
+}
+
+// Each shipped profile can be planned for each recorded host, as a user would do
+// it: nothing that it asks is wrong. (Recordings lack what no inventory shows.)
+func TestShippedOnRecordedHosts(t *testing.T) {
+	hosts, err := filepath.Glob("testdata/hosts/*.txtar")
+	if err != nil || len(hosts) < 3 {
+		t.Fatalf("%v, %v", hosts, err)
+	}
+	shipped, err := policies.Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range shipped {
+		document, stderr, exit := nictune(t, "policy", "show", p.Name)
+		if exit != exitOK {
+			t.Fatalf("%s: %s", p.Name, stderr)
+		}
+		file := filepath.Join(t.TempDir(), "mine.yaml")
+		if err := os.WriteFile(file, []byte(document), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, host := range hosts {
+			stdout, stderr, exit := nictune(t, "--host", host, "plan", "-f", file, "--require-match")
+			switch exit {
+			case exitOK:
+				t.Errorf("%s on %s changes nothing:\n%s", p.Name, host, stdout)
+			case exitDifferences:
+			default:
+				for line := range strings.Lines(stderr) {
+					if !strings.Contains(line, " not in this recording: ") && !strings.HasPrefix(line, "nictune: ") {
+						t.Errorf("%s on %s: %s", p.Name, host, line)
+					}
+				}
+			}
+		}
 	}
 }
