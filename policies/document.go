@@ -303,6 +303,10 @@ func (d *decoder) glob(text string, at *token.Token) (string, bool) {
 		d.fault(at, "%s is not a pattern: use *, ? and [a-z], and close what you open", quoted(text))
 		return "", false
 	}
+	if strings.Contains(text, "[!") { // a shell's, which would match a "!" here
+		d.fault(at, "%s: write [^a-z] for any character but these", quoted(text))
+		return "", false
+	}
 	return text, true
 }
 

@@ -97,6 +97,7 @@ func faultCases() []struct{ name, yaml string } {
 		{"two documents of one name", in("{}", fine) + "---\n" + in("{}", fine)},
 		{"empty list", in("{driver: []}", fine)},
 		{"broken glob", in("{name: \"eth[0\"}", fine)},
+		{"a shell's glob", in("{name: \"eth[!0]\"}", fine)},
 		{"PCI id as in sysfs", in("{pci: \"0x8086:0x10c9\"}", fine)},
 		{"PCI id too short", in("{pci: \"8086:10c\"}", fine)},
 		{"PCI address without function", in("{pci: \"0000:3b:00\"}", fine)},

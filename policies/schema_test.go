@@ -50,7 +50,7 @@ func TestSchemaAgrees(t *testing.T) {
 
 	// These faults lie in the reading of the text, beyond any schema.
 	unseen := []string{
-		"broken glob", "PCI id as in sysfs", "PCI id too short", "PCI address without function", "MAC too short",
+		"broken glob", "a shell's glob", "PCI id as in sysfs", "PCI id too short", "PCI address without function", "MAC too short",
 		"alias and field disagree", "vendor as in sysfs", "condition with unknown facts", "condition of another type", "condition with types that differ", "optional names another setting", "optional names a part of a list", "hexadecimal", "octal", "number too large", "anchors and aliases", "merge key", "tag",
 		"two documents of one name", "duplicate key", "complex key", "a list of addresses without quotes", "text the parser would lose",
 	}
