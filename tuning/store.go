@@ -76,8 +76,13 @@ func trustworthy(dir string) error {
 	if info.Mode().Perm()&0o002 != 0 {
 		return fmt.Errorf("anybody can write to %s, and journals there be forged: use another, or chmod o-w", dir)
 	}
-	if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Uid != 0 && int(s.Uid) != os.Geteuid() {
+	s, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !ok:
+	case s.Uid != 0 && int(s.Uid) != os.Geteuid():
 		return fmt.Errorf("%s belongs to the user %d, who can forge journals there: use another, or chown it", dir, s.Uid)
+	case s.Gid != 0 && info.Mode().Perm()&0o020 != 0:
+		return fmt.Errorf("the group %d can write to %s, and journals there be forged: use another, or chmod g-w", s.Gid, dir)
 	}
 	return nil
 }

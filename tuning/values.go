@@ -32,26 +32,15 @@ func (v *Values) UnmarshalJSON(b []byte) error {
 // names are the names of the fields, sorted.
 func (v Values) names() []string { return slices.Sorted(maps.Keys(v)) }
 
-// erase turns T into its fields. A map's are marshalled one by one, and what is
-// alike once: the features of a NIC are sixty, and have two values or three.
+// erase turns T into its fields. A map's are marshalled one by one, which costs a
+// fifth of sorting, writing and reading all: the features of a NIC are sixty.
 func erase[T any](t T) (Values, error) {
 	if m := reflect.ValueOf(t); m.Kind() == reflect.Map {
 		v := make(Values, m.Len())
-		alike := map[any]json.RawMessage{}
 		for entries := m.MapRange(); entries.Next(); {
-			element, comparable := entries.Value().Interface(), entries.Value().Comparable()
-			var value json.RawMessage
-			if comparable {
-				value = alike[element]
-			}
-			if value == nil {
-				var err error
-				if value, err = json.Marshal(element); err != nil {
-					return nil, err
-				}
-			}
-			if comparable {
-				alike[element] = value
+			value, err := json.Marshal(entries.Value().Interface())
+			if err != nil {
+				return nil, err
 			}
 			if string(value) != "null" {
 				v[entries.Key().String()] = value
