@@ -3,7 +3,6 @@
 package settings
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/lab/labtest"
 	"github.com/nictune/nictune/tuning"
@@ -86,7 +84,13 @@ func TestIGB(t *testing.T) {
 	before := state(t, w, all, names...)
 	e := engine(t, w, t.TempDir())
 	p := plan(t, w, all, igbPolicy)
-	if len(p.Changes) != 6 || p.Impact() != tuning.NICReset {
+	direct := 0
+	for _, c := range p.Changes {
+		if c.Turn == tuning.Direct {
+			direct++
+		}
+	}
+	if direct != 6 || p.Impact() != tuning.NICReset {
 		t.Fatalf("plan %+v", p)
 	}
 	if _, err := e.Apply(t.Context(), p, all, tuning.Request{}); !errors.Is(err, tuning.ErrRefused) || w.writes != 0 {
@@ -96,14 +100,17 @@ func TestIGB(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.writes != 6 {
-		t.Errorf("%d writes, want 6", w.writes)
+	// Beside the six the table of the one that has it spread over all queues: it makes
+	// way, and is spread again.
+	writes := w.writes
+	if writes < 6 || writes > 8 {
+		t.Errorf("%d writes, want 6 to 8", writes)
 	}
 	ethtoolSees(t, names[0], true)
 	ethtoolSees(t, names[1], true)
 
 	again := plan(t, w, all, igbPolicy)
-	if _, err := e.Apply(t.Context(), again, all, allow); err != nil || len(again.Changes) != 0 || w.writes != 6 {
+	if _, err := e.Apply(t.Context(), again, all, allow); err != nil || len(again.Changes) != 0 || w.writes != writes {
 		t.Errorf("a second apply: %v, %d changes, %d writes in all", err, len(again.Changes), w.writes)
 	}
 
@@ -180,7 +187,7 @@ func TestIGBRefuses(t *testing.T) {
 	}
 }
 
-// TestIGBEachWriteFails keeps each of the six writes from the driver.
+// TestIGBEachWriteFails keeps each of the writes from the driver.
 func TestIGBEachWriteFails(t *testing.T) {
 	labtest.Require(t, "nics")
 	names := igb(t)
@@ -190,7 +197,7 @@ func TestIGBEachWriteFails(t *testing.T) {
 	e := engine(t, w, t.TempDir())
 	cases := 0
 	errnos := []syscall.Errno{syscall.EBUSY, syscall.EOPNOTSUPP, syscall.EIO, syscall.ENODEV}
-	for n := 1; n <= 6; n++ {
+	for n := 1; ; n++ {
 		errno := errnos[n%len(errnos)]
 		w.writes = 0
 		w.fail = func(i int) error {
@@ -199,15 +206,36 @@ func TestIGBEachWriteFails(t *testing.T) {
 			}
 			return nil
 		}
-		if _, err := e.Apply(t.Context(), plan(t, w, all, igbPolicy), all, allow); !errors.Is(err, errno) {
+		done, err := e.Apply(t.Context(), plan(t, w, all, igbPolicy), all, allow)
+		w.fail = nil
+		end := err == nil && w.writes < n
+		switch {
+		case err == nil && (end || errno == syscall.EOPNOTSUPP):
+			// There was no such write; or what makes way or is kept was tried again.
+			if again := plan(t, w, all, igbPolicy); len(again.Changes) > 0 {
+				t.Errorf("write %d: a second plan: %+v", n, again.Changes)
+			}
+			if _, err := e.Rollback(t.Context(), done.ID, all, allow, false); err != nil {
+				t.Fatal(err)
+			}
+		case !errors.Is(err, errno):
 			t.Errorf("write %d: %v", n, err)
 		}
 		if after := state(t, w, all, names...); after != before {
 			t.Fatalf("%v at write %d:\n%s\nbefore:\n%s", errno, n, after, before)
 		}
+		if end {
+			break
+		}
+		if n > 20 {
+			t.Fatalf("%d writes", w.writes)
+		}
 		cases++
 	}
 	t.Logf("%d of %d failures undone", cases, cases)
+	if cases < 6 {
+		t.Errorf("only %d failures", cases)
+	}
 }
 
 // The environment of the process that TestIGBKilled kills.
@@ -215,24 +243,6 @@ const (
 	killAt  = "NICTUNE_TEST_KILL_AT"
 	killDir = "NICTUNE_TEST_KILL_DIR"
 )
-
-// killingWriter kills its own process before (odd) or after (even) a write.
-type killingWriter struct {
-	kernel.Writer
-	calls, at int
-}
-
-func (w *killingWriter) NetlinkSet(ctx context.Context, req kernel.Request) error {
-	w.calls++
-	if w.calls*2-1 == w.at {
-		die()
-	}
-	err := w.Writer.NetlinkSet(ctx, req)
-	if w.calls*2 == w.at {
-		die()
-	}
-	return err
-}
 
 func die() {
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -254,7 +264,7 @@ func TestApplyToBeKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &killingWriter{Writer: live(t).Writer, at: at}
+	w := &mortalWriter{Writer: live(t).Writer, at: at}
 	if _, err := engine(t, w, os.Getenv(killDir)).Apply(t.Context(), given.Plan, given.NICs, allow); err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +287,7 @@ func TestIGBKilled(t *testing.T) {
 	all := nics(t, w)
 	before := state(t, w, all, names...)
 	cases := 0
-	for at := 1; at <= 13; at++ { // 13: nobody is killed
+	for at, end := 1, false; !end; at++ {
 		dir := t.TempDir()
 		b, err := json.Marshal(errand{plan(t, w, all, igbPolicy), all})
 		if err == nil {
@@ -290,7 +300,7 @@ func TestIGBKilled(t *testing.T) {
 		child.Env = append(os.Environ(), fmt.Sprintf("%s=%d", killAt, at), killDir+"="+dir)
 		out, err := child.CombinedOutput()
 		killed := child.ProcessState != nil && child.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
-		if killed != (at <= 12) {
+		if end = !killed; end && (err != nil || at <= 12) || at > 40 { // six writes at least
 			t.Fatalf("point %d: the process ended with %v: %s", at, err, out)
 		}
 		if at == 7 { // names are labels
@@ -303,7 +313,7 @@ func TestIGBKilled(t *testing.T) {
 			t.Fatalf("point %d: %v", at, err)
 		}
 		got := state(t, w, all, names...)
-		if at == 13 {
+		if end {
 			if len(done) != 0 || got == before {
 				t.Errorf("without a kill there was something to recover (%d), or nothing changed", len(done))
 			}
