@@ -148,7 +148,8 @@ func (t *transaction) asking(i int, s Setting, current Values, planned Planned) 
 func (t *transaction) planned(i int) Planned {
 	var p Planned
 	for j, c := range t.plan.Changes {
-		if c.NIC == t.plan.Changes[i].NIC && (c.Turn == Direct || c.Turn == Late) {
+		kept := c.Turn == Kept && len(differing(c.Before, c.After)) == 0
+		if c.NIC == t.plan.Changes[i].NIC && c.Turn != MakingWay && !kept {
 			p.plan(&t.plan.Changes[j])
 		}
 	}
@@ -495,6 +496,9 @@ func (t *transaction) ask(ctx context.Context, i int) (current, limit Values, er
 func (t *transaction) write(ctx context.Context, i int, current, next Values) error {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout())
 	defer cancel()
+	if err := t.spares(ctx, i, current, next); err != nil {
+		return err
+	}
 	return t.settings[i].write(ctx, t.Writer, *t.nics[i], current, next)
 }
 

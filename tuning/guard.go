@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
 )
 
@@ -88,13 +89,18 @@ func (k Knob[T]) breaks(use inventory.Use, current, next Values) (string, error)
 // guarded refuses changes that would disturb what a NIC is used for, unless the
 // request names that NIC.
 func (t *transaction) guarded(ctx context.Context, nics []inventory.NIC, request Request) error {
+	reading, cancel := context.WithTimeout(ctx, t.timeout())
+	defer cancel()
+	victims, err := Victims(reading, t.Writer, t.Settings, t.plan, nics)
+	if err != nil {
+		return fmt.Errorf("nothing was changed: %w", err)
+	}
 	for _, name := range request.Disrupt {
-		if !slices.ContainsFunc(nics, func(n inventory.NIC) bool { return isCalled(&n, name) }) {
+		if !slices.ContainsFunc(nics, func(n inventory.NIC) bool { return isCalled(&n, name) }) &&
+			!slices.ContainsFunc(victims, func(v Victim) bool { return slices.Contains(v.Names, name) }) {
 			return fmt.Errorf("--disrupt: this host has no NIC %q; nictune inventory lists them", name)
 		}
 	}
-	reading, cancel := context.WithTimeout(ctx, t.timeout())
-	defer cancel()
 	uses, fault := inventory.ReadUses(reading, t.Writer, nics)
 	t.uses = uses
 	plan := *t.plan // by the names that the NICs have now
@@ -113,6 +119,11 @@ func (t *transaction) guarded(ctx context.Context, nics []inventory.NIC, request
 		return fmt.Errorf("nothing was changed: %w", err)
 	}
 	var reasons, names []string
+	for _, v := range victims {
+		if !v.released(request) {
+			reasons, names = append(reasons, v.Text), append(names, v.Names[0])
+		}
+	}
 	for _, d := range found {
 		if !allowed(d.NIC) {
 			reasons, names = append(reasons, d.String()), append(names, d.NIC.Name)
@@ -130,6 +141,70 @@ func (t *transaction) guarded(ctx context.Context, nics []inventory.NIC, request
 		return nil
 	}
 	return fmt.Errorf("%w: %s; to do it all the same: --disrupt %s", ErrRefused, strings.Join(reasons, "; "), strings.Join(names, ","))
+}
+
+// Victim is somebody who would lose a device.
+type Victim struct {
+	// Names are what the device goes by, the one to release it by first: a PCI
+	// address, the name of its network device.
+	Names []string
+	// Text says who, and what: "eth1: sriov would take VF 3 (0000:01:10.6) from vm
+	// web1 (pid 4711)".
+	Text string
+}
+
+// released says whether a request names the victim.
+func (v Victim) released(request Request) bool {
+	return slices.ContainsFunc(v.Names, func(name string) bool { return slices.Contains(request.Disrupt, name) })
+}
+
+// Victims are who would lose a device by a plan.
+func Victims(ctx context.Context, r kernel.Reader, settings []Setting, plan *Plan, nics []inventory.NIC) ([]Victim, error) {
+	var all []Victim
+	for _, c := range plan.Changes {
+		i := slices.IndexFunc(nics, func(n inventory.NIC) bool { return TargetOf(&n) == c.NIC })
+		rank := rank(settings, c.Setting)
+		if i < 0 || rank < 0 {
+			continue
+		}
+		victims, err := settings[rank].victims(ctx, r, nics[i], c.Before, c.After)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", c.NIC.Name, c.Setting, err)
+		}
+		for _, v := range victims {
+			if !slices.ContainsFunc(all, func(o Victim) bool { return o.Text == v.Text }) {
+				all = append(all, v)
+			}
+		}
+	}
+	return all, nil
+}
+
+// victims asks the knob.
+func (k Knob[T]) victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, current, next Values) ([]Victim, error) {
+	if k.Victims == nil {
+		return nil, nil
+	}
+	from, to, err := both[T](current, next)
+	if err != nil {
+		return nil, err
+	}
+	return k.Victims(ctx, r, nic, from, to)
+}
+
+// spares refuses a write that takes a device from somebody whom the request does
+// not name: who was not there when the plan was begun, or came before its undo.
+func (t *transaction) spares(ctx context.Context, i int, current, next Values) error {
+	victims, err := t.settings[i].victims(ctx, t.Writer, *t.nics[i], current, next)
+	if err != nil {
+		return err
+	}
+	for _, v := range victims {
+		if !v.released(t.journal.Request) {
+			return fmt.Errorf("%w: %s", ErrRefused, v.Text)
+		}
+	}
+	return nil
 }
 
 // isCalled says whether a NIC goes by a name: its own, another one of it, its

@@ -61,6 +61,10 @@ type Knob[T any] struct {
 	// for, although its impact is seamless: "it moves packets to queue 4". "" is
 	// that it does not. nil: nothing ever does.
 	Breaks func(use inventory.Use, current, next T) string
+	// Victims are who would lose a device by changing current into next: the users of
+	// virtual functions that go. The change is refused unless each is named. It is
+	// asked before a plan is begun and again before each write. nil: nobody.
+	Victims func(ctx context.Context, r kernel.Reader, nic inventory.NIC, current, next T) ([]Victim, error)
 	// ChoosesSpeed says that the setting chooses the speed of the link, so that a
 	// lower one afterwards is what was wanted.
 	ChoosesSpeed bool
@@ -110,6 +114,7 @@ type Setting interface {
 	volatile(current Values) []string
 	impact(nic inventory.NIC, current, next Values) (Impact, error)
 	breaks(use inventory.Use, current, next Values) (string, error)
+	victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, current, next Values) ([]Victim, error)
 	choosesSpeed() bool
 	read(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit Values, err error)
 	// spell checks the value of one field and gives it the setting's spelling.

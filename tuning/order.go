@@ -61,14 +61,15 @@ func (a arrangement) changes() []Change {
 		case c != nil && len(c.Fields) > 0:
 			c.Turn, c.Wish, c.Goal = Direct, nil, nil
 		case late:
-			if c = a.kept(s); c == nil {
+			if c = a.kept(s, planned); c == nil {
 				continue
 			}
 		default:
 			continue
 		}
 		c.Setting = s.name()
-		if c.Turn != Kept {
+		// What can't be kept as it is, settings after it have to know of.
+		if c.Turn != Kept || len(differing(c.Before, c.After)) > 0 {
 			planned.plan(c)
 		}
 		moved = append(moved, c.Setting)
@@ -107,11 +108,15 @@ func (a arrangement) changes() []Change {
 }
 
 // kept is the change that keeps a setting, nil if the NIC has none.
-func (a arrangement) kept(s Setting) *Change {
+func (a arrangement) kept(s Setting, planned Planned) *Change {
 	state, err := a.read(s)
 	switch {
 	case err == nil && state != nil:
-		return &Change{Turn: Kept, Before: state}
+		c := &Change{Turn: Kept, Before: state, After: state}
+		if goal, err := s.keep(a.ask(s, state, planned), state); err == nil { // or it is said below
+			c.After = over(state, goal, goal.names())
+		}
+		return c
 	case err != nil && kernel.ReasonOf(err) != kernel.Unsupported && !errors.Is(err, kernel.ErrNotRecorded):
 		a.fault(s, err)
 	}

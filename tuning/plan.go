@@ -319,7 +319,7 @@ func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Plan
 	fields := 0
 	if s.wishes() {
 		fields = max(len(w.Fields), 1)
-		if c.Wish, c.After, err = w.granted(ctx, s, w.ask(w.nic, w.target, s, current, planned), current); err != nil {
+		if c.Wish, c.After, err = w.granted(ctx, s, w.ask(w.nic, w.target, s, current, planned), current, limit); err != nil {
 			w.fault(nil, err)
 			return nil
 		}
@@ -424,12 +424,12 @@ func (w *wanted) next(ctx context.Context, s Setting, current, limit Values, ask
 
 // granted is the wish, and the state that it means. Where the device lacks what it
 // asks for, fields that are optional and that it lacks by themselves are left out.
-func (w *wanted) granted(ctx context.Context, s Setting, ask Ask, current Values) (wish json.RawMessage, after Values, err error) {
+func (w *wanted) granted(ctx context.Context, s Setting, ask Ask, current, limit Values) (wish json.RawMessage, after Values, err error) {
 	all := w.Fields
 	defer func() { w.Fields = all }()
 	resolve := func(fields []policies.Assignment) error {
 		w.Fields = fields
-		if wish, err = w.wish(ctx, s); err == nil {
+		if wish, err = w.wish(ctx, s, current, limit); err == nil {
 			after, err = s.resolve(ctx, ask, wish, current)
 		}
 		return err
@@ -458,16 +458,17 @@ func (w *wanted) granted(ctx context.Context, s Setting, ask Ask, current Values
 	return wish, after, nil
 }
 
-// wish is what the fields or the items say, as JSON.
-func (w *wanted) wish(ctx context.Context, s Setting) (json.RawMessage, error) {
+// wish is what the fields or the items say, as JSON. The state and its limits are
+// for expressions in fields that the state has, too.
+func (w *wanted) wish(ctx context.Context, s Setting, current, limit Values) (json.RawMessage, error) {
 	shape, _ := s.shape()
 	if shape.Kind() != reflect.Slice {
-		return w.mapping(ctx, w.Fields, shape)
+		return w.mapping(ctx, w.Fields, shape, current, limit)
 	}
 	items := make([]json.RawMessage, len(w.Items))
 	for i, item := range w.Items {
 		var err error
-		if items[i], err = w.mapping(ctx, item.Fields, shape.Elem()); err != nil {
+		if items[i], err = w.mapping(ctx, item.Fields, shape.Elem(), nil, nil); err != nil {
 			return nil, &ItemError{i, err}
 		}
 	}
@@ -475,10 +476,12 @@ func (w *wanted) wish(ctx context.Context, s Setting) (json.RawMessage, error) {
 }
 
 // mapping is a JSON object of some fields of a wish.
-func (w *wanted) mapping(ctx context.Context, fields []policies.Assignment, shape reflect.Type) (json.RawMessage, error) {
+func (w *wanted) mapping(
+	ctx context.Context, fields []policies.Assignment, shape reflect.Type, current, limit Values,
+) (json.RawMessage, error) {
 	wish := Values{}
 	for _, a := range fields {
-		v, err := w.wished(ctx, a, shape)
+		v, err := w.wished(ctx, a, shape, current, limit)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", a.Field, err)
 		}
@@ -489,12 +492,14 @@ func (w *wanted) mapping(ctx context.Context, fields []policies.Assignment, shap
 
 // wished is what a policy says of one field of a wish. Where that takes text, a
 // number is text, too.
-func (w *wanted) wished(ctx context.Context, a policies.Assignment, shape reflect.Type) (json.RawMessage, error) {
+func (w *wanted) wished(
+	ctx context.Context, a policies.Assignment, shape reflect.Type, current, limit Values,
+) (json.RawMessage, error) {
 	if on, ok := a.Value.Bool(); ok {
 		return strconv.AppendBool(nil, on), nil
 	}
 	if e, ok := a.Value.Expression(); ok {
-		n, err := w.evaluate(ctx, e, a.Field, nil, nil)
+		n, err := w.evaluate(ctx, e, a.Field, current, limit)
 		return strconv.AppendUint(nil, n, 10), err
 	}
 	n, isNumber := a.Value.Number()
@@ -585,8 +590,8 @@ func (w *wanted) resolve(ctx context.Context, a policies.Assignment, current, li
 	return json.Marshal(word)
 }
 
-// evaluate computes an expression for a field. current and limit are nil for a
-// wish, whose fields have neither.
+// evaluate computes an expression for a field. current and limit are nil for the
+// items of a list, whose fields have neither.
 func (w *wanted) evaluate(ctx context.Context, e *policies.Expression, field string, current, limit Values) (uint64, error) {
 	count := func(set func(inventory.CPUs) (inventory.CPUSet, error)) (uint64, error) {
 		if w.cpus == nil {

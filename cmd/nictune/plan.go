@@ -76,6 +76,7 @@ func (a *app) takes(ctx context.Context, h host, plan *tuning.Plan, nics []inven
 		flags = append(flags, "--allow "+string(worst))
 	}
 	var found []tuning.Disruption
+	var victims []tuning.Victim
 	if h.live != nil {
 		uses, err := inventory.ReadUses(ctx, h, nics)
 		if err != nil {
@@ -84,8 +85,17 @@ func (a *app) takes(ctx context.Context, h host, plan *tuning.Plan, nics []inven
 		if found, err = tuning.Disruptions(settings.All(), plan, nics, uses); err != nil {
 			return err
 		}
+		if victims, err = tuning.Victims(ctx, h, settings.All(), plan, nics); err != nil {
+			return err
+		}
 	}
 	var names []string
+	for _, v := range victims {
+		names = append(names, v.Names[0])
+		if _, err := fmt.Fprintln(a.stdout, v.Text); err != nil {
+			return err
+		}
+	}
 	for _, d := range found {
 		names = append(names, d.NIC.Name)
 		if _, err := fmt.Fprintln(a.stdout, d); err != nil {
