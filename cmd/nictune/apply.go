@@ -33,7 +33,8 @@ not written.
 A change that does more than a seamless one must be allowed: --allow link-flap, or
 --allow nic-reset. One that disturbs what a NIC is used for (the default route, your
 SSH session, an XDP program, an AF_XDP socket) needs the NIC's name, too: --disrupt
-eth0. A plan that no longer fits the host is refused.
+eth0; one that takes a virtual function from its user that of the VF. A plan that no
+longer fits the host is refused.
 
 Afterwards every NIC that was changed must have its carrier back and be no slower,
 the gateways behind it must answer, and what --gate-tcp names take a connection;

@@ -16,7 +16,7 @@ var rooms = []room{
 	{"inventory", []string{"internal/kernel", "inventory/module"}},
 	{"policies", []string{"inventory"}},
 	{"tuning", []string{"inventory", "internal/kernel", "policies"}},
-	{"tuning/settings", []string{"inventory", "internal/kernel", "tuning"}},
+	{"tuning/settings", []string{"inventory", "internal/kernel", "tuning", "sriov"}},
 	{"sriov", []string{"inventory", "internal/kernel", "tuning"}},
 	{"xdpcheck", []string{"inventory", "internal/kernel"}},
 	{"audit", []string{"inventory", "inventory/module", "policies", "tuning", "sriov", "xdpcheck"}},

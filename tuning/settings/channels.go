@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/sriov"
 	"github.com/nictune/nictune/tuning"
 )
 
@@ -26,6 +28,13 @@ func Channels() tuning.Knob[ChannelCounts] {
 		Doc:  "How many queues the NIC has (ethtool -L). Changing it resets the NIC with most drivers.",
 		Impact: func(_ inventory.NIC, _, _ ChannelCounts) tuning.Impact {
 			return tuning.NICReset
+		},
+		After: []string{sriov.CountSetting},
+		Keep: func(ask tuning.Ask, before ChannelCounts) (ChannelCounts, error) {
+			if bound, _ := boundChannels(ask, before); differ(before.Combined, bound.Combined) && *bound.Combined < *before.Combined {
+				before.Combined = bound.Combined
+			}
+			return before, nil
 		},
 		Read:  readChannels,
 		Bound: boundChannels,
@@ -70,8 +79,23 @@ func readChannels(ctx context.Context, r kernel.Reader, nic inventory.NIC) (curr
 // igb_get_max_rss_queues). The device says so itself for the VFs that it has; for
 // those that a plan makes, or ends, it is said here, out of ask.Planned.
 func boundChannels(ask tuning.Ask, limit ChannelCounts) (bound ChannelCounts, because string) {
-	if pci := ask.NIC.PCI; driverOf(ask.NIC) == "igb" && pci != nil && pci.SRIOV != nil && pci.SRIOV.NumVFs > 0 {
-		because = fmt.Sprintf("igb has no more for itself while VFs exist, and sriov_numvfs is %d", pci.SRIOV.NumVFs)
+	pci := ask.NIC.PCI
+	if driverOf(ask.NIC) != "igb" || pci == nil || pci.SRIOV == nil {
+		return limit, ""
+	}
+	vfs := pci.SRIOV.NumVFs
+	if planned, changes := tuning.Get[sriov.Count](ask.Planned, sriov.CountSetting); changes && planned.VFs != nil && limit.Combined != nil {
+		most := uint32(8)
+		if vfs = int(*planned.VFs); vfs > 0 {
+			most = 2
+			if slices.Contains([]string{"1521", "1522", "1523", "1524", "1546"}, pci.DeviceID) { // the I350
+				most = 1
+			}
+		}
+		limit.Combined = &most
+	}
+	if vfs > 0 {
+		because = fmt.Sprintf("igb has no more for itself while VFs exist, and sriov_numvfs is %d", vfs)
 	}
 	return limit, because
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/sriov"
 	"github.com/nictune/nictune/tuning"
 )
 
@@ -93,11 +94,13 @@ func Coalesce() tuning.Knob[Moderation] {
 	}
 }
 
-// keepCoalesce leaves tx-usecs to igb where it changes its channels: it has the
+// keepCoalesce leaves tx-usecs to igb where it changes its channels or VFs: it has the
 // value only where the queues do not share their vectors, and refuses it otherwise
 // (IGB_FLAG_QUEUE_PAIRS in igb_set_coalesce).
 func keepCoalesce(ask tuning.Ask, before Moderation) (Moderation, error) {
-	if _, changes := plannedQueues(ask.Planned, sending); changes && driverOf(ask.NIC) == "igb" {
+	_, changes := plannedQueues(ask.Planned, sending)
+	_, vfs := tuning.Get[sriov.Count](ask.Planned, sriov.CountSetting)
+	if (changes || vfs) && driverOf(ask.NIC) == "igb" {
 		before.TXUsecs = nil
 	}
 	return before, nil

@@ -15,6 +15,7 @@ import (
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/sriov"
 	"github.com/nictune/nictune/tuning"
 )
 
@@ -24,6 +25,8 @@ import (
 //
 //   - sysctl, which is the host's: each NIC may count on it;
 //   - private-flags: what else a driver has can depend on them;
+//   - how many VFs there are, what they are set to, and their drivers: some drivers
+//     have fewer queues beside VFs;
 //   - netdev, multicast and what bridges do with it, of which an MTU decides how large the buffers of the
 //     queues are;
 //   - link, fec, eee and pause, which the link comes up anew for, with many drivers
@@ -37,10 +40,10 @@ import (
 //   - what is said of single queues and their interrupts last: whatever builds
 //     queues anew forgets it.
 func All() []tuning.Setting {
-	return []tuning.Setting{
-		Sysctl(), PrivateFlags(), Netdev(), Multicast(), Memberships(), Bridge(), BridgePort(), Link(), FEC(), EEE(), Pause(), Channels(), Rings(), Coalesce(), CoalesceQueues(),
+	return slices.Concat([]tuning.Setting{Sysctl(), PrivateFlags()}, sriov.Knobs(), []tuning.Setting{
+		Netdev(), Multicast(), Memberships(), Bridge(), BridgePort(), Link(), FEC(), EEE(), Pause(), Channels(), Rings(), Coalesce(), CoalesceQueues(),
 		Features(), RSS(), HashFields(), RSSContexts(), Flows(), IRQ(), RPS(), XPS(), NAPI(),
-	}
+	})
 }
 
 // The header of every request of these knobs is its first attribute.

@@ -1,0 +1,157 @@
+package sriov
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/tuning"
+)
+
+// CountSetting is the name of the setting whose state is a [Count].
+const CountSetting = "sriov"
+
+// Count is how many VFs a PF has (sriov_numvfs).
+type Count struct {
+	VFs *uint32 `json:"vfs,omitempty"`
+}
+
+// CountWish is what policies say.
+type CountWish struct {
+	VFs               *uint32 `json:"vfs,omitempty" words:"max" doc:"how many virtual functions; another number than there is means that all of them go and come anew"`
+	ExternallyManaged *bool   `json:"externally-managed,omitempty" doc:"somebody else makes the VFs: it is an error if there are fewer, and nothing is changed"`
+}
+
+// Knobs are the settings of SR-IOV in the order in which they are applied.
+func Knobs() []tuning.Setting {
+	return []tuning.Setting{Counting(), VFs(), Drivers()}
+}
+
+// Counting is sriov_numvfs.
+func Counting() tuning.Knob[Count] {
+	return tuning.Knob[Count]{
+		Name: CountSetting,
+		Doc: "The number of virtual functions of a PF (sriov_numvfs in /sys/). The kernel knows only all or none: for any other number than " +
+			"there is, all VFs are removed first. That is refused while somebody uses one, unless each of these VFs is named with --disrupt. " +
+			"Settings and drivers of the VFs that stay are put back. Many drivers reset the PF, too.",
+		Impact: func(_ inventory.NIC, current, next Count) tuning.Impact {
+			if current.VFs != nil && next.VFs != nil && *current.VFs == *next.VFs {
+				return tuning.Seamless
+			}
+			return tuning.NICReset
+		},
+		Wish: tuning.WishOf(resolveCount),
+		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit Count, err error) {
+			d, err := deviceOf(ctx, r, nic)
+			if err != nil {
+				return current, limit, err
+			}
+			current.VFs = new(uint32(*d.NumVFs))
+			if d.TotalVFs != nil {
+				limit.VFs = new(uint32(*d.TotalVFs))
+			}
+			return current, limit, nil
+		},
+		Victims: func(ctx context.Context, r kernel.Reader, nic inventory.NIC, current, next Count) ([]tuning.Victim, error) {
+			if current.VFs == nil || *current.VFs == 0 || next.VFs == nil || *current.VFs == *next.VFs {
+				return nil, nil
+			}
+			return victims(ctx, r, nic, CountSetting, func(int) bool { return true })
+		},
+		Write: writeCount,
+	}
+}
+
+func resolveCount(ctx context.Context, ask tuning.Ask, wish CountWish, current Count) (Count, error) {
+	if wish.VFs == nil {
+		return current, nil
+	}
+	if wish.ExternallyManaged != nil && *wish.ExternallyManaged {
+		if *current.VFs < *wish.VFs {
+			return current, fmt.Errorf("externally-managed: there are %d of %s, and whoever makes them has to make more", *current.VFs, count(int(*wish.VFs)))
+		}
+		return current, nil
+	}
+	d, err := deviceOf(ctx, ask.Reader, ask.NIC)
+	if err != nil {
+		return current, err
+	}
+	if d.TotalVFs != nil && *wish.VFs > uint32(*d.TotalVFs) {
+		return current, fmt.Errorf("the device takes %s at most (sriov_totalvfs)%s", count(*d.TotalVFs), d.moreVFs(*wish.VFs))
+	}
+	return Count{VFs: wish.VFs}, nil
+}
+
+// moreVFs says where the limit is set.
+func (d *device) moreVFs(n uint32) string {
+	switch d.Driver {
+	case "mlx5_core":
+		return fmt.Sprintf("; more are set in the firmware: mlxconfig -d %s set SRIOV_EN=1 NUM_OF_VFS=%d, and a restart of the device", d.Address, n)
+	case "igb", "ixgbe", "i40e", "ice":
+		return "; it is fixed in the driver or the device"
+	}
+	return "; where the device has more, its vendor's tool sets them in the firmware"
+}
+
+// writeCount makes VFs without drivers: autoprobe is off from then on, and the
+// setting vf-drivers, which comes last, puts it back and has the kernel look for
+// drivers. So each VF gets its settings before anybody uses it.
+func writeCount(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next Count) error {
+	d, err := deviceOf(ctx, w, nic)
+	if err != nil {
+		return err
+	}
+	if *current.VFs == *next.VFs {
+		return nil
+	}
+	if *current.VFs > 0 {
+		if err := d.write(ctx, w, "sriov_numvfs", "0"); err != nil {
+			return err
+		}
+	}
+	if *next.VFs == 0 {
+		return nil
+	}
+	probing, err := d.autoprobe(ctx)
+	if err != nil {
+		return err
+	}
+	if probing != nil && *probing {
+		if err := d.setAutoprobe(ctx, w, false); err != nil {
+			return err
+		}
+	}
+	if err := d.write(ctx, w, "sriov_numvfs", strconv.Itoa(int(*next.VFs))); err != nil {
+		return err
+	}
+	return d.awaitVFs(ctx, int(*next.VFs))
+}
+
+// awaitVFs waits until all VFs are there, each in a group where its PF is in one.
+// The kernel only warns where the driver made fewer.
+func (d *device) awaitVFs(ctx context.Context, n int) error {
+	made, err := d.number(ctx, "sriov_numvfs")
+	if err != nil {
+		return err
+	}
+	if *made != n {
+		return fmt.Errorf("the driver made %d of %s: dmesg has its reasons", *made, count(n))
+	}
+	if d.Bus != "pci" {
+		return nil
+	}
+	return await(ctx, fmt.Sprintf("not all of %s are there", count(n)), func() (bool, error) {
+		entries, err := d.ReadDir(ctx, d.path)
+		if err != nil {
+			return false, err
+		}
+		d.entries = entries
+		if err := d.list(ctx); err != nil {
+			return false, err
+		}
+		return len(d.vfs) == n && (!d.has("iommu_group") || !slices.ContainsFunc(d.vfs, func(vf *virtual) bool { return vf.IOMMU == nil })), nil
+	})
+}

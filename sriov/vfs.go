@@ -1,0 +1,506 @@
+package sriov
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/tuning"
+)
+
+// VFState is what a PF's VFs are set to, in the words of ip link, by the VF's
+// number and the setting's name: "3.vlan": "100 qos 2". What a driver says nothing
+// of is absent.
+type VFState map[string]string
+
+// The settings of a VF.
+const (
+	keyMAC      = "mac"
+	keyVLAN     = "vlan"
+	keyTrust    = "trust"
+	keySpoofchk = "spoofchk"
+	keyState    = "state"
+	keyMinRate  = "min-tx-rate"
+	keyMaxRate  = "max-tx-rate"
+	keyDriver   = "driver"
+)
+
+// VFWish is what policies say of one VF or some.
+type VFWish struct {
+	VF        *string `json:"vf,omitempty" form:"numbers: 3, \"0-3\" or \"0,2,4-7\"" doc:"which virtual functions"`
+	MAC       *string `json:"mac,omitempty" form:"a MAC address, or derived" words:"derived" doc:"the address that the VF has to use; derived is one made of the PF's address and the VF's number, the same each time; all zeros let the VF choose"`
+	VLAN      *uint32 `json:"vlan,omitempty" doc:"the VLAN that the VF is put in without knowing, 1 to 4094; 0 is none"`
+	QoS       *uint32 `json:"qos,omitempty" doc:"priority of its frames in that VLAN, 0 to 7"`
+	Proto     *string `json:"proto,omitempty" words:"802.1Q,802.1ad" doc:"protocol of that VLAN's tag"`
+	Trust     *bool   `json:"trust,omitempty" doc:"whether the VF may change its address and see more than its own packets"`
+	Spoofchk  *bool   `json:"spoofchk,omitempty" doc:"whether frames from other addresses than the VF's own are dropped"`
+	State     *string `json:"state,omitempty" words:"auto,enable,disable" doc:"the VF's link: as the PF's, always up, or down"`
+	MinTxRate *uint32 `json:"min-tx-rate,omitempty" doc:"Mbit/s that the VF has in any case; 0 is none"`
+	MaxTxRate *uint32 `json:"max-tx-rate,omitempty" doc:"Mbit/s that the VF has at most; 0 is no limit"`
+	Driver    *string `json:"driver,omitempty" words:"netdev,vfio-pci,none" doc:"netdev: the one that makes a network device of it; vfio-pci: for a VM or a program; none: kept free of any"`
+}
+
+// VFs is ip link set PF vf N, and the VFs' drivers.
+func VFs() tuning.Knob[VFState] {
+	return tuning.Knob[VFState]{
+		Name: "vfs",
+		Doc: "What a PF's virtual functions are set to (ip link set PF vf N), and which driver they have. VFs and fields that are not named " +
+			"stay as they are. A VF whose address or VLAN changes has its network device taken away for a moment; where somebody uses it, that is " +
+			"refused unless --disrupt names the VF.",
+		After:  []string{CountSetting},
+		Impact: func(inventory.NIC, VFState, VFState) tuning.Impact { return tuning.Seamless },
+		Wish:   tuning.WishOf(resolveVFs),
+		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit VFState, err error) {
+			current, err = readVFs(ctx, r, nic)
+			return current, VFState{}, err
+		},
+		Victims: func(ctx context.Context, r kernel.Reader, nic inventory.NIC, current, next VFState) ([]tuning.Victim, error) {
+			hit := map[int]bool{}
+			for key, value := range next {
+				index, name := splitKey(key)
+				was, there := current[key]
+				if there && was != value && (name == keyMAC || name == keyVLAN || name == keyDriver) {
+					hit[index] = true
+				}
+			}
+			if len(hit) == 0 {
+				return nil, nil
+			}
+			return victims(ctx, r, nic, "vfs", func(index int) bool { return hit[index] })
+		},
+		Write: writeVFs,
+	}
+}
+
+func keyOf(index int, name string) string { return strconv.Itoa(index) + "." + name }
+
+// splitKey takes a key apart; the number of one that is none of ours is -1.
+func splitKey(key string) (index int, name string) {
+	number, name, _ := strings.Cut(key, ".")
+	index, err := strconv.Atoi(number)
+	if err != nil {
+		return -1, name
+	}
+	return index, name
+}
+
+func readVFs(ctx context.Context, r kernel.Reader, nic inventory.NIC) (VFState, error) {
+	d, err := deviceOf(ctx, r, nic)
+	if err != nil {
+		return nil, err
+	}
+	state := VFState{}
+	if *d.NumVFs == 0 {
+		return state, nil
+	}
+	if err := d.list(ctx); err != nil {
+		return nil, err
+	}
+	for _, vf := range d.vfs {
+		state[keyOf(vf.Index, keyDriver)] = vf.drivenBy()
+	}
+	infos, _, err := askVFs(ctx, r, nic.Index)
+	if err != nil {
+		return nil, err
+	}
+	for _, info := range infos {
+		set := func(name, value string) { state[keyOf(info.index, name)] = value }
+		s := &info.settings
+		if s.MAC != "" {
+			set(keyMAC, s.MAC)
+		}
+		set(keyVLAN, vlanWords(s.VLANs))
+		for name, on := range map[string]*bool{keyTrust: s.Trust, keySpoofchk: s.SpoofCheck} {
+			if on != nil {
+				set(name, onOff(*on))
+			}
+		}
+		for name, rate := range map[string]*uint32{keyMinRate: s.MinTxRate, keyMaxRate: s.MaxTxRate} {
+			if rate != nil {
+				set(name, strconv.FormatUint(uint64(*rate), 10))
+			}
+		}
+		if s.LinkState != "" {
+			set(keyState, s.LinkState)
+		}
+	}
+	return state, nil
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
+}
+
+// vlanWords are a VF's VLAN as ip takes it.
+func vlanWords(tags []VLANTag) string {
+	if len(tags) == 0 {
+		return "none"
+	}
+	var words []string
+	for _, tag := range tags {
+		s := strconv.Itoa(tag.ID)
+		if tag.QoS != 0 {
+			s += fmt.Sprintf(" qos %d", tag.QoS)
+		}
+		if tag.Protocol != "" && tag.Protocol != "802.1Q" {
+			s += " proto " + tag.Protocol
+		}
+		words = append(words, s)
+	}
+	return strings.Join(words, ", ")
+}
+
+// parseVLAN reads what vlanWords wrote.
+func parseVLAN(words string) (tag VLANTag, err error) {
+	tag.Protocol = "802.1Q"
+	if words == "none" {
+		return tag, nil
+	}
+	fields := strings.Fields(words)
+	if len(fields)%2 == 0 {
+		return tag, fmt.Errorf("%q is no VLAN", words)
+	}
+	if tag.ID, err = strconv.Atoi(fields[0]); err != nil {
+		return tag, fmt.Errorf("%q is no VLAN", words)
+	}
+	for i := 1; i < len(fields); i += 2 {
+		switch fields[i] {
+		case "qos":
+			if tag.QoS, err = strconv.Atoi(fields[i+1]); err != nil {
+				return tag, fmt.Errorf("%q is no VLAN", words)
+			}
+		case "proto":
+			tag.Protocol = fields[i+1]
+		default:
+			return tag, fmt.Errorf("%q is no VLAN", words)
+		}
+	}
+	return tag, nil
+}
+
+// resolveVFs gives the named VFs what each item says.
+func resolveVFs(ctx context.Context, ask tuning.Ask, wish []VFWish, current VFState) (VFState, error) {
+	d, err := deviceOf(ctx, ask.Reader, ask.NIC)
+	if err != nil {
+		return nil, err
+	}
+	vfs := *d.NumVFs
+	if planned, ok := tuning.Get[Count](ask.Planned, CountSetting); ok && planned.VFs != nil {
+		vfs = int(*planned.VFs)
+	}
+	next := maps.Clone(current)
+	if next == nil {
+		next = VFState{}
+	}
+	said := map[string]bool{}
+	for i, w := range wish {
+		if err := w.into(ctx, d, current, next, said, vfs); err != nil {
+			return nil, &tuning.ItemError{Item: i, Err: err}
+		}
+	}
+	return next, nil
+}
+
+// into puts the wish into the state.
+func (w VFWish) into(ctx context.Context, d *device, current, next VFState, said map[string]bool, vfs int) error {
+	if w.VF == nil {
+		return errors.New("vf is missing: which virtual functions")
+	}
+	numbers, err := inventory.ParseCPUSet(*w.VF)
+	if err != nil || numbers.Len() == 0 {
+		return fmt.Errorf("vf: %q is no list of numbers such as 0-3 or 0,2", *w.VF)
+	}
+	words, err := w.words(ctx, d)
+	if err != nil {
+		return err
+	}
+	for index := range numbers.All() {
+		if index >= vfs {
+			return fmt.Errorf("there is no VF %d: the PF has %s", index, count(vfs))
+		}
+		for name, value := range words {
+			key := keyOf(index, name)
+			if said[key] {
+				return fmt.Errorf("another item of the list says %s of VF %d, too", name, index)
+			}
+			said[key] = true
+			if _, there := current[keyOf(index, keyVLAN)]; there && current[key] == "" {
+				return fmt.Errorf("%w: the driver says nothing of %s", errors.ErrUnsupported, name)
+			}
+			if name == keyMAC {
+				if value, err = d.macFor(value, index, numbers.Len()); err != nil {
+					return err
+				}
+			}
+			next[key] = value
+		}
+		least, _ := strconv.Atoi(next[keyOf(index, keyMinRate)])
+		most, _ := strconv.Atoi(next[keyOf(index, keyMaxRate)])
+		if most > 0 && least > most {
+			return fmt.Errorf("VF %d: min-tx-rate %d is above max-tx-rate %d", index, least, most)
+		}
+	}
+	return nil
+}
+
+// words are the settings that an item names, without what is known to be refused.
+func (w VFWish) words(ctx context.Context, d *device) (map[string]string, error) {
+	words := map[string]string{}
+	switch {
+	case w.VLAN == nil && (w.QoS != nil || w.Proto != nil):
+		return nil, errors.New("qos and proto are of a VLAN: vlan is missing")
+	case w.VLAN != nil:
+		tag := VLANTag{ID: int(*w.VLAN), Protocol: "802.1Q"}
+		if w.QoS != nil {
+			tag.QoS = int(*w.QoS)
+		}
+		if w.Proto != nil {
+			tag.Protocol = *w.Proto
+		}
+		if tag.ID > 4094 || tag.QoS > 7 {
+			return nil, fmt.Errorf("vlan %d qos %d: VLANs are 0 to 4094, priorities 0 to 7", tag.ID, tag.QoS)
+		}
+		words[keyVLAN] = "none"
+		if tag.ID != 0 || tag.QoS != 0 {
+			words[keyVLAN] = vlanWords([]VLANTag{tag})
+		}
+	}
+	for name, on := range map[string]*bool{keyTrust: w.Trust, keySpoofchk: w.Spoofchk} {
+		if on != nil {
+			words[name] = onOff(*on)
+		}
+	}
+	for name, rate := range map[string]*uint32{keyMinRate: w.MinTxRate, keyMaxRate: w.MaxTxRate} {
+		if rate != nil {
+			words[name] = strconv.FormatUint(uint64(*rate), 10)
+		}
+	}
+	for name, word := range map[string]*string{keyMAC: w.MAC, keyState: w.State, keyDriver: w.Driver} {
+		if word != nil {
+			words[name] = *word
+		}
+	}
+	if err := d.refuses(words); err != nil {
+		return nil, err
+	}
+	return words, d.canDrive(ctx, words[keyDriver])
+}
+
+// refuses is what a driver is known to refuse by its source, so that it is known
+// before anything is written. Of other drivers the kernel says it in time to undo.
+func (d *device) refuses(words map[string]string) error {
+	if d.Driver != "igb" { // drivers/net/ethernet/intel/igb/igb_main.c
+		return nil
+	}
+	switch {
+	case strings.Contains(words[keyVLAN], "proto"):
+		return fmt.Errorf("%w: igb puts VFs in VLANs of 802.1Q only (protocol not supported)", errors.ErrUnsupported)
+	case words[keyMinRate] != "" && words[keyMinRate] != "0":
+		return fmt.Errorf("%w: igb takes no min-tx-rate (invalid argument)", errors.ErrUnsupported)
+	case words[keyState] != "" && words[keyState] != "auto":
+		return fmt.Errorf("%w: igb does not set the link state of VFs (operation not supported)", errors.ErrUnsupported)
+	case words[keyMaxRate] != "" && words[keyMaxRate] != "0" && d.nic.Link.Admin == "down":
+		return fmt.Errorf("igb takes max-tx-rate only while its link is up: ip link set %s up", d.nic.Name)
+	}
+	return nil
+}
+
+// canDrive says why a VF can't be driven so.
+func (d *device) canDrive(ctx context.Context, driver string) error {
+	switch {
+	case driver == "":
+		return nil
+	case d.Bus != "pci":
+		return fmt.Errorf("%w: the VFs of this device have no drivers", errors.ErrUnsupported)
+	case driver == vfioPCI:
+		if _, err := d.ReadDir(ctx, "/sys/bus/pci/drivers/vfio-pci"); err != nil {
+			return fmt.Errorf("driver: vfio-pci is not there: load it first (modprobe vfio-pci): %w", err)
+		}
+	}
+	return nil
+}
+
+// macFor is the address of one of n VFs.
+func (d *device) macFor(word string, index, n int) (string, error) {
+	if word == "derived" {
+		of := d.nic.PermanentMAC
+		if of == "" {
+			of = d.nic.ID()
+		}
+		sum := sha256.Sum256(fmt.Appendf(nil, "nictune VF of %s: %d", of, index))
+		mac := net.HardwareAddr(sum[:6])
+		mac[0] = mac[0]&^1 | 2 // one station's, assigned locally
+		return mac.String(), nil
+	}
+	mac, err := net.ParseMAC(word)
+	switch {
+	case err != nil || len(mac) != 6 || mac[0]&1 != 0:
+		return "", fmt.Errorf("mac: %q is no address of a station as in 02:00:5e:00:00:01", word)
+	case n > 1 && slices.ContainsFunc(mac, func(b byte) bool { return b != 0 }):
+		return "", fmt.Errorf("mac: %s can be of one VF only: say derived for several", mac)
+	}
+	return mac.String(), nil
+}
+
+// writeVFs sets all VFs up before it binds any.
+func writeVFs(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next VFState) error {
+	d, err := deviceOf(ctx, w, nic)
+	if err != nil {
+		return err
+	}
+	if err := d.list(ctx); err != nil {
+		return err
+	}
+	changes := map[int]map[string]string{}
+	for key, value := range next {
+		if was, there := current[key]; !there || was == value {
+			continue
+		}
+		index, name := splitKey(key)
+		if changes[index] == nil {
+			changes[index] = map[string]string{}
+		}
+		changes[index][name] = value
+	}
+	drivers := map[*virtual]string{}
+	var faults []error
+	for _, index := range slices.Sorted(maps.Keys(changes)) {
+		change := changes[index]
+		if vf := d.vf(index); vf != nil {
+			// A driver learns its VF's address when it is bound, and some their VLAN.
+			driver, rebind := change[keyDriver]
+			if change[keyMAC] != "" || change[keyVLAN] != "" {
+				if now := current[keyOf(index, keyDriver)]; !rebind && now == networkDriver {
+					driver, rebind = now, true
+				}
+			}
+			if rebind {
+				if err := unbind(ctx, w, vf); err != nil {
+					return fmt.Errorf("VF %d: take it from its driver: %w", index, err)
+				}
+				drivers[vf] = driver
+			}
+		}
+		if rate := change[keyMaxRate]; d.Driver == "igb" && rate != "" && rate != "0" {
+			d.awaitCarrier(ctx)
+		}
+		if err := setVF(ctx, w, nic, index, change, next); err != nil {
+			faults = append(faults, fmt.Errorf("VF %d: %w", index, err))
+			break
+		}
+	}
+	// Also after an error: no VF is left without the driver that it had.
+	for _, vf := range d.vfs {
+		driver, ok := drivers[vf]
+		if !ok {
+			continue
+		}
+		if len(faults) > 0 {
+			driver = current[keyOf(vf.Index, keyDriver)]
+		}
+		if err := d.bind(ctx, w, vf, driver); err != nil {
+			faults = append(faults, fmt.Errorf("VF %d: driver %s: %w", vf.Index, driver, err))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// awaitCarrier waits for the PF's link, which igb drops when it makes VFs and
+// without which it limits no rate. What it says if none comes is the driver's to
+// say.
+func (d *device) awaitCarrier(ctx context.Context) {
+	_ = await(ctx, "no carrier", func() (bool, error) {
+		b, err := d.ReadFile(ctx, "/sys/class/net/"+d.nic.Name+"/carrier")
+		return strings.TrimSpace(string(b)) == "1", err
+	})
+}
+
+// setVF makes a request for each setting that changes: the kernel hands them to
+// the driver one by one anyway, and so it is known which one that refused.
+func setVF(ctx context.Context, w kernel.Writer, nic inventory.NIC, index int, change map[string]string, next VFState) error {
+	begin := binary.NativeEndian.AppendUint32(nil, uint32(index))
+	words := func(numbers ...uint32) []byte {
+		b := slices.Clone(begin)
+		for _, n := range numbers {
+			b = binary.NativeEndian.AppendUint32(b, n)
+		}
+		return b
+	}
+	number := func(name string) uint32 {
+		n, _ := strconv.ParseUint(next[keyOf(index, name)], 10, 32)
+		return uint32(n)
+	}
+	flag := func(name string) uint32 {
+		if change[name] == "on" {
+			return 1
+		}
+		return 0
+	}
+	for _, name := range []string{keyMAC, keyVLAN, keyMinRate, keyMaxRate, keySpoofchk, keyState, keyTrust} {
+		value, ok := change[name]
+		if !ok {
+			continue
+		}
+		var member kernel.Body
+		switch name {
+		case keyMAC:
+			mac, err := net.ParseMAC(value)
+			if err != nil {
+				return err
+			}
+			const room = 32 // MAX_ADDR_LEN
+			member = member.Bytes(uapi.IFLA_VF_MAC, append(slices.Clone(begin), append(mac, make([]byte, room-len(mac))...)...))
+		case keyVLAN:
+			tag, err := parseVLAN(value)
+			if err != nil {
+				return err
+			}
+			protocol := uint16(protocol8021Q)
+			if tag.Protocol == "802.1ad" {
+				protocol = protocol8021AD
+			}
+			info := binary.BigEndian.AppendUint16(words(uint32(tag.ID), uint32(tag.QoS)), protocol)
+			member = member.Nested(uapi.IFLA_VF_VLAN_LIST, kernel.Body{}.Bytes(uapi.IFLA_VF_VLAN_INFO, append(info, 0, 0)))
+		case keyMaxRate:
+			if _, both := change[keyMinRate]; both {
+				continue // written with it
+			}
+			fallthrough
+		case keyMinRate:
+			member = member.Bytes(uapi.IFLA_VF_RATE, words(number(keyMinRate), number(keyMaxRate)))
+		case keySpoofchk:
+			member = member.Bytes(uapi.IFLA_VF_SPOOFCHK, words(flag(name)))
+		case keyTrust:
+			member = member.Bytes(uapi.IFLA_VF_TRUST, words(flag(name)))
+		case keyState:
+			at := slices.Index([]string{"auto", "enable", "disable"}, value)
+			if at < 0 {
+				return fmt.Errorf("state: %q is none that can be set", value)
+			}
+			member = member.Bytes(uapi.IFLA_VF_LINK_STATE, words(uint32(at)))
+		}
+		header := make([]byte, linkHeader)
+		binary.NativeEndian.PutUint32(header[4:], uint32(nic.Index))
+		err := w.NetlinkSet(ctx, kernel.Request{
+			Family: kernel.FamilyRoute, Command: uapi.RTM_SETLINK,
+			Body: kernel.Body(header).Nested(uapi.IFLA_VFINFO_LIST, kernel.Body{}.Nested(uapi.IFLA_VF_INFO, member)),
+		})
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", name, value, err)
+		}
+	}
+	return nil
+}

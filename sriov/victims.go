@@ -1,0 +1,134 @@
+package sriov
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/tuning"
+)
+
+// victims are the users of a PF's VFs, of those that which says, from whom a
+// setting would take them. A VF of which users could not all be told has one
+// nobody knows.
+func victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, setting string, which func(index int) bool) ([]tuning.Victim, error) {
+	d, err := deviceOf(ctx, r, nic)
+	if err != nil {
+		return nil, err
+	}
+	inv, err := inventory.Read(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	addresses, err := addressesOf(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	var all []tuning.Victim
+	for _, pf := range Read(ctx, r, inv).PFs {
+		if pf.Bus != d.Bus || pf.Address != d.Address {
+			continue
+		}
+		for i := range pf.VFs {
+			vf := &pf.VFs[i]
+			if !which(vf.Index) {
+				continue
+			}
+			var users []string
+			for _, u := range vf.Users {
+				users = append(users, u.String())
+			}
+			if n := vf.Netdev; n != nil && n.Namespace == nil {
+				for _, a := range addresses[n.Index] {
+					users = append(users, fmt.Sprintf("the address %s of %s", a, n.Name))
+				}
+			}
+			for _, u := range vf.Unread {
+				if u.Fact == "users" || u.Fact == "netdev.namespace" || u.Fact == "driver" || u.Fact == "address" {
+					users = append(users, "whoever it is: "+u.Detail)
+				}
+			}
+			if len(users) > 0 {
+				all = append(all, tuning.Victim{
+					Names: vf.names(nic.Name),
+					Text:  fmt.Sprintf("%s: %s would take VF %d (%s) from %s", nic.Name, setting, vf.Index, vf.names(nic.Name)[0], strings.Join(users, ", ")),
+				})
+			}
+		}
+	}
+	return all, nil
+}
+
+// names are what a VF goes by, its address first.
+func (vf *VF) names(pf string) []string {
+	names := []string{fmt.Sprintf("%s-vf%d", pf, vf.Index)}
+	if vf.Address != "" {
+		names = slices.Insert(names, 0, vf.Address)
+	}
+	if n := vf.Netdev; n != nil && n.Name != "" && n.Namespace == nil {
+		names = append(names, n.Name)
+	}
+	return names
+}
+
+// String is "vm web1 (pid 4711, /dev/vfio/16)".
+func (u User) String() string {
+	s := u.Kind
+	if u.Name != "" {
+		s += " " + u.Name
+	}
+	var more []string
+	if u.PID != nil {
+		more = append(more, fmt.Sprintf("pid %d", *u.PID))
+	}
+	if u.Device != "" {
+		more = append(more, u.Device)
+	}
+	if len(more) > 0 {
+		s += " (" + strings.Join(more, ", ") + ")"
+	}
+	return s
+}
+
+// addressesOf lists the addresses of network devices by index, without those that
+// IPv6 gives every link.
+func addressesOf(ctx context.Context, r kernel.Reader) (map[int][]netip.Addr, error) {
+	const header = 8 // struct ifaddrmsg
+	messages, err := r.Netlink(ctx, kernel.Request{
+		Family: kernel.FamilyRoute, Command: uapi.RTM_GETADDR, Dump: true, Body: make([]byte, header),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	all := map[int][]netip.Addr{}
+	for _, m := range messages {
+		if m.Command != uapi.RTM_NEWADDR {
+			continue
+		}
+		a := kernel.AttributesAfter(m.Body, header)
+		if a.Err() != nil {
+			return nil, a.Err()
+		}
+		index := int(binary.NativeEndian.Uint32(m.Body[4:]))
+		var address netip.Addr
+		for a.Next() {
+			// Between two ends IFA_ADDRESS is the other one's.
+			if a.Type == uapi.IFA_LOCAL || a.Type == uapi.IFA_ADDRESS && !address.IsValid() {
+				address, _ = netip.AddrFromSlice(a.Data)
+			}
+		}
+		if err := a.Err(); err != nil {
+			return nil, err
+		}
+		if address.IsValid() && !address.IsLinkLocalUnicast() {
+			all[index] = append(all[index], address)
+		}
+	}
+	return all, nil
+}
