@@ -101,7 +101,7 @@ func ReadUses(ctx context.Context, r kernel.Reader, nics []NIC) (Uses, error) {
 			b.addXDP(Use{Kind: XDPAttached, Device: nics[i].Index, Program: p.ID})
 		}
 	}
-	sockets, err := readXDPSockets(ctx, r, nics)
+	sockets, err := readXDPSockets(ctx, r)
 	faults = append(faults, err)
 	for _, s := range sockets {
 		b.addXDP(Use{Kind: XDPSocket, Device: s.device, Queue: s.queue})

@@ -21,14 +21,20 @@ type boundSocket struct {
 // family tells since Linux 6.15; before that only sock_diag does, whose module
 // the kernel loads for the question. So it is asked only where the kernel counts
 // such sockets.
-func readXDPSockets(ctx context.Context, r kernel.Reader, nics []NIC) ([]boundSocket, error) {
+func readXDPSockets(ctx context.Context, r kernel.Reader) ([]boundSocket, error) {
 	var bound []boundSocket
-	for i := range nics {
-		for _, q := range nics[i].Queues.Netdev {
-			s := boundSocket{nics[i].Index, q.ID}
-			if q.XSK && !slices.Contains(bound, s) { // rx and tx are two queues of one number
-				bound = append(bound, s)
-			}
+	queues, err := r.Netlink(ctx, kernel.Request{Family: kernel.FamilyNetdev, Command: uapi.NETDEV_CMD_QUEUE_GET, Dump: true})
+	if err != nil && kernel.ReasonOf(err) != kernel.Unsupported {
+		return nil, err
+	}
+	for _, m := range queues {
+		index, q, err := decodeNetdevQueue(m.Body)
+		if err != nil {
+			return bound, err
+		}
+		s := boundSocket{index, q.ID}
+		if q.XSK && !slices.Contains(bound, s) { // rx and tx are two queues of one number
+			bound = append(bound, s)
 		}
 	}
 	protocols, err := r.ReadFile(ctx, "/proc/net/protocols")

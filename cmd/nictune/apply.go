@@ -239,12 +239,11 @@ func (a *app) recover(ctx context.Context, engine *tuning.Engine, nics []invento
 	return ended
 }
 
-// identities are the NICs of the host, read within the time that --timeout gives:
-// whole, because the guard looks for AF_XDP sockets in the facts of their queues.
+// identities are the NICs of the host, read within the time that --timeout gives.
 func (a *app) identities(ctx context.Context, h host) ([]inventory.NIC, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	inv, err := inventory.Read(ctx, h)
+	inv, err := inventory.ReadIdentity(ctx, h)
 	if err != nil {
 		return nil, err
 	}
