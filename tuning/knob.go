@@ -117,6 +117,9 @@ type Setting interface {
 	victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, current, next Values) ([]Victim, error)
 	choosesSpeed() bool
 	read(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit Values, err error)
+	// glance is read for some fields of a state that is a map, whose others then cost
+	// nothing; nil where it is none, or can't be read.
+	glance(ctx context.Context, r kernel.Reader, nic inventory.NIC, fields []string) Values
 	// spell checks the value of one field and gives it the setting's spelling.
 	spell(field string, value json.RawMessage) (json.RawMessage, error)
 	bound(ask Ask, limit Values) (bound Values, because string, err error)
@@ -206,6 +209,28 @@ func (k Knob[T]) read(ctx context.Context, r kernel.Reader, nic inventory.NIC) (
 	}
 	limit, err = erase(l)
 	return current, limit, err
+}
+
+func (k Knob[T]) glance(ctx context.Context, r kernel.Reader, nic inventory.NIC, fields []string) Values {
+	if reflect.TypeFor[T]().Kind() != reflect.Map {
+		return nil
+	}
+	c, _, err := k.Read(ctx, r, nic)
+	if err != nil {
+		return nil
+	}
+	some := Values{}
+	entries := reflect.ValueOf(c)
+	for _, field := range fields {
+		entry := entries.MapIndex(reflect.ValueOf(field).Convert(entries.Type().Key()))
+		if !entry.IsValid() {
+			continue
+		}
+		if some[field], err = json.Marshal(entry.Interface()); err != nil {
+			return nil
+		}
+	}
+	return some
 }
 
 func (k Knob[T]) spell(field string, value json.RawMessage) (json.RawMessage, error) {

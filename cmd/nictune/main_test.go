@@ -2,6 +2,8 @@ package main
 
 import (
 	"os"
+	"os/signal"
+	"syscall"
 	"testing"
 
 	"github.com/nictune/nictune/lab/nstest"
@@ -16,5 +18,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" || len(os.Args) > 1 && os.Args[1] == "recover" {
 		main()
 	}
+	// Where a hangup is ignored, as under nohup, every child would ignore it, too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	nstest.Main(m)
 }

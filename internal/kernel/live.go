@@ -39,6 +39,7 @@ type Live struct {
 	mu       sync.Mutex
 	idle     map[int][]*conversation // by netlink protocol
 	families map[string]Family       // nil until first needed
+	strings  map[string][]Message    // the kernel's own string sets, by request
 	closed   bool
 }
 
@@ -211,6 +212,16 @@ func (l *Live) netlink(ctx context.Context, req Request) ([]Message, error) {
 	if err := family.has(req); err != nil {
 		return nil, err
 	}
+	key := ""
+	if ownStrings(req) {
+		key = string(req.Body)
+		l.mu.Lock()
+		known := l.strings[key]
+		l.mu.Unlock()
+		if known != nil {
+			return known, nil
+		}
+	}
 	body := append(make([]byte, 0, genericHeader+len(req.Body)), byte(req.Command), family.Version, 0, 0)
 	messages, err := l.ask(ctx, unix.NETLINK_GENERIC, req, frame{typ: family.ID, dump: req.Dump, body: append(body, req.Body...)})
 	for i, m := range messages {
@@ -219,7 +230,26 @@ func (l *Live) netlink(ctx context.Context, req Request) ([]Message, error) {
 		}
 		messages[i] = Message{Command: uint16(m.Body[0]), Body: m.Body[genericHeader:]}
 	}
+	if key != "" && err == nil {
+		l.mu.Lock()
+		if l.strings == nil {
+			l.strings = map[string][]Message{}
+		}
+		l.strings[key] = messages
+		l.mu.Unlock()
+	}
 	return messages, err
+}
+
+// ownStrings says whether a request asks ethtool for string sets of no device:
+// names of features and link modes. They are compiled into the kernel, and asked
+// for once.
+func ownStrings(req Request) bool {
+	if req.Family != FamilyEthtool || req.Command != uapi.ETHTOOL_MSG_STRSET_GET || req.Dump {
+		return false
+	}
+	attributes := AttributesOf(req.Body)
+	return attributes.Next() && attributes.Type == uapi.ETHTOOL_A_STRSET_HEADER && len(attributes.Data) == 0
 }
 
 // has says, in words that help more than the kernel's bare errno, that a family
