@@ -20,7 +20,7 @@ FUZZ_EXECS ?= 20000
 FUZZ_LIMIT ?= 120
 
 # How many images of module memory it decodes.
-MODULE_IMAGES ?= 1000000
+MODULE_IMAGES ?= 200000
 
 LISTEN ?= 127.0.0.1:9810
 BENCH ?= .
