@@ -123,11 +123,14 @@ func TestGone(t *testing.T) {
 	dir := t.TempDir()
 	e := engine(t, w, dir)
 	p := plan(t, w, all, igbPolicy)
-	w.fail = func(n int) error {
-		if n == 5 { // the second write to the second card
+	begun := 0
+	e.Progress = func(c tuning.Change, s tuning.State) {
+		if c.NIC.Name != names[1] || s != tuning.Writing {
+			return
+		}
+		if begun++; begun == 2 { // the first is made, and the second noted
 			labtest.Unplug(t, "igb1")
 		}
-		return nil
 	}
 	_, err := e.Apply(t.Context(), p, all, allow)
 	if kernel.ReasonOf(err) != kernel.Gone || !strings.Contains(err.Error(), "could not be undone completely") {
@@ -136,7 +139,7 @@ func TestGone(t *testing.T) {
 	if after := state(t, w, all, names[0]); after != before {
 		t.Errorf("the other card:\n%s\nbefore:\n%s", after, before)
 	}
-	w.fail = nil
+	e.Progress = nil
 	all = nics(t, w)
 	if _, err := e.Recover(t.Context(), all); err == nil || !strings.Contains(err.Error(), "is gone") {
 		t.Errorf("recovery without the card: %v", err)

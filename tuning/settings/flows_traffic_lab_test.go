@@ -29,6 +29,10 @@ func TestTrafficHash(t *testing.T) {
 		return err == nil
 	})
 	h := tune(t)
+	t.Cleanup(func() { // as the next test expects it
+		labtest.Ethtool(t, "-X", near, "default")
+		labtest.Ethtool(t, "-N", near, "rx-flow-hash", "udp4", "sd")
+	})
 	for _, c := range []struct {
 		settings string
 		queues   int   // that receive
