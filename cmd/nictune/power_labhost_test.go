@@ -61,7 +61,7 @@ func TestPowerCutUnconfirmed(t *testing.T) {
 		/lab/nictune confirm 1 --state-dir /persist/state 2>&1; echo confirm $?
 		/lab/nictune plan -f /lab/rings.yaml; echo plan $?`)
 	for _, want := range []string{
-		"root  unconfirmed", "transaction 1 can't be confirmed any more: the host was restarted before it was confirmed\nconfirm 3\n",
+		"root  unconfirmed", "transaction 1 can't be confirmed any more: the host was restarted before it was confirmed; if it is not taken back in a moment, run nictune recover\nconfirm 3\n",
 		"an earlier transaction was not confirmed\" transaction=1 outcome=undone", "recover 0\n",
 		"Undone because: the host was restarted before it was confirmed", "it was undone, because the host was restarted before it was confirmed\nconfirm 3\n",
 		"plan 2\n",

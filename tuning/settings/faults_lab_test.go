@@ -351,12 +351,14 @@ func TestTenKnobsToBeKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Point 1 is before the first write, point 2 after it.
-	w := &faultyWriter{Writer: live(t).Writer, at: (at + 1) / 2, fault: func(_ context.Context, write func() error) (err error) {
+	w := &faultyWriter{Writer: live(t).Writer, at: (at + 1) / 2, fault: func(_ context.Context, write func() error) error {
 		if at%2 == 0 {
-			err = write()
+			if err := write(); err != nil {
+				return err
+			}
 		}
 		die()
-		return err
+		return nil
 	}}
 	if _, err := engine(t, w, dir).Apply(t.Context(), given.Plan, given.NICs, allow); err != nil {
 		t.Fatal(err)
