@@ -63,8 +63,8 @@ type testRun struct {
 
 // runTests compiles the lab tests of each package once, then boots each profile once for each
 // package and runs its tests in it. Tests that belong to another profile skip
-// themselves there; a test that ran on none is a failure. Tests that boot VMs by themselves come
-// last, on the host.
+// themselves there; a test that ran on none is a failure. Tests that boot VMs by themselves run
+// beside them, on the host.
 func runTests(ctx context.Context, args []string) (int, error) {
 	t := testRun{terminal: os.Stdout}
 	fs := flag.NewFlagSet("test", flag.ContinueOnError)
@@ -128,45 +128,52 @@ func runTests(ctx context.Context, args []string) (int, error) {
 	return 0, nil
 }
 
-// runAll runs each package on each profile, so many at a time, and then the host's.
+// runAll runs the host's tests and each package on each profile, so many at a time. Packages with
+// the most tests begin: what takes longest decides when all is done.
 func (t *testRun) runAll(ctx context.Context) (reports []*report, err error) {
 	var wg sync.WaitGroup
+	defer wg.Wait()
 	slots := make(chan struct{}, max(1, t.parallel))
-	for _, name := range t.profiles {
-		if name == hostProfile || len(t.guest) == 0 {
-			continue
-		}
-		// A VM for each package: what one leaves of a NIC's settings is no other's.
-		for _, p := range t.guest {
+	start := func(r *report, run func() (int, error)) {
+		reports = append(reports, r)
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			defer t.show(r)()
+			r.finish(run())
+		})
+	}
+	if len(t.host) > 0 {
+		r := &report{profile: hostProfile, token: rand.Text(), packages: t.host, verbose: t.verbose}
+		start(r, func() (int, error) { return t.onHost(ctx, r) })
+	}
+	slices.SortStableFunc(t.guest, func(a, b *labPackage) int { return len(b.tests) - len(a.tests) })
+	for _, p := range t.guest {
+		for _, name := range t.profiles {
+			if name == hostProfile {
+				continue
+			}
+			// A VM for each package: what one leaves of a NIC's settings is no other's.
 			v, err := t.machine(name)
 			if err != nil {
 				return nil, err
 			}
 			r := &report{profile: name, token: rand.Text(), packages: []*labPackage{p}, verbose: t.verbose}
-			reports = append(reports, r)
-			wg.Go(func() {
-				slots <- struct{}{}
-				defer func() { <-slots }()
-				defer t.show(r)()
-				code, err := v.run(ctx, t.script(r.packages, r.token), r)
-				r.finish(code, err)
-			})
+			start(r, func() (int, error) { return v.run(ctx, t.script(r.packages, r.token), r) })
 		}
 	}
-	wg.Wait()
-	if len(t.host) > 0 {
-		r := &report{profile: hostProfile, token: rand.Text(), packages: t.host, verbose: t.verbose}
-		defer t.show(r)()
-		c := exec.CommandContext(ctx, "sh", "-c", t.script(t.host, r.token))
-		c.Env = append(os.Environ(), "NICTUNE_LAB="+hostProfile)
-		c.Stdout, c.Stderr = r, r
-		c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
-		c.WaitDelay = 10 * time.Second
-		err := c.Run()
-		r.finish(c.ProcessState.ExitCode(), err)
-		reports = append(reports, r)
-	}
 	return reports, nil
+}
+
+// onHost runs the tests that boot VMs by themselves.
+func (t *testRun) onHost(ctx context.Context, r *report) (int, error) {
+	c := exec.CommandContext(ctx, "sh", "-c", t.script(t.host, r.token))
+	c.Env = append(os.Environ(), "NICTUNE_LAB="+hostProfile)
+	c.Stdout, c.Stderr = r, r
+	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
+	c.WaitDelay = 10 * time.Second
+	err := c.Run()
+	return c.ProcessState.ExitCode(), err
 }
 
 // show lets a report write to the terminal: as it goes when it is alone, else at its end.
