@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/policies"
 )
 
 // Enforcement is what the agent needs to put right what has drifted.
@@ -65,7 +66,7 @@ func (a *Agent) enforce(ctx context.Context, inv *inventory.Inventory, c *Compar
 		if ctx.Err() != nil {
 			break // what was not begun is left for the next start
 		}
-		reason := fmt.Sprintf("agent: drift of %s, %s", some(attempt.Drifted), found[attempt.NIC.Index])
+		reason := fmt.Sprintf("agent: drift of %s, %s", policies.Few(attempt.Drifted), found[attempt.NIC.Index])
 		result := e.Apply(ctx, inv, attempt, reason)
 		e.Reconciler.Done(time.Now(), attempt, result)
 		e.Done(attempt, result)
@@ -100,15 +101,6 @@ func suspects(inv *inventory.Inventory, setting string) []string {
 		names = append(names, fmt.Sprintf("%s[%d]", m.Name, m.PID))
 	}
 	return names
-}
-
-// some names the first few of many.
-func some(names []string) string {
-	const few = 4
-	if len(names) <= few {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
 }
 
 // heard is what the kernel told of devices, by index.

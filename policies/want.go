@@ -263,7 +263,7 @@ func (e *ConflictError) Error() string {
 			break
 		}
 		fmt.Fprintf(&b, "conflict: two policies of priority %d want different values for %s of %s; give one of them a higher priority, or a narrower match",
-			c.Priority, c.what(), some(c.NICs))
+			c.Priority, c.what(), Few(c.NICs))
 		for j, v := range c.Values {
 			fmt.Fprintf(&b, "\n  %s: policy %s wants %s\n    %s", v.Source, v.Source.Policy, shortened(v.String()), shown(c.texts[j], v.Source))
 		}
@@ -279,8 +279,8 @@ func (c *Conflict) what() string {
 	return c.Setting + "." + c.Field
 }
 
-// some names the first few of many.
-func some(names []string) string {
+// Few names the first few of many: "eth0, eth1, eth2, eth3 and 60 more".
+func Few(names []string) string {
 	const few = 4
 	if len(names) <= few {
 		return strings.Join(names, ", ")

@@ -66,7 +66,7 @@ func (t *Transaction) Left(now Now) time.Duration {
 // Awaiting are the transactions that await confirmation, without locking
 // anything.
 func Awaiting(dir string) ([]Transaction, error) {
-	all, err := unfinished(dir)
+	all, err := transactions(filepath.Join(dir, pendingDir))
 	var waiting []Transaction
 	for _, t := range all {
 		if t.Outcome == Unconfirmed {
@@ -80,7 +80,7 @@ func Awaiting(dir string) ([]Transaction, error) {
 // all, or so long from now. A transaction that is being carried out, or was
 // interrupted, is due at once.
 func Unfinished(ctx context.Context, r kernel.Reader, dir string) (due bool, in time.Duration, err error) {
-	all, err := unfinished(dir)
+	all, err := transactions(filepath.Join(dir, pendingDir))
 	if err != nil || len(all) == 0 {
 		return false, 0, err
 	}
@@ -95,26 +95,6 @@ func Unfinished(ctx context.Context, r kernel.Reader, dir string) (due bool, in 
 		}
 	}
 	return due, in, nil
-}
-
-func unfinished(dir string) ([]Transaction, error) {
-	ids, err := journals(filepath.Join(dir, pendingDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	var all []Transaction
-	faults := []error{err}
-	for _, id := range ids {
-		t, err := readJournal(filepath.Join(dir, pendingDir, fileName(id)))
-		switch {
-		case errors.Is(err, fs.ErrNotExist): // it ended meanwhile
-		case err != nil:
-			faults = append(faults, err)
-		case t != nil:
-			all = append(all, *t)
-		}
-	}
-	return all, errors.Join(faults...)
 }
 
 // conclude ends a transaction of which every change holds, or leaves it to be

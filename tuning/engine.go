@@ -490,7 +490,7 @@ func (t *transaction) read(ctx context.Context, i int) (Values, error) {
 func (t *transaction) ask(ctx context.Context, i int) (current, limit Values, err error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout())
 	defer cancel()
-	return t.settings[i].read(ctx, t.Writer, *t.nics[i])
+	return read(ctx, t.settings[i], t.Writer, *t.nics[i])
 }
 
 func (t *transaction) write(ctx context.Context, i int, current, next Values) error {

@@ -116,10 +116,7 @@ type Setting interface {
 	breaks(use inventory.Use, current, next Values) (string, error)
 	victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, current, next Values) ([]Victim, error)
 	choosesSpeed() bool
-	read(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit Values, err error)
-	// glance is read for some fields of a state that is a map, whose others then cost
-	// nothing; nil where it is none, or can't be read.
-	glance(ctx context.Context, r kernel.Reader, nic inventory.NIC, fields []string) Values
+	read(ctx context.Context, r kernel.Reader, nic inventory.NIC) (reading, error)
 	// spell checks the value of one field and gives it the setting's spelling.
 	spell(field string, value json.RawMessage) (json.RawMessage, error)
 	bound(ask Ask, limit Values) (bound Values, because string, err error)
@@ -199,38 +196,57 @@ func (k Knob[T]) impact(nic inventory.NIC, current, next Values) (Impact, error)
 	return k.Impact(nic, from, to), nil
 }
 
-func (k Knob[T]) read(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit Values, err error) {
-	c, l, err := k.Read(ctx, r, nic)
+func (k Knob[T]) read(ctx context.Context, r kernel.Reader, nic inventory.NIC) (reading, error) {
+	current, limit, err := k.Read(ctx, r, nic)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if current, err = erase(c); err != nil {
-		return nil, nil, err
-	}
-	limit, err = erase(l)
-	return current, limit, err
+	return found[T]{current, limit}, nil
 }
 
-func (k Knob[T]) glance(ctx context.Context, r kernel.Reader, nic inventory.NIC, fields []string) Values {
-	if reflect.TypeFor[T]().Kind() != reflect.Map {
-		return nil
+// reading is what was read of a setting. It becomes fields when somebody asks for
+// them: a NIC has sixty features, of which a policy wants five.
+type reading interface {
+	// some are the named fields of a state that is a map; nil where it is none.
+	some(fields []string) (Values, error)
+	whole() (current, limit Values, err error)
+}
+
+// found is a Knob's reading.
+type found[T any] struct{ current, limit T }
+
+func (f found[T]) some(fields []string) (Values, error) {
+	entries := reflect.ValueOf(f.current)
+	if entries.Kind() != reflect.Map {
+		return nil, nil
 	}
-	c, _, err := k.Read(ctx, r, nic)
-	if err != nil {
-		return nil
-	}
-	some := Values{}
-	entries := reflect.ValueOf(c)
+	v := Values{}
 	for _, field := range fields {
 		entry := entries.MapIndex(reflect.ValueOf(field).Convert(entries.Type().Key()))
 		if !entry.IsValid() {
 			continue
 		}
-		if some[field], err = json.Marshal(entry.Interface()); err != nil {
-			return nil
+		if err := v.erase(field, entry); err != nil {
+			return nil, err
 		}
 	}
-	return some
+	return v, nil
+}
+
+func (f found[T]) whole() (current, limit Values, err error) {
+	if current, err = erase(f.current); err == nil {
+		limit, err = erase(f.limit)
+	}
+	return current, limit, err
+}
+
+// read reads a setting whole.
+func read(ctx context.Context, s Setting, r kernel.Reader, nic inventory.NIC) (current, limit Values, err error) {
+	seen, err := s.read(ctx, r, nic)
+	if err != nil {
+		return nil, nil, err
+	}
+	return seen.whole()
 }
 
 func (k Knob[T]) spell(field string, value json.RawMessage) (json.RawMessage, error) {

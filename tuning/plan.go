@@ -262,7 +262,7 @@ func (p *planner) target(ctx context.Context, wants []policies.Want) {
 			return nil
 		},
 		read: func(s Setting) (Values, error) {
-			state, _, err := s.read(ctx, p, nic)
+			state, _, err := read(ctx, s, p, nic)
 			return state, err
 		},
 		fault: func(s Setting, err error) {
@@ -299,11 +299,15 @@ type wanted struct {
 // compare reads the setting and says what would change, nil if that can't be
 // said. The plan counts the wanted fields that have their value already.
 func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Planned) *Change {
-	if kept := w.asIs(ctx, s, late); kept > 0 {
-		w.plan.Kept += kept
-		return nil
+	var current, limit Values
+	seen, err := s.read(ctx, w, w.nic)
+	if err == nil {
+		if kept := w.asIs(ctx, s, seen, late); kept > 0 {
+			w.plan.Kept += kept
+			return nil
+		}
+		current, limit, err = seen.whole()
 	}
-	current, limit, err := s.read(ctx, w, w.nic)
 	if late && s.wishes() && kernel.ReasonOf(err) == kernel.Unsupported {
 		// What it depends on can bring it: a device with a single queue has none to
 		// choose among.
@@ -383,9 +387,9 @@ func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Plan
 }
 
 // asIs counts the wanted fields of a map when all of them are as wanted already,
-// which most plans find of most NICs, and costs little to find: a NIC has sixty
-// features, of which a policy wants five. 0 says to look closer.
-func (w *wanted) asIs(ctx context.Context, s Setting, late bool) (fields int) {
+// which most plans find of most NICs, and costs little to find. 0 says to look
+// closer.
+func (w *wanted) asIs(ctx context.Context, s Setting, seen reading, late bool) (fields int) {
 	if late || s.wishes() {
 		return 0
 	}
@@ -393,8 +397,8 @@ func (w *wanted) asIs(ctx context.Context, s Setting, late bool) (fields int) {
 	for i, a := range w.Fields {
 		names[i] = a.Field
 	}
-	current := s.glance(ctx, w, w.nic, names)
-	if current == nil {
+	current, err := seen.some(names)
+	if err != nil || current == nil {
 		return 0
 	}
 	for _, group := range byName(w.Fields) {

@@ -97,20 +97,8 @@ func History(dir string) ([]Transaction, error) {
 	var faults []error
 	// Pending ones first: one that ends meanwhile is then seen at least once.
 	for _, d := range []string{pendingDir, historyDir} {
-		ids, err := journals(filepath.Join(dir, d))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			faults = append(faults, err)
-		}
-		for _, id := range ids {
-			t, err := readJournal(filepath.Join(dir, d, fileName(id)))
-			switch {
-			case errors.Is(err, fs.ErrNotExist): // it ended meanwhile
-			case err != nil:
-				faults = append(faults, err)
-			case t != nil:
-				all = append(all, *t)
-			}
-		}
+		some, err := transactions(filepath.Join(dir, d))
+		all, faults = append(all, some...), append(faults, err)
 	}
 	slices.SortStableFunc(all, func(a, b Transaction) int { return a.ID - b.ID })
 	for i := 1; i < len(all); i++ {
@@ -125,6 +113,27 @@ func History(dir string) ([]Transaction, error) {
 		}
 		if i, ok := slices.BinarySearchFunc(all, t.RollbackOf, func(t Transaction, id int) int { return t.ID - id }); ok {
 			all[i].RolledBackBy = t.ID
+		}
+	}
+	return all, errors.Join(faults...)
+}
+
+// transactions are those whose journals are in a folder. A folder that is not there
+// has none.
+func transactions(dir string) (all []Transaction, err error) {
+	ids, err := journals(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	faults := []error{err}
+	for _, id := range ids {
+		t, err := readJournal(filepath.Join(dir, fileName(id)))
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // it ended meanwhile
+		case err != nil:
+			faults = append(faults, err)
+		case t != nil:
+			all = append(all, *t)
 		}
 	}
 	return all, errors.Join(faults...)

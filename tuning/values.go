@@ -38,12 +38,8 @@ func erase[T any](t T) (Values, error) {
 	if m := reflect.ValueOf(t); m.Kind() == reflect.Map {
 		v := make(Values, m.Len())
 		for entries := m.MapRange(); entries.Next(); {
-			value, err := json.Marshal(entries.Value().Interface())
-			if err != nil {
+			if err := v.erase(entries.Key().String(), entries.Value()); err != nil {
 				return nil, err
-			}
-			if string(value) != "null" {
-				v[entries.Key().String()] = value
 			}
 		}
 		return v, nil
@@ -58,6 +54,15 @@ func erase[T any](t T) (Values, error) {
 	}
 	maps.DeleteFunc(v, func(_ string, value json.RawMessage) bool { return value == nil })
 	return v, nil
+}
+
+// erase adds an entry of a map as a field.
+func (v Values) erase(field string, entry reflect.Value) error {
+	value, err := json.Marshal(entry.Interface())
+	if err == nil && string(value) != "null" {
+		v[field] = value
+	}
+	return err
 }
 
 // restore turns fields into T. A field that T lacks is an error.

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -40,12 +39,9 @@ Exit status: 0 when they stay, 3 when it is too late.`,
   nictune confirm`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id := 0
-			if len(args) == 1 {
-				var err error
-				if id, err = strconv.Atoi(args[0]); err != nil || id < 1 {
-					return fmt.Errorf("%q is not the number of a transaction; nictune history lists them", args[0])
-				}
+			id, err := transactionID(args)
+			if err != nil {
+				return err
 			}
 			t, err := app.confirm(cmd.Context(), state, id)
 			if err != nil || format == "json" {

@@ -30,12 +30,9 @@ It is refused where a value is not what the transaction made it, or a NIC is gon
   nictune rollback 17`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id := 0
-			if len(args) == 1 {
-				var err error
-				if id, err = strconv.Atoi(args[0]); err != nil || id < 1 {
-					return fmt.Errorf("%q is not the number of a transaction; nictune history lists them", args[0])
-				}
+			id, err := transactionID(args)
+			if err != nil {
+				return err
 			}
 			return app.change(cmd.Context(), state, format, func(_ context.Context, c changer) (*tuning.Transaction, error) {
 				if id == 0 { // known only now: an interrupted one may have been completed first
@@ -68,4 +65,16 @@ It is refused where a value is not what the transaction made it, or a NIC is gon
 	safety.add(cmd)
 	outputFlag(cmd, &format, "text", "json")
 	return cmd
+}
+
+// transactionID is the transaction that the arguments name, 0 where there are none.
+func transactionID(args []string) (int, error) {
+	if len(args) == 0 {
+		return 0, nil
+	}
+	id, err := strconv.Atoi(args[0])
+	if err != nil || id < 1 {
+		return 0, fmt.Errorf("%q is not the number of a transaction; nictune history lists them", args[0])
+	}
+	return id, nil
 }
