@@ -129,6 +129,7 @@ func newRoot(app *app) *cobra.Command {
 		newRollbackCommand(app),
 		newRecoverCommand(app),
 		newHistoryCommand(app),
+		newCheckCommand(app),
 		newModuleCommand(app),
 		newManCommand(),
 		newVersionCommand(app),

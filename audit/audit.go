@@ -1,0 +1,104 @@
+// Package audit judges a host: its links and cables, its PCIe, its queues and its
+// multicast, by rules of its own, and gathers the findings of the other rooms.
+//
+// [Gather] reads what the rules need; judging asks the host nothing more, so what
+// is said of a host can be said of its recording. The room changes nothing.
+package audit
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/nictune/nictune/findings"
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/sriov"
+)
+
+// Evidence is what rules are judged on: the facts about one host.
+type Evidence struct {
+	sriov.Inventory
+}
+
+// Group is a set of rules about one subject: what nictune check takes as an argument.
+type Group struct {
+	Name string
+	// Doc says what its rules look at, in one line.
+	Doc   string
+	Rules []findings.About
+	judge func(*Evidence) []findings.Finding
+}
+
+// Groups are all groups, in the order in which reports show them.
+func Groups() []Group {
+	return []Group{
+		{"link", "cables, modules and links", findings.Abouts(linkRules()), perNIC(linkRules())},
+	}
+}
+
+// Rules are what is told of all rules.
+func Rules() []findings.About {
+	var all []findings.About
+	for _, g := range Groups() {
+		all = append(all, g.Rules...)
+	}
+	return all
+}
+
+// Named gives the groups of these names; all of them where none is named.
+func Named(names ...string) ([]Group, error) {
+	all := Groups()
+	if len(names) == 0 {
+		return all, nil
+	}
+	var some []Group
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(g Group) bool { return g.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("there is no group of rules %q", name)
+		}
+		some = append(some, all[i])
+	}
+	return some, nil
+}
+
+// Gather reads what the groups' rules need. What could not be read is in the facts'
+// own notes; an error means that nothing could be.
+func Gather(ctx context.Context, r kernel.Reader, _ []Group) (*Evidence, error) {
+	inv, err := inventory.Read(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return &Evidence{Inventory: sriov.Inventory{Inventory: *inv}}, nil
+}
+
+// Judge judges the evidence by the groups' rules.
+func Judge(e *Evidence, groups []Group) []findings.Finding {
+	var all []findings.Finding
+	for _, g := range groups {
+		all = append(all, g.judge(e)...)
+	}
+	findings.Sort(all)
+	return all
+}
+
+// nic is a NIC as the rules see it.
+type nic struct {
+	*inventory.NIC
+	evidence *Evidence
+}
+
+// Subject is the NIC's identity.
+func (n nic) Subject() findings.Subject { return findings.NICSubject(&n.evidence.Host, n.NIC) }
+
+// perNIC judges each NIC by rules.
+func perNIC(rules []findings.Rule[nic]) func(*Evidence) []findings.Finding {
+	return func(e *Evidence) []findings.Finding {
+		var all []findings.Finding
+		for i := range e.NICs {
+			all = append(all, findings.Judge(rules, nic{&e.NICs[i], e})...)
+		}
+		return all
+	}
+}

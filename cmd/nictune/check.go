@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nictune/nictune/audit"
+	"github.com/nictune/nictune/exporters/terminal"
+	"github.com/nictune/nictune/findings"
+	"github.com/nictune/nictune/inventory"
+)
+
+// checking is what all forms of nictune check share.
+type checking struct {
+	format, failOn, explain string
+	all                     bool
+}
+
+func newCheckCommand(app *app) *cobra.Command {
+	cmd := newCheckGroupCommand(app, audit.Group{Doc: "everything that nictune has rules for"})
+	cmd.Use = "check"
+	cmd.Short = "Judge the host's NICs and say what to do"
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.Long = `Judge links, cables and what else nictune has rules for. Each rule says what it
+saw on a device, what it expected, why that matters and what to do.
+
+DEVICE is a name, an alternative name or a PCI address, also as a shell pattern.
+A group's name as the first word judges by the rules of that group only.
+
+A rule that could not be judged is "unknown" where the driver or kernel doesn't
+tell, "error" where reading failed; neither is a pass. docs/rules.md lists all
+rules; --explain tells of one.
+
+Exit status: 0 when nothing fails, 2 when a rule of at least the severity of
+--fail-on does, 1 when something could not be read because of an error.`
+	cmd.Example = `  nictune check
+  nictune check link eth0
+  nictune check --all -o json | jq '.findings[] | select(.status == "unknown")'
+  nictune check --explain link/half-duplex`
+	for _, g := range audit.Groups() {
+		cmd.AddCommand(newCheckGroupCommand(app, g))
+	}
+	return cmd
+}
+
+// newCheckGroupCommand makes the command for one group of rules, or for all.
+func newCheckGroupCommand(app *app, group audit.Group) *cobra.Command {
+	var c checking
+	cmd := &cobra.Command{
+		Use:   group.Name + " [DEVICE...]",
+		Short: "Judge " + group.Doc,
+		RunE: func(cmd *cobra.Command, devices []string) error {
+			if c.explain != "" {
+				return explainRule(app.stdout, c.explain)
+			}
+			if !slices.Contains(findings.Severities(), findings.Severity(c.failOn)) {
+				return fmt.Errorf("unknown severity %q: use info, warning or critical", c.failOn)
+			}
+			var names []string
+			if group.Name != "" {
+				names = []string{group.Name}
+			}
+			groups, err := audit.Named(names...)
+			if err != nil {
+				return err
+			}
+			return app.check(cmd.Context(), c, groups, devices)
+		},
+	}
+	outputFlag(cmd, &c.format, "text", "json")
+	flags := cmd.Flags()
+	flags.BoolVar(&c.all, "all", false, "list what passes, is unknown or does not apply, too")
+	flags.StringVar(&c.failOn, "fail-on", string(findings.Warning), "the least `SEVERITY` that makes the exit status 2: info, warning or critical")
+	flags.StringVar(&c.explain, "explain", "", "explain a `RULE` instead: why it matters, what to do, its sources")
+	if err := cmd.RegisterFlagCompletionFunc("explain", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return ruleIDs(), cobra.ShellCompDirectiveNoFileComp
+	}); err != nil {
+		panic(err) // the flag was added above
+	}
+	return cmd
+}
+
+// report is what nictune check writes with -o json.
+type report struct {
+	APIVersion  string             `json:"apiVersion"`
+	Kind        string             `json:"kind"`
+	CollectedAt time.Time          `json:"collectedAt"`
+	Host        string             `json:"host,omitempty"`
+	Findings    []findings.Finding `json:"findings"`
+}
+
+// check judges the devices by the groups' rules and says what was found.
+func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devices []string) error {
+	return a.read(ctx, func(ctx context.Context, reader host) error {
+		evidence, err := audit.Gather(ctx, reader, groups)
+		if err != nil {
+			return err
+		}
+		if !reader.recorded.IsZero() {
+			evidence.CollectedAt = reader.recorded
+		}
+		if err := filter(&evidence.Inventory, devices, nil); err != nil {
+			return err
+		}
+		all := audit.Judge(evidence, groups)
+		if c.format == "json" {
+			shown := all
+			if !c.all {
+				shown = slices.DeleteFunc(slices.Clone(all), func(f findings.Finding) bool {
+					return f.Status == findings.Pass || f.Status == findings.NotApplicable
+				})
+			}
+			err = writeJSON(a.stdout, report{inventory.APIVersion, "Findings", evidence.CollectedAt, evidence.Host.Hostname, shown})
+		} else {
+			err = terminal.Findings(a.stdout, all, c.all)
+		}
+		switch {
+		case err != nil:
+			return err
+		case findings.Failed(all, findings.Severity(c.failOn)):
+			return &exitStatus{code: exitDifferences}
+		case slices.ContainsFunc(all, func(f findings.Finding) bool { return f.Status == findings.Error }):
+			return errors.New("not everything could be judged: see what says ERROR")
+		}
+		return nil
+	})
+}
+
+func ruleIDs() []string {
+	var ids []string
+	for _, r := range audit.Rules() {
+		ids = append(ids, r.ID)
+	}
+	return ids
+}
+
+func explainRule(w io.Writer, id string) error {
+	rules := audit.Rules()
+	i := slices.IndexFunc(rules, func(r findings.About) bool { return r.ID == id })
+	if i < 0 {
+		return fmt.Errorf("there is no rule %q; docs/rules.md lists them: %s", id, strings.Join(ruleIDs(), ", "))
+	}
+	r := rules[i]
+	_, err := fmt.Fprintf(w, "%s (%s): %s\n\n%s\n\nWhat to do: %s\n\nSources:\n  %s\n",
+		r.ID, r.Severity, r.Title, r.Why, r.Remedy, strings.Join(r.Sources, "\n  "))
+	return err
+}
