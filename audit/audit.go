@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/internal/kernel"
@@ -19,6 +20,10 @@ import (
 // Evidence is what rules are judged on: the facts about one host.
 type Evidence struct {
 	sriov.Inventory
+	// Counted are the counters at the time of the facts.
+	Counted Sample
+	// Earlier is an earlier look at the same host, where it was watched.
+	Earlier *Look
 }
 
 // Group is a set of rules about one subject: what nictune check takes as an argument.
@@ -65,12 +70,39 @@ func Named(names ...string) ([]Group, error) {
 
 // Gather reads what the groups' rules need. What could not be read is in the facts'
 // own notes; an error means that nothing could be.
-func Gather(ctx context.Context, r kernel.Reader, _ []Group) (*Evidence, error) {
+//
+// With an interval to watch, the host is looked at twice, so far apart: rules that
+// judge rates need that. A recorded host is always the same.
+func Gather(ctx context.Context, r kernel.Reader, _ []Group, watch time.Duration) (*Evidence, error) {
+	var earlier *Look
+	if watch > 0 {
+		before, err := look(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		earlier = before
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("watch for %s: %w", watch, ctx.Err())
+		case <-time.After(watch):
+		}
+	}
+	now, err := look(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return &Evidence{Inventory: sriov.Inventory{Inventory: now.Inventory}, Counted: now.Sample, Earlier: earlier}, nil
+}
+
+// look reads the facts and what is counted.
+func look(ctx context.Context, r kernel.Reader) (*Look, error) {
 	inv, err := inventory.Read(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	return &Evidence{Inventory: sriov.Inventory{Inventory: *inv}}, nil
+	l := &Look{Inventory: *inv}
+	l.Sample = sample(ctx, r, &l.Inventory)
+	return l, nil
 }
 
 // Judge judges the evidence by the groups' rules.

@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,12 @@ type ethtoolGroup struct {
 	// refine says that the dump answers a narrower question than a request for
 	// one device: who is absent from it, or in it several times, is asked.
 	refine bool
+	// statistics asks for the group's counters, too.
+	statistics bool
+	// header is the attribute that names the device, where it isn't the first; more
+	// is what follows it in a request.
+	header uint16
+	more   kernel.Body
 	// file decodes an answer's attributes into the NIC. It changes nothing where
 	// it returns an error.
 	file func(n *NIC, w *words, body []byte) error
@@ -129,7 +136,7 @@ func (g ethtoolGroup) read(ctx context.Context, s *survey, can kernel.Operation,
 	if can.Dump {
 		messages, err := s.Netlink(ctx, kernel.Request{Family: kernel.FamilyEthtool, Command: g.command, Dump: true, Body: g.body(0)})
 		for _, m := range messages {
-			index, err := ethtoolIndex(m.Body)
+			index, err := indexIn(m.Body, g.headerType())
 			if err != nil {
 				s.missed("nics."+g.fact, &kernel.Error{Op: "ethtool " + g.name, Err: err})
 				continue
@@ -192,18 +199,29 @@ func (g ethtoolGroup) body(index int) kernel.Body {
 	if index != 0 {
 		header = header.Uint32(uapi.ETHTOOL_A_HEADER_DEV_INDEX, uint32(index))
 	}
+	var flags uint32
 	if !g.verbose {
-		header = header.Uint32(uapi.ETHTOOL_A_HEADER_FLAGS, uapi.ETHTOOL_FLAG_COMPACT_BITSETS)
+		flags |= uapi.ETHTOOL_FLAG_COMPACT_BITSETS
 	}
-	return kernel.Body{}.Nested(ethtoolHeader, header)
+	if g.statistics {
+		flags |= uapi.ETHTOOL_FLAG_STATS
+	}
+	if flags != 0 {
+		header = header.Uint32(uapi.ETHTOOL_A_HEADER_FLAGS, flags)
+	}
+	return append(kernel.Body{}.Nested(g.headerType(), header), g.more...)
 }
 
+func (g ethtoolGroup) headerType() uint16 { return cmp.Or(g.header, ethtoolHeader) }
+
 // ethtoolIndex is the interface index in an answer's header.
-func ethtoolIndex(body []byte) (int, error) {
+func ethtoolIndex(body []byte) (int, error) { return indexIn(body, ethtoolHeader) }
+
+func indexIn(body []byte, headerType uint16) (int, error) {
 	index := 0
 	attributes := kernel.AttributesOf(body)
 	for attributes.Next() {
-		if attributes.Type != ethtoolHeader {
+		if attributes.Type != headerType {
 			continue
 		}
 		header := attributes.Nested()

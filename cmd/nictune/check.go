@@ -21,6 +21,7 @@ import (
 type checking struct {
 	format, failOn, explain string
 	all                     bool
+	watch                   time.Duration
 }
 
 func newCheckCommand(app *app) *cobra.Command {
@@ -78,6 +79,7 @@ func newCheckGroupCommand(app *app, group audit.Group) *cobra.Command {
 	flags := cmd.Flags()
 	flags.BoolVar(&c.all, "all", false, "list what passes, is unknown or does not apply, too")
 	flags.StringVar(&c.failOn, "fail-on", string(findings.Warning), "the least `SEVERITY` that makes the exit status 2: info, warning or critical")
+	flags.DurationVar(&c.watch, "watch", 0, "look twice, `INTERVAL` apart (10s), and judge what happened between")
 	flags.StringVar(&c.explain, "explain", "", "explain a `RULE` instead: why it matters, what to do, its sources")
 	if err := cmd.RegisterFlagCompletionFunc("explain", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return ruleIDs(), cobra.ShellCompDirectiveNoFileComp
@@ -98,8 +100,12 @@ type report struct {
 
 // check judges the devices by the groups' rules and says what was found.
 func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devices []string) error {
+	if c.watch < 0 || c.watch > 0 && (a.host != "" || a.root != "") {
+		return errors.New("--watch takes an interval as 10s, and a running host to look at twice")
+	}
+	a.timeout += c.watch
 	return a.read(ctx, func(ctx context.Context, reader host) error {
-		evidence, err := audit.Gather(ctx, reader, groups)
+		evidence, err := audit.Gather(ctx, reader, groups, c.watch)
 		if err != nil {
 			return err
 		}

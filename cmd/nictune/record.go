@@ -67,6 +67,8 @@ func ask(ctx context.Context, r kernel.Reader, vfs, modules bool) error {
 	if _, err := inventory.ReadStatistics(ctx, r); err != nil {
 		return err
 	}
+	_, _ = r.ReadFile(ctx, "/proc/uptime") // what it says is recorded, an error too
+	inventory.ReadCounters(ctx, r, inv)
 	if vfs {
 		sriov.Read(ctx, r, inv)
 	}

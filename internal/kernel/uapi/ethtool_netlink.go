@@ -614,6 +614,11 @@ const (
 	ETHTOOL_A_CABLE_TDR_NEST_AMPLITUDE                  = 2
 	ETHTOOL_A_CABLE_TDR_NEST_PULSE                      = 3
 	ETHTOOL_A_CABLE_TDR_NEST_MAX                        = 3
+	ETHTOOL_STATS_ETH_PHY                               = 0
+	ETHTOOL_STATS_ETH_MAC                               = 1
+	ETHTOOL_STATS_ETH_CTRL                              = 2
+	ETHTOOL_STATS_RMON                                  = 3
+	ETHTOOL_STATS_PHY                                   = 4
 	ETHTOOL_A_STATS_ETH_PHY_5_SYM_ERR                   = 0
 	ETHTOOL_A_STATS_ETH_PHY_MAX                         = 0
 	ETHTOOL_A_STATS_ETH_MAC_2_TX_PKT                    = 0
