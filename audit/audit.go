@@ -35,6 +35,9 @@ type Group struct {
 	judge func(*Evidence) []findings.Finding
 }
 
+// traffic reports whether its rules need what queues, interrupts and CPUs count.
+func (g Group) traffic() bool { return g.Name == "queues" || g.Name == "multicast" }
+
 // Groups are all groups, in the order in which reports show them.
 func Groups() []Group {
 	return []Group{
@@ -73,10 +76,10 @@ func Named(names ...string) ([]Group, error) {
 //
 // With an interval to watch, the host is looked at twice, so far apart: rules that
 // judge rates need that. A recorded host is always the same.
-func Gather(ctx context.Context, r kernel.Reader, _ []Group, watch time.Duration) (*Evidence, error) {
+func Gather(ctx context.Context, r kernel.Reader, groups []Group, watch time.Duration) (*Evidence, error) {
 	var earlier *Look
 	if watch > 0 {
-		before, err := look(ctx, r)
+		before, err := look(ctx, r, groups)
 		if err != nil {
 			return nil, err
 		}
@@ -87,7 +90,7 @@ func Gather(ctx context.Context, r kernel.Reader, _ []Group, watch time.Duration
 		case <-time.After(watch):
 		}
 	}
-	now, err := look(ctx, r)
+	now, err := look(ctx, r, groups)
 	if err != nil {
 		return nil, err
 	}
@@ -95,13 +98,16 @@ func Gather(ctx context.Context, r kernel.Reader, _ []Group, watch time.Duration
 }
 
 // look reads the facts and what is counted.
-func look(ctx context.Context, r kernel.Reader) (*Look, error) {
+func look(ctx context.Context, r kernel.Reader, groups []Group) (*Look, error) {
 	inv, err := inventory.Read(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	l := &Look{Inventory: *inv}
 	l.Sample = sample(ctx, r, &l.Inventory)
+	if slices.ContainsFunc(groups, Group.traffic) {
+		l.Traffic = inventory.ReadTraffic(ctx, r, &l.Inventory)
+	}
 	return l, nil
 }
 

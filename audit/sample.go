@@ -24,6 +24,8 @@ type Sample struct {
 	// "SOURCE/NAME"; Host those of the host.
 	NICs map[string]inventory.Counters
 	Host inventory.Counters
+	// Traffic is what queues, interrupts and CPUs counted, where rules ask for it.
+	Traffic *inventory.Traffic
 }
 
 // Look is a host as it was seen once.

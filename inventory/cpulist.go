@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"iter"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/nictune/nictune/internal/kernel"
 )
 
 // CPUSet is a set of CPUs. The zero value is the empty set.
@@ -94,6 +97,26 @@ func NewCPUSet(cpus ...int) CPUSet {
 		}
 	}
 	return set
+}
+
+// ParseCPUMask reads a CPU mask as sysfs and procfs print it: hexadecimal, 32 bits
+// to a group, the highest first: "00000001,0000000f".
+func ParseCPUMask(text string) (CPUSet, error) {
+	groups := strings.Split(strings.TrimSpace(text), ",")
+	slices.Reverse(groups)
+	var cpus []int
+	for i, group := range groups {
+		bits, err := strconv.ParseUint(group, 16, 32)
+		if err != nil {
+			return CPUSet{}, fmt.Errorf("%w: CPU mask %.80q", kernel.ErrMalformed, text)
+		}
+		for bit := range 32 {
+			if bits>>bit&1 != 0 {
+				cpus = append(cpus, 32*i+bit)
+			}
+		}
+	}
+	return NewCPUSet(cpus...), nil
 }
 
 func (s *CPUSet) add(cpu int) {

@@ -69,12 +69,9 @@ func ask(ctx context.Context, r kernel.Reader, vfs, modules bool) error {
 	}
 	_, _ = r.ReadFile(ctx, "/proc/uptime") // what it says is recorded, an error too
 	inventory.ReadCounters(ctx, r, inv)
+	inventory.ReadTraffic(ctx, r, inv)
 	if vfs {
 		sriov.Read(ctx, r, inv)
-	}
-	for _, n := range inv.NICs {
-		// A driver without counters of its own says so; that is recorded, too.
-		_, _ = r.Counters(ctx, n.Name)
 	}
 	if modules {
 		inventory.NewModules().ReadAll(ctx, r, inv)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -87,26 +86,6 @@ func spread(cpus inventory.CPUSet, n int, how *string) []inventory.CPUSet {
 		}
 	}
 	return sets
-}
-
-// parseMask reads a CPU mask as the kernel prints it: hexadecimal, 32 bits to a
-// group, the highest first: "00000001,0000000f".
-func parseMask(text string) (inventory.CPUSet, error) {
-	groups := strings.Split(strings.TrimSpace(text), ",")
-	slices.Reverse(groups)
-	var cpus []int
-	for i, group := range groups {
-		bits, err := strconv.ParseUint(group, 16, 32)
-		if err != nil {
-			return inventory.CPUSet{}, fmt.Errorf("%w: CPU mask %.80q", kernel.ErrMalformed, text)
-		}
-		for bit := range 32 {
-			if bits>>bit&1 != 0 {
-				cpus = append(cpus, 32*i+bit)
-			}
-		}
-	}
-	return inventory.NewCPUSet(cpus...), nil
 }
 
 // formatMask writes a CPU mask as the kernel reads it.

@@ -116,7 +116,7 @@ func readQueueFiles(ctx context.Context, r kernel.Reader, nic inventory.NIC, way
 			}
 			value := strings.TrimSpace(string(b))
 			if file != rpsFlowCnt {
-				cpus, err := parseMask(value)
+				cpus, err := inventory.ParseCPUMask(value)
 				if err != nil {
 					return nil, fmt.Errorf("%s: %w", path, err)
 				}

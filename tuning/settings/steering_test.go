@@ -49,13 +49,13 @@ func TestMask(t *testing.T) {
 	for mask, want := range map[string]string{
 		"0": "", "00000000,00000000": "", "f": "0-3", "00000001,0000000f": "0-3,32", "80000000,00000000,00000000": "95",
 	} {
-		set, err := parseMask(mask + "\n")
+		set, err := inventory.ParseCPUMask(mask + "\n")
 		if err != nil || set.String() != want {
 			t.Errorf("%s is %s, %v, want %s", mask, set, err, want)
 		}
 	}
 	for _, bad := range []string{"", "g", "1,,2", "100000000", "-1"} {
-		if _, err := parseMask(bad); err == nil {
+		if _, err := inventory.ParseCPUMask(bad); err == nil {
 			t.Errorf("%q is a mask", bad)
 		}
 	}
@@ -66,11 +66,11 @@ func FuzzMask(f *testing.F) {
 	f.Add("0")
 	f.Add("3,00000000,80000001")
 	f.Fuzz(func(t *testing.T, text string) {
-		set, err := parseMask(text)
+		set, err := inventory.ParseCPUMask(text)
 		if err != nil {
 			return
 		}
-		again, err := parseMask(formatMask(set))
+		again, err := inventory.ParseCPUMask(formatMask(set))
 		if err != nil || again.String() != set.String() {
 			t.Errorf("%q is %s, but written as %q it is %s, %v", text, set, formatMask(set), again, err)
 		}

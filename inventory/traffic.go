@@ -1,0 +1,110 @@
+package inventory
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/nictune/nictune/internal/kernel"
+)
+
+// Traffic is what a host's queues, interrupts and CPUs have counted, and how the
+// kernel spreads the work: what tells where packets are lost, or will be.
+type Traffic struct {
+	Softnet    []Softnet
+	CPUs       []CPUTime
+	Interrupts Interrupts
+	// NICs are by the NIC's ID.
+	NICs map[string]NICTraffic
+	// Sysctls are those of [trafficSysctls] that the kernel has here, by their names
+	// below net ("core.netdev_max_backlog").
+	Sysctls map[string]uint64
+	// Unread lists what of the host could not be read.
+	Unread []Unread
+}
+
+// NICTraffic is what the queues of one NIC have counted.
+type NICTraffic struct {
+	// Driver are the driver's own counters whose meaning is known.
+	Driver []Meant
+	// Queues are from the netdev family, where the driver takes part.
+	Queues    []QueueStats
+	PagePools []PagePoolStats
+	Steering  *Steering
+}
+
+// trafficSysctls decide how much waits, for whom and how long.
+var trafficSysctls = [...]string{
+	"core.netdev_max_backlog", "core.netdev_budget", "core.netdev_budget_usecs", "core.rps_sock_flow_entries",
+	"ipv4.igmp_max_memberships",
+}
+
+// ReadTraffic reads it for the NICs of an inventory. What of a NIC could not be read
+// is in its notes, as "counters/driver", "counters/queues" or "steering".
+func ReadTraffic(ctx context.Context, r kernel.Reader, inv *Inventory) *Traffic {
+	t := &Traffic{NICs: map[string]NICTraffic{}, Sysctls: map[string]uint64{}}
+	missed := func(fact string, err error) {
+		if err != nil {
+			t.Unread = append(t.Unread, unread(fact, err))
+		}
+	}
+	var err error
+	t.CPUs, err = ReadCPUTimes(ctx, r)
+	missed("cpuTimes", err)
+	t.Interrupts, err = ReadInterrupts(ctx, r)
+	missed("interrupts", err)
+	s := &survey{Reader: r, host: inv.Host}
+	s.readSoftnet(ctx)
+	t.Softnet, t.Unread = s.host.Softnet, append(t.Unread, s.unread...)
+	for _, name := range trafficSysctls {
+		v, err := readSysctl(ctx, r, sysctlPath(name))
+		if err == nil {
+			t.Sysctls[name] = v
+		}
+		missed("sysctls."+name, err)
+	}
+	queues, noQueues := ReadQueueStats(ctx, r)
+	pools, err := ReadPagePoolStats(ctx, r)
+	missed("pagePools", err)
+	for i := range inv.NICs {
+		n := &inv.NICs[i]
+		one := NICTraffic{Queues: queues[n.Index], PagePools: pools[n.Index]}
+		if noQueues != nil && one.Queues == nil {
+			n.missed("counters/queues", noQueues)
+		}
+		if counters, err := r.Counters(ctx, n.Name); err != nil {
+			n.missed("counters/driver", err)
+		} else if n.Driver != nil {
+			one.Driver = MeaningsOf(n.Driver.Name, counters)
+		}
+		if steering, err := ReadSteering(ctx, r, *n); err != nil {
+			n.missed("steering", err)
+		} else {
+			one.Steering = &steering
+		}
+		t.NICs[n.ID()] = one
+	}
+	return t
+}
+
+// sysctlPath is where a sysctl below net is.
+func sysctlPath(name string) string {
+	path := []byte("/proc/sys/net/" + name)
+	for i, c := range path {
+		if c == '.' {
+			path[i] = '/'
+		}
+	}
+	return string(path)
+}
+
+func readSysctl(ctx context.Context, r kernel.Reader, path string) (uint64, error) {
+	b, err := r.ReadFile(ctx, path)
+	if err != nil {
+		return 0, err
+	}
+	v, err := strconv.ParseUint(trimmed(b), 10, 64)
+	if err != nil {
+		return 0, &kernel.Error{Op: "read", Object: path, Err: kernel.ErrMalformed}
+	}
+	return v, nil
+}
