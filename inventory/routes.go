@@ -31,39 +31,97 @@ const (
 // the default route (0.0.0.0/1, 128.0.0.0/1) count as default routes.
 func readDefaultRoutes(ctx context.Context, r kernel.Reader) ([]defaultRoute, error) {
 	var hops []defaultRoute
+	err := eachRoute(ctx, r, func(r route) bool { return r.bits <= 1 }, func(_ route, hop defaultRoute) { hops = append(hops, hop) })
+	if err != nil {
+		err = fmt.Errorf("list the default routes: %w", err)
+	}
+	return hops, err
+}
+
+// Route is a route that somebody added, a daemon or a person.
+type Route struct {
+	Destination netip.Prefix
+	// Gateway is invalid where the route has none.
+	Gateway netip.Addr
+}
+
+// String is "10.1.0.0/16 via 192.0.2.1".
+func (r Route) String() string {
+	s := r.Destination.String()
+	if r.Destination.Bits() == 0 {
+		s = "default"
+	}
+	if r.Gateway.IsValid() {
+		s += " via " + r.Gateway.String()
+	}
+	return s
+}
+
+// ReadRoutes lists the routes that lead out of each network device, by its index,
+// in every table; not those that the kernel makes of addresses. With an error come
+// those that could be read.
+func ReadRoutes(ctx context.Context, r kernel.Reader) (map[int][]Route, error) {
+	routes := map[int][]Route{}
+	err := eachRoute(ctx, r, func(r route) bool { return r.protocol != uapi.RTPROT_KERNEL }, func(r route, hop defaultRoute) {
+		to := r.destination
+		if !to.IsValid() {
+			to = netip.IPv4Unspecified()
+			if r.family == uapi.AF_INET6 {
+				to = netip.IPv6Unspecified()
+			}
+		}
+		routes[hop.device] = append(routes[hop.device], Route{Destination: netip.PrefixFrom(to, r.bits), Gateway: hop.gateway})
+	})
+	if err != nil {
+		err = fmt.Errorf("list the routes: %w", err)
+	}
+	return routes, err
+}
+
+// eachRoute gives the next hops of the unicast routes that which chooses, of both
+// families and in every table.
+func eachRoute(ctx context.Context, r kernel.Reader, which func(route) bool, take func(route, defaultRoute)) error {
 	var faults []error
-	objects := map[uint32]bool{}
+	objects := map[uint32][]route{}
 	for _, family := range []byte{uapi.AF_INET, uapi.AF_INET6} {
 		header := make([]byte, routeHeader)
 		header[0], header[7] = family, uapi.RTN_UNICAST
 		messages, err := r.Netlink(ctx, kernel.Request{Family: kernel.FamilyRoute, Command: uapi.RTM_GETROUTE, Dump: true, Body: header})
 		if err != nil && kernel.ReasonOf(err) != kernel.Unsupported {
-			faults = append(faults, fmt.Errorf("list the default routes: %w", err))
+			faults = append(faults, err)
 		}
 		for _, m := range messages {
 			route, err := decodeRoute(m.Body)
 			switch {
 			case err != nil:
-				faults = append(faults, fmt.Errorf("list the default routes: %w", err))
-			case route.family != family || route.bits > 1 || route.kind != uapi.RTN_UNICAST:
+				faults = append(faults, err)
+			case route.family != family || route.kind != uapi.RTN_UNICAST || !which(route):
 			case len(route.hops) == 0 && route.object != 0:
-				objects[route.object] = true
+				objects[route.object] = append(objects[route.object], route)
 			default:
-				hops = append(hops, route.hops...)
+				for _, hop := range route.hops {
+					take(route, hop)
+				}
 			}
 		}
 	}
-	for object := range objects {
+	for object, routes := range objects {
 		found, err := readNextHop(ctx, r, object, true)
 		faults = append(faults, err)
-		hops = append(hops, found...)
+		for _, route := range routes {
+			for _, hop := range found {
+				take(route, hop)
+			}
+		}
 	}
-	return hops, errors.Join(faults...)
+	return errors.Join(faults...)
 }
 
 // route is one RTM_NEWROUTE message.
 type route struct {
-	family, kind byte
+	family, kind, protocol byte
+	// destination is invalid for a default route.
+	destination netip.Addr
 	// bits is the length of the destination's prefix.
 	bits int
 	hops []defaultRoute
@@ -77,7 +135,7 @@ func decodeRoute(body []byte) (route, error) {
 	if len(body) < routeHeader {
 		return out, fmt.Errorf("%w: %d bytes where an rtmsg is due", kernel.ErrMalformed, len(body))
 	}
-	out.family, out.bits, out.kind = body[0], int(body[1]), body[7]
+	out.family, out.bits, out.protocol, out.kind = body[0], int(body[1]), body[5], body[7]
 	var single defaultRoute
 	a := kernel.AttributesAfter(body, routeHeader)
 	for a.Next() {
@@ -88,6 +146,8 @@ func decodeRoute(body []byte) (route, error) {
 				return out, err
 			}
 			out.hops = append(out.hops, hops...)
+		case uapi.RTA_DST:
+			out.destination, _ = netip.AddrFromSlice(a.Data)
 		case uapi.RTA_NH_ID:
 			out.object = a.Uint32()
 		default:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
@@ -61,6 +62,9 @@ func Counting() tuning.Knob[Count] {
 			}
 			return victims(ctx, r, nic, CountSetting, func(int) bool { return true })
 		},
+		Takes: func(current, next Count) time.Duration {
+			return timeFor(int(max(*current.VFs, *next.VFs)))
+		},
 		Write: writeCount,
 	}
 }
@@ -90,6 +94,8 @@ func (d *device) moreVFs(n uint32) string {
 	switch d.Driver {
 	case "mlx5_core":
 		return fmt.Sprintf("; more are set in the firmware: mlxconfig -d %s set SRIOV_EN=1 NUM_OF_VFS=%d, and a restart of the device", d.Address, n)
+	case "bnxt_en":
+		return fmt.Sprintf("; more are set in the firmware: niccli's option number_of_vfs_per_pf, or devlink dev param set pci/%s name enable_sriov value true cmode permanent, and a restart of the host", d.Address)
 	case "igb", "ixgbe", "i40e", "ice":
 		return "; it is fixed in the driver or the device"
 	}
@@ -143,7 +149,8 @@ func (d *device) awaitVFs(ctx context.Context, n int) error {
 	if d.Bus != "pci" {
 		return nil
 	}
-	return await(ctx, fmt.Sprintf("not all of %s are there", count(n)), func() (bool, error) {
+	tell := telling(ctx, n)
+	return awaitFor(ctx, timeFor(n), fmt.Sprintf("not all of %s are there", count(n)), func() (bool, error) {
 		entries, err := d.ReadDir(ctx, d.path)
 		if err != nil {
 			return false, err
@@ -152,6 +159,7 @@ func (d *device) awaitVFs(ctx context.Context, n int) error {
 		if err := d.list(ctx); err != nil {
 			return false, err
 		}
+		tell(len(d.vfs), "are there")
 		return len(d.vfs) == n && (!d.has("iommu_group") || !slices.ContainsFunc(d.vfs, func(vf *virtual) bool { return vf.IOMMU == nil })), nil
 	})
 }

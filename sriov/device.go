@@ -11,6 +11,7 @@ import (
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/tuning"
 )
 
 // errNoPF is what a NIC says that can't have VFs.
@@ -108,8 +109,33 @@ func (d *device) setAutoprobe(ctx context.Context, w kernel.Writer, on bool) err
 // and a module to be loaded.
 const patience = 10 * time.Second
 
+// timeFor is how long something may take that a device does to so many VFs, one
+// after the other.
+func timeFor(vfs int) time.Duration {
+	const each = 3 * time.Second
+	return 3*patience + time.Duration(vfs)*each
+}
+
+// telling tells how many of n VFs are done, no more often than there is something to
+// see.
+func telling(ctx context.Context, n int) func(done int, what string) {
+	const pace = 2 * time.Second
+	last := time.Now()
+	return func(done int, what string) {
+		if time.Since(last) < pace || done == n {
+			return
+		}
+		last = time.Now()
+		tuning.Tell(ctx, fmt.Sprintf("%d of %d VFs %s", done, n, what))
+	}
+}
+
 // await asks until done says so, for as long as it may take a device.
 func await(ctx context.Context, what string, done func() (bool, error)) error {
+	return awaitFor(ctx, patience, what, done)
+}
+
+func awaitFor(ctx context.Context, patience time.Duration, what string, done func() (bool, error)) error {
 	deadline := time.Now().Add(patience)
 	for {
 		ok, err := done()

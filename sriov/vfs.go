@@ -1,6 +1,7 @@
 package sriov
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -8,9 +9,11 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
@@ -21,6 +24,9 @@ import (
 // VFState is what a PF's VFs are set to, in the words of ip link, by the VF's
 // number and the setting's name: "3.vlan": "100 qos 2". What a driver says nothing
 // of is absent.
+//
+// keyAutoprobe is the PF's: it is on while a VF is given its network driver, and a
+// journal that knows what it was can put it back.
 type VFState map[string]string
 
 // The settings of a VF.
@@ -33,7 +39,14 @@ const (
 	keyMinRate  = "min-tx-rate"
 	keyMaxRate  = "max-tx-rate"
 	keyDriver   = "driver"
+	keyMSIX     = "msix"
+	keyMTU      = "mtu"
+
+	keyAutoprobe = "autoprobe"
 )
+
+// noMTU is the MTU of a VF that has no network device.
+const noMTU = "none"
 
 // VFWish is what policies say of one VF or some.
 type VFWish struct {
@@ -47,6 +60,8 @@ type VFWish struct {
 	State     *string `json:"state,omitempty" words:"auto,enable,disable" doc:"the VF's link: as the PF's, always up, or down"`
 	MinTxRate *uint32 `json:"min-tx-rate,omitempty" doc:"Mbit/s that the VF has in any case; 0 is none"`
 	MaxTxRate *uint32 `json:"max-tx-rate,omitempty" doc:"Mbit/s that the VF has at most; 0 is no limit"`
+	MTU       *uint32 `json:"mtu,omitempty" example:"1500" doc:"MTU of the VF's network device, where it has one here"`
+	MSIX      *uint32 `json:"msix,omitempty" example:"16" doc:"MSI-X vectors that the VF has, out of the PF's pool (sriov_vf_total_msix)"`
 	Driver    *string `json:"driver,omitempty" words:"netdev,vfio-pci,none" doc:"netdev: the one that makes a network device of it; vfio-pci: for a VM or a program; none: kept free of any"`
 }
 
@@ -55,8 +70,8 @@ func VFs() tuning.Knob[VFState] {
 	return tuning.Knob[VFState]{
 		Name: "vfs",
 		Doc: "What a PF's virtual functions are set to (ip link set PF vf N), and which driver they have. VFs and fields that are not named " +
-			"stay as they are. A VF whose address or VLAN changes has its network device taken away for a moment; where somebody uses it, that is " +
-			"refused unless --disrupt names the VF.",
+			"stay as they are. A VF whose address, VLAN or number of vectors changes has its driver taken away for a moment; where somebody uses " +
+			"it, that is refused unless --disrupt names the VF.",
 		After:  []string{CountSetting},
 		Impact: func(inventory.NIC, VFState, VFState) tuning.Impact { return tuning.Seamless },
 		Wish:   tuning.WishOf(resolveVFs),
@@ -64,12 +79,31 @@ func VFs() tuning.Knob[VFState] {
 			current, err = readVFs(ctx, r, nic)
 			return current, VFState{}, err
 		},
+		// New VFs come with the network device's own MTU, or none, and autoprobe is the
+		// setting vf-drivers' to put back.
+		Volatile: func(current VFState) []string {
+			var keys []string
+			for key, value := range current {
+				if _, name := splitKey(key); name == keyMTU && value == noMTU {
+					keys = append(keys, key)
+				}
+			}
+			return keys
+		},
+		Keep: func(_ tuning.Ask, before VFState) (VFState, error) {
+			kept := maps.Clone(before)
+			delete(kept, keyAutoprobe)
+			return kept, nil
+		},
+		Takes: func(current, next VFState) time.Duration {
+			return timeFor(len(changesOf(current, next)))
+		},
 		Victims: func(ctx context.Context, r kernel.Reader, nic inventory.NIC, current, next VFState) ([]tuning.Victim, error) {
 			hit := map[int]bool{}
 			for key, value := range next {
 				index, name := splitKey(key)
 				was, there := current[key]
-				if there && was != value && (name == keyMAC || name == keyVLAN || name == keyDriver) {
+				if there && was != value && (name == keyMAC || name == keyVLAN || name == keyDriver || name == keyMSIX) {
 					hit[index] = true
 				}
 			}
@@ -100,14 +134,39 @@ func readVFs(ctx context.Context, r kernel.Reader, nic inventory.NIC) (VFState, 
 		return nil, err
 	}
 	state := VFState{}
+	switch on, err := d.autoprobe(ctx); {
+	case err != nil:
+		return nil, err
+	case on != nil:
+		state[keyAutoprobe] = onOff(*on)
+	}
 	if *d.NumVFs == 0 {
 		return state, nil
 	}
 	if err := d.list(ctx); err != nil {
 		return nil, err
 	}
+	pool, err := d.msixPool(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, vf := range d.vfs {
 		state[keyOf(vf.Index, keyDriver)] = vf.drivenBy()
+		if pool > 0 && vf.MSIX != nil {
+			state[keyOf(vf.Index, keyMSIX)] = strconv.Itoa(*vf.MSIX)
+		}
+		switch {
+		case vf.Netdev == nil:
+			state[keyOf(vf.Index, keyMTU)] = noMTU
+		case vf.Netdev.Name != "":
+			mtu, err := d.ReadFile(ctx, vf.file("mtu"))
+			if err != nil && kernel.ReasonOf(err) != kernel.Unsupported { // it was taken away meanwhile
+				return nil, err
+			}
+			if err == nil {
+				state[keyOf(vf.Index, keyMTU)] = strings.TrimSpace(string(mtu))
+			}
+		}
 	}
 	infos, _, err := askVFs(ctx, r, nic.Index)
 	if err != nil {
@@ -135,6 +194,19 @@ func readVFs(ctx context.Context, r kernel.Reader, nic inventory.NIC) (VFState, 
 		}
 	}
 	return state, nil
+}
+
+// file is a file of the VF's network device.
+func (vf *virtual) file(name string) string { return path.Join(vf.dir, "net", vf.Netdev.Name, name) }
+
+// msixPool is how many MSI-X vectors the PF has for its VFs; 0 where it can't
+// distribute them.
+func (d *device) msixPool(ctx context.Context) (int, error) {
+	n, err := d.number(ctx, "sriov_vf_total_msix")
+	if err != nil || n == nil {
+		return 0, err
+	}
+	return *n, nil
 }
 
 func onOff(on bool) string {
@@ -211,7 +283,47 @@ func resolveVFs(ctx context.Context, ask tuning.Ask, wish []VFWish, current VFSt
 			return nil, &tuning.ItemError{Item: i, Err: err}
 		}
 	}
-	return next, nil
+	if err := giveNetdevs(next, said); err != nil {
+		return nil, err
+	}
+	return next, d.enoughVectors(ctx, current, next)
+}
+
+// giveNetdevs gives VFs without a driver a network device, where an MTU is said of
+// it.
+func giveNetdevs(next VFState, said map[string]bool) error {
+	for key := range said {
+		index, name := splitKey(key)
+		if name != keyMTU {
+			continue
+		}
+		switch driver := next[keyOf(index, keyDriver)]; driver {
+		case "", unbound:
+			next[keyOf(index, keyDriver)] = networkDriver
+		case networkDriver:
+		default:
+			return fmt.Errorf("VF %d: mtu is of its network device, and it has none: its driver is %s", index, driver)
+		}
+	}
+	return nil
+}
+
+// enoughVectors says if the VFs are to have more MSI-X vectors than there are.
+func (d *device) enoughVectors(ctx context.Context, current, next VFState) error {
+	sum, changes := 0, false
+	for key, value := range next {
+		if _, name := splitKey(key); name == keyMSIX {
+			n, _ := strconv.Atoi(value)
+			sum, changes = sum+n, changes || value != current[key]
+		}
+	}
+	if !changes {
+		return nil
+	}
+	if pool, err := d.msixPool(ctx); err != nil || sum > pool {
+		return cmp.Or(err, fmt.Errorf("msix: the VFs would have %d vectors, and the PF has %d for them (sriov_vf_total_msix)", sum, pool))
+	}
+	return nil
 }
 
 // into puts the wish into the state.
@@ -283,10 +395,23 @@ func (w VFWish) words(ctx context.Context, d *device) (map[string]string, error)
 			words[name] = onOff(*on)
 		}
 	}
-	for name, rate := range map[string]*uint32{keyMinRate: w.MinTxRate, keyMaxRate: w.MaxTxRate} {
-		if rate != nil {
-			words[name] = strconv.FormatUint(uint64(*rate), 10)
+	for name, n := range map[string]*uint32{keyMinRate: w.MinTxRate, keyMaxRate: w.MaxTxRate, keyMTU: w.MTU, keyMSIX: w.MSIX} {
+		if n != nil {
+			words[name] = strconv.FormatUint(uint64(*n), 10)
 		}
+	}
+	if w.MSIX != nil {
+		switch pool, err := d.msixPool(ctx); {
+		case err != nil:
+			return nil, err
+		case pool == 0:
+			return nil, fmt.Errorf("%w: msix: the driver does not distribute vectors among VFs", errors.ErrUnsupported)
+		case *w.MSIX == 0:
+			return nil, errors.New("msix: a VF has at least one vector")
+		}
+	}
+	if w.MTU != nil && d.Bus != "pci" {
+		return nil, fmt.Errorf("%w: the VFs of this device have no network devices of their own", errors.ErrUnsupported)
 	}
 	for name, word := range map[string]*string{keyMAC: w.MAC, keyState: w.State, keyDriver: w.Driver} {
 		if word != nil {
@@ -355,6 +480,22 @@ func (d *device) macFor(word string, index, n int) (string, error) {
 	return mac.String(), nil
 }
 
+// changesOf are the settings that change, by the VF's number.
+func changesOf(current, next VFState) map[int]map[string]string {
+	changes := map[int]map[string]string{}
+	for key, value := range next {
+		index, name := splitKey(key)
+		if was, there := current[key]; !there || was == value || index < 0 {
+			continue
+		}
+		if changes[index] == nil {
+			changes[index] = map[string]string{}
+		}
+		changes[index][name] = value
+	}
+	return changes
+}
+
 // writeVFs sets all VFs up before it binds any.
 func writeVFs(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next VFState) error {
 	d, err := deviceOf(ctx, w, nic)
@@ -364,45 +505,50 @@ func writeVFs(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, 
 	if err := d.list(ctx); err != nil {
 		return err
 	}
-	changes := map[int]map[string]string{}
-	for key, value := range next {
-		if was, there := current[key]; !there || was == value {
-			continue
-		}
-		index, name := splitKey(key)
-		if changes[index] == nil {
-			changes[index] = map[string]string{}
-		}
-		changes[index][name] = value
-	}
+	changes := changesOf(current, next)
 	drivers := map[*virtual]string{}
 	var faults []error
-	for _, index := range slices.Sorted(maps.Keys(changes)) {
-		change := changes[index]
-		if vf := d.vf(index); vf != nil {
-			// A driver learns its VF's address when it is bound, and some their VLAN.
-			driver, rebind := change[keyDriver]
-			if change[keyMAC] != "" || change[keyVLAN] != "" {
-				if now := current[keyOf(index, keyDriver)]; !rebind && now == networkDriver {
-					driver, rebind = now, true
-				}
-			}
-			if rebind {
-				if err := unbind(ctx, w, vf); err != nil {
-					return fmt.Errorf("VF %d: take it from its driver: %w", index, err)
-				}
-				drivers[vf] = driver
-			}
+	fault := func(index int, doing string, err error) {
+		if err != nil {
+			faults = append(faults, fmt.Errorf("VF %d: %s%w", index, doing, err))
 		}
+	}
+	order := slices.Sorted(maps.Keys(changes))
+	for _, index := range order {
+		vf, now := d.vf(index), current[keyOf(index, keyDriver)]
+		if vf == nil || len(faults) > 0 {
+			continue
+		}
+		// A driver learns its VF's address when it is bound, and some their VLAN. The
+		// kernel takes another number of vectors only while there is none.
+		change := changes[index]
+		driver, rebind := change[keyDriver]
+		if !rebind && (change[keyMSIX] != "" || now == networkDriver && (change[keyMAC] != "" || change[keyVLAN] != "")) {
+			driver, rebind = now, true
+		}
+		if rebind {
+			drivers[vf] = driver
+			fault(index, "take it from its driver: ", unbind(ctx, w, vf))
+		}
+	}
+	if len(faults) == 0 {
+		faults = append(faults, d.distribute(ctx, w, current, changes)...)
+	}
+	tell := telling(ctx, len(order))
+	for i, index := range order {
+		if len(faults) > 0 {
+			break
+		}
+		change := changes[index]
 		if rate := change[keyMaxRate]; d.Driver == "igb" && rate != "" && rate != "0" {
 			d.awaitCarrier(ctx)
 		}
-		if err := setVF(ctx, w, nic, index, change, next); err != nil {
-			faults = append(faults, fmt.Errorf("VF %d: %w", index, err))
-			break
-		}
+		fault(index, "", setVF(ctx, w, nic, index, change, next))
+		tell(i+1, "set up")
 	}
 	// Also after an error: no VF is left without the driver that it had.
+	rebound := len(drivers)
+	tell = telling(ctx, rebound)
 	for _, vf := range d.vfs {
 		driver, ok := drivers[vf]
 		if !ok {
@@ -411,11 +557,64 @@ func writeVFs(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, 
 		if len(faults) > 0 {
 			driver = current[keyOf(vf.Index, keyDriver)]
 		}
-		if err := d.bind(ctx, w, vf, driver); err != nil {
-			faults = append(faults, fmt.Errorf("VF %d: driver %s: %w", vf.Index, driver, err))
+		fault(vf.Index, fmt.Sprintf("driver %s: ", driver), d.bind(ctx, w, vf, driver))
+		delete(drivers, vf)
+		tell(rebound-len(drivers), "have their drivers")
+	}
+	if len(faults) == 0 {
+		for _, index := range order {
+			fault(index, "", d.setMTU(ctx, w, d.vf(index), next[keyOf(index, keyMTU)]))
 		}
 	}
+	if on := next[keyAutoprobe]; on != current[keyAutoprobe] {
+		faults = append(faults, d.setAutoprobe(ctx, w, on == "on"))
+	}
 	return errors.Join(faults...)
+}
+
+// distribute gives VFs another number of MSI-X vectors, first those that get
+// fewer: the pool may be used up.
+func (d *device) distribute(ctx context.Context, w kernel.Writer, current VFState, changes map[int]map[string]string) (faults []error) {
+	for _, fewer := range []bool{true, false} {
+		for _, index := range slices.Sorted(maps.Keys(changes)) {
+			value, vf := changes[index][keyMSIX], d.vf(index)
+			if value == "" || vf == nil {
+				continue
+			}
+			was, _ := strconv.Atoi(current[keyOf(index, keyMSIX)])
+			if n, err := strconv.Atoi(value); err != nil || n < was != fewer {
+				continue
+			}
+			if err := w.WriteFile(ctx, path.Join(vf.dir, "sriov_vf_msix_count"), []byte(value)); err != nil {
+				faults = append(faults, fmt.Errorf("VF %d: msix %s: %w", index, value, err))
+			}
+		}
+	}
+	return faults
+}
+
+// setMTU gives a VF's network device its MTU. One that was taken away and came
+// back has lost it.
+func (d *device) setMTU(ctx context.Context, w kernel.Writer, vf *virtual, value string) error {
+	mtu, err := strconv.ParseUint(value, 10, 32)
+	if vf == nil || err != nil { // none is wanted
+		return nil
+	}
+	now, err := d.look(ctx, vf)
+	if err != nil || now.Netdev == nil || now.Netdev.Name == "" {
+		return err
+	}
+	if is, err := d.ReadFile(ctx, now.file("mtu")); err != nil || strings.TrimSpace(string(is)) == value {
+		return err
+	}
+	err = w.NetlinkSet(ctx, kernel.Request{
+		Family: kernel.FamilyRoute, Command: uapi.RTM_SETLINK,
+		Body: kernel.Body(make([]byte, linkHeader)).String(uapi.IFLA_IFNAME, now.Netdev.Name).Uint32(uapi.IFLA_MTU, uint32(mtu)),
+	})
+	if err != nil {
+		return fmt.Errorf("mtu %s: %w", value, err)
+	}
+	return nil
 }
 
 // awaitCarrier waits for the PF's link, which igb drops when it makes VFs and

@@ -30,6 +30,10 @@ func victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, setting st
 	if err != nil {
 		return nil, err
 	}
+	routes, err := inventory.ReadRoutes(ctx, r)
+	if err != nil {
+		return nil, err
+	}
 	var all []tuning.Victim
 	for _, pf := range Read(ctx, r, inv).PFs {
 		if pf.Bus != d.Bus || pf.Address != d.Address {
@@ -47,6 +51,14 @@ func victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, setting st
 			if n := vf.Netdev; n != nil && n.Namespace == nil {
 				for _, a := range addresses[n.Index] {
 					users = append(users, fmt.Sprintf("the address %s of %s", a, n.Name))
+				}
+				for i, route := range routes[n.Index] {
+					const named = 3
+					if i == named {
+						users = append(users, fmt.Sprintf("%d more routes of %s", len(routes[n.Index])-named, n.Name))
+						break
+					}
+					users = append(users, fmt.Sprintf("the route %s of %s", route, n.Name))
 				}
 			}
 			for _, u := range vf.Unread {

@@ -28,6 +28,9 @@ type Engine struct {
 	Gates Gates
 	// Progress, where set, is told of each change as it is made or undone.
 	Progress func(Change, State)
+	// Detail, where set, is told how far a write has come that takes long: "64 of 128
+	// VFs".
+	Detail func(Change, string)
 }
 
 // Apply carries out a plan as one transaction, on the NICs that the host has
@@ -494,12 +497,34 @@ func (t *transaction) ask(ctx context.Context, i int) (current, limit Values, er
 }
 
 func (t *transaction) write(ctx context.Context, i int, current, next Values) error {
-	ctx, cancel := context.WithTimeout(ctx, t.timeout())
+	long, err := t.settings[i].takes(current, next)
+	if err != nil {
+		return err
+	}
+	limit := t.timeout()
+	if long > limit {
+		limit = long
+		ctx = kernel.Patiently(ctx, long)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := t.spares(ctx, i, current, next); err != nil {
 		return err
 	}
+	if t.Detail != nil {
+		ctx = context.WithValue(ctx, detail{}, func(text string) { t.Detail(t.plan.Changes[i], text) })
+	}
 	return t.settings[i].write(ctx, t.Writer, *t.nics[i], current, next)
+}
+
+// detail is the key of the function that takes what a write tells of itself.
+type detail struct{}
+
+// Tell says, from inside of a knob's Write that takes long, how far it has come.
+func Tell(ctx context.Context, text string) {
+	if tell, ok := ctx.Value(detail{}).(func(string)); ok {
+		tell(text)
+	}
 }
 
 // firstPause is how long to wait before asking again; each pause doubles, up to

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"time"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
@@ -81,6 +82,9 @@ type Knob[T any] struct {
 	// Write asks the kernel for next. current is what was read just before, so
 	// that only what differs need be sent.
 	Write func(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next T) error
+	// Takes says how long Write may take where that is longer than [Engine.Timeout]:
+	// a device makes one virtual function after the other. nil: no longer.
+	Takes func(current, next T) time.Duration
 }
 
 // Scope is what has a setting.
@@ -122,6 +126,7 @@ type Setting interface {
 	bound(ask Ask, limit Values) (bound Values, because string, err error)
 	check(next, limit Values) error
 	write(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next Values) error
+	takes(current, next Values) (time.Duration, error)
 }
 
 func (k Knob[T]) name() string       { return k.Name }
@@ -296,6 +301,17 @@ func (k Knob[T]) write(ctx context.Context, w kernel.Writer, nic inventory.NIC, 
 		return err
 	}
 	return k.Write(ctx, w, nic, from, to)
+}
+
+func (k Knob[T]) takes(current, next Values) (time.Duration, error) {
+	if k.Takes == nil {
+		return 0, nil
+	}
+	from, to, err := both[T](current, next)
+	if err != nil {
+		return 0, err
+	}
+	return k.Takes(from, to), nil
 }
 
 // kindOf says for people what a field of a type takes.

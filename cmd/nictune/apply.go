@@ -180,6 +180,9 @@ func (a *app) changed(ctx context.Context, state string, do func(context.Context
 		Progress: func(c tuning.Change, s tuning.State) {
 			fmt.Fprintf(a.stderr, "%s: %s: %s\n", c.NIC.Name, c.Setting, s)
 		},
+		Detail: func(c tuning.Change, text string) {
+			fmt.Fprintf(a.stderr, "%s: %s: %s\n", c.NIC.Name, c.Setting, text)
+		},
 	}}
 	if c.nics, err = a.identities(ctx, h); err != nil {
 		return result, err

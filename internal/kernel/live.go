@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	// callTimeout bounds every call whose context has no nearer deadline.
+	// callTimeout bounds every call whose context has no nearer deadline, and does not
+	// allow for more ([Patiently]).
 	callTimeout = 10 * time.Second
 	// callsAtOnce bounds the calls under way, those included that were given up
 	// and still hang in a driver.
@@ -365,7 +366,11 @@ var errNoSlot = fmt.Errorf("%d earlier calls still hang in the kernel", callsAtO
 // and keeps its slot until then.
 func guard[T any](ctx context.Context, slots chan struct{}, op, object string, f func() (T, error)) (T, error) {
 	var zero T
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	limit, patient := ctx.Value(patience{}).(time.Duration)
+	if !patient {
+		limit = callTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	select {
 	case slots <- struct{}{}:
@@ -388,6 +393,15 @@ func guard[T any](ctx context.Context, slots chan struct{}, op, object string, f
 	case <-ctx.Done():
 		return zero, &Error{Op: op, Object: object, Err: fmt.Errorf("no answer in time, the driver or its firmware may hang: %w", ctx.Err())}
 	}
+}
+
+// patience is the key of what Patiently allows.
+type patience struct{}
+
+// Patiently lets each call take as long as this: a device may need more than the
+// usual ten seconds to make 128 virtual functions.
+func Patiently(ctx context.Context, limit time.Duration) context.Context {
+	return context.WithValue(ctx, patience{}, limit)
 }
 
 // named completes an error that knows its errno with what was asked.

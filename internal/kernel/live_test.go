@@ -231,3 +231,25 @@ func TestLargeAnswersAreReadWhole(t *testing.T) {
 		t.Errorf("%d messages, %v", len(messages), err)
 	}
 }
+
+// A call may take as long as its caller says, in place of the usual time.
+func TestPatiently(t *testing.T) {
+	for limit, want := range map[time.Duration]time.Duration{50 * time.Millisecond: 50 * time.Millisecond, time.Hour: time.Hour, 0: callTimeout} {
+		ctx, cancel := context.WithCancel(t.Context())
+		if limit > 0 {
+			ctx = Patiently(ctx, limit)
+		}
+		began := time.Now()
+		if limit != 50*time.Millisecond {
+			time.AfterFunc(100*time.Millisecond, cancel) // long before its time
+		}
+		_, err := guard(ctx, make(chan struct{}, 1), "wait", "", func() (bool, error) {
+			time.Sleep(time.Second)
+			return true, nil
+		})
+		if gaveUp := errors.Is(err, context.DeadlineExceeded); gaveUp != (want < time.Second) || time.Since(began) > 900*time.Millisecond {
+			t.Errorf("%v: %v after %v", limit, err, time.Since(began))
+		}
+		cancel()
+	}
+}

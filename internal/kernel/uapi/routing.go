@@ -3,6 +3,7 @@ package uapi
 // From linux/rtnetlink.h, nexthop.h, neighbour.h, sock_diag.h and xdp_diag.h, and the address families of sys/socket.h.
 const (
 	RTN_UNICAST           = 1
+	RTPROT_KERNEL         = 2
 	RTA_DST               = 1
 	RTA_SRC               = 2
 	RTA_OIF               = 4
