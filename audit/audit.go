@@ -21,9 +21,9 @@ import (
 type Evidence struct {
 	sriov.Inventory
 	// Counted are the counters at the time of the facts.
-	Counted Sample
+	Counted Sample `json:"counted"`
 	// Earlier is an earlier look at the same host, where it was watched.
-	Earlier *Look
+	Earlier *Look `json:"earlier,omitempty"`
 }
 
 // Group is a set of rules about one subject: what nictune check takes as an argument.
@@ -41,7 +41,8 @@ func (g Group) traffic() bool { return g.Name == "queues" || g.Name == "multicas
 // Groups are all groups, in the order in which reports show them.
 func Groups() []Group {
 	return []Group{
-		{"link", "cables, modules and links", findings.Abouts(linkRules()), perNIC(linkRules())},
+		{"link", "cables, modules and links", findings.Abouts(append(linkRules(), goneRule())), links},
+		{"pcie", "PCI Express between NICs and CPUs", findings.Abouts(pcieRules()), perNIC(pcieRules())},
 	}
 }
 
@@ -94,7 +95,15 @@ func Gather(ctx context.Context, r kernel.Reader, groups []Group, watch time.Dur
 	if err != nil {
 		return nil, err
 	}
-	return &Evidence{Inventory: sriov.Inventory{Inventory: now.Inventory}, Counted: now.Sample, Earlier: earlier}, nil
+	if named(groups, "link") {
+		// Each page of a module costs milliseconds of a slow bus.
+		inventory.NewModules().ReadAll(ctx, r, &now.Inventory)
+	}
+	return &Evidence{Inventory: sriov.Inventory{Inventory: now.Inventory}, Counted: now.Counted, Earlier: earlier}, nil
+}
+
+func named(groups []Group, name string) bool {
+	return slices.ContainsFunc(groups, func(g Group) bool { return g.Name == name })
 }
 
 // look reads the facts and what is counted.
@@ -104,9 +113,9 @@ func look(ctx context.Context, r kernel.Reader, groups []Group) (*Look, error) {
 		return nil, err
 	}
 	l := &Look{Inventory: *inv}
-	l.Sample = sample(ctx, r, &l.Inventory)
+	l.Counted = sample(ctx, r, &l.Inventory)
 	if slices.ContainsFunc(groups, Group.traffic) {
-		l.Traffic = inventory.ReadTraffic(ctx, r, &l.Inventory)
+		l.Counted.Traffic = inventory.ReadTraffic(ctx, r, &l.Inventory)
 	}
 	return l, nil
 }
@@ -125,17 +134,35 @@ func Judge(e *Evidence, groups []Group) []findings.Finding {
 type nic struct {
 	*inventory.NIC
 	evidence *Evidence
+	// lost is set on one that the earlier look saw, and the later didn't.
+	lost bool
 }
 
 // Subject is the NIC's identity.
 func (n nic) Subject() findings.Subject { return findings.NICSubject(&n.evidence.Host, n.NIC) }
+
+// links judges each NIC, and says of those that went away that they did.
+func links(e *Evidence) []findings.Finding {
+	all := perNIC(append(linkRules(), goneRule()))(e)
+	if e.Earlier == nil {
+		return all
+	}
+	for i := range e.Earlier.NICs {
+		n := nic{NIC: &e.Earlier.NICs[i], evidence: e}
+		n.lost = !slices.ContainsFunc(e.NICs, func(now inventory.NIC) bool { return now.ID() == n.ID() })
+		if n.lost && n.Function != inventory.Virtual { // those come and go
+			all = append(all, findings.Judge([]findings.Rule[nic]{goneRule()}, n)...)
+		}
+	}
+	return all
+}
 
 // perNIC judges each NIC by rules.
 func perNIC(rules []findings.Rule[nic]) func(*Evidence) []findings.Finding {
 	return func(e *Evidence) []findings.Finding {
 		var all []findings.Finding
 		for i := range e.NICs {
-			all = append(all, findings.Judge(rules, nic{&e.NICs[i], e})...)
+			all = append(all, findings.Judge(rules, nic{NIC: &e.NICs[i], evidence: e})...)
 		}
 		return all
 	}

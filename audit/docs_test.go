@@ -12,7 +12,7 @@ import (
 	"github.com/nictune/nictune/findings"
 )
 
-//go:generate go test -run TestGoldenRules -update .
+//go:generate go test -run "TestGoldenRules|TestRuleIDsStay" -update .
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
@@ -75,5 +75,37 @@ func TestRulesExplainThemselves(t *testing.T) {
 			}
 			seen[r.ID] = true
 		}
+	}
+}
+
+// An id that users may have waived or asked for stays: testdata/rules.txt keeps all
+// that there ever were, and -update adds to it only.
+func TestRuleIDsStay(t *testing.T) {
+	const file = "testdata/rules.txt"
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, now := strings.Fields(string(data)), map[string]bool{}
+	var added []string
+	for _, r := range Rules() {
+		now[r.ID] = true
+		if !slices.Contains(known, r.ID) {
+			added = append(added, r.ID)
+		}
+	}
+	for _, id := range known {
+		if !now[id] {
+			t.Errorf("rule %s is gone: policies and waivers name it", id)
+		}
+	}
+	switch {
+	case len(added) > 0 && *update:
+		all := slices.Sorted(slices.Values(append(known, added...)))
+		if err := os.WriteFile(file, []byte(strings.Join(all, "\n")+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	case len(added) > 0:
+		t.Errorf("%s lacks %v: run go generate ./audit", file, added)
 	}
 }

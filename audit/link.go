@@ -1,41 +1,92 @@
 package audit
 
 import (
-	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/inventory"
 )
 
-// linkRules judge links. They say nothing of software devices, which have none.
+// linkRules judge links, what they lose, and modules. They say nothing of software
+// devices, which have none.
 func linkRules() []findings.Rule[nic] {
-	return []findings.Rule[nic]{
-		{About: findings.About{
-			ID: "link/half-duplex", Severity: findings.Critical,
-			Title:   "the link runs in half duplex",
-			Why:     "Half duplex between switches and servers is nearly always a failed negotiation: one end was set by hand, the other guesses. Collisions then show as late ones and lost packets as soon as there is traffic.",
-			Remedy:  "Set both ends to negotiate (link: {autoneg: on}), or both to the same speed and full duplex.",
-			Sources: []string{"IEEE 802.3, clause 28: parallel detection ends in half duplex"},
-		}, Judge: halfDuplex},
-	}
+	return slices.Concat(stateRules(), modeRules(), lossRules(), moduleRules())
 }
 
-func halfDuplex(n nic) findings.Verdict {
-	l := &n.Link
-	switch {
-	case n.Function == inventory.Virtual:
-		return findings.Inapplicable("a software device")
-	case l.Carrier == nil || !*l.Carrier:
-		return findings.Inapplicable("no carrier")
-	case l.Duplex == "full":
-		return findings.Passes("full duplex")
-	case l.Duplex == "half":
-		seen := "half duplex"
-		if l.SpeedMbps != nil {
-			seen = fmt.Sprintf("half duplex at %d Mb/s", *l.SpeedMbps)
-		}
-		return findings.Fails(seen, "full duplex")
-	default:
-		return findings.Unread(n.Unread, "link.supportedModes") // they come in one answer
+// noLink is the verdict on a device that has no link of its own, and whether it is one.
+func (n nic) noLink() (findings.Verdict, bool) {
+	switch n.Function {
+	case inventory.Virtual:
+		return findings.Inapplicable("a software device"), true
+	case inventory.Representor:
+		return findings.Inapplicable("a representor: it has no link of its own"), true
 	}
+	return findings.Verdict{}, false
+}
+
+// noPort is the verdict on a device that has no port of its own, and whether it is
+// one: a VF's and a subfunction's is the PF's, and is judged there.
+func (n nic) noPort() (findings.Verdict, bool) {
+	switch n.Function {
+	case inventory.VF, inventory.SF:
+		return findings.Inapplicable("the port is the physical function's"), true
+	}
+	return n.noLink()
+}
+
+// noCarrier is the verdict on a port whose rule needs a link that is up, and whether
+// there is none.
+func (n nic) noCarrier() (findings.Verdict, bool) {
+	if v, is := n.noPort(); is {
+		return v, true
+	}
+	if n.Link.Carrier == nil || !*n.Link.Carrier {
+		return findings.Inapplicable("no carrier"), true
+	}
+	return findings.Verdict{}, false
+}
+
+// before is the NIC as the earlier look saw it; nil where there was none.
+func (n nic) before() *inventory.NIC {
+	if n.evidence.Earlier == nil {
+		return nil
+	}
+	list := n.evidence.Earlier.NICs
+	if i := slices.IndexFunc(list, func(e inventory.NIC) bool { return e.ID() == n.ID() }); i >= 0 {
+		return &list[i]
+	}
+	return nil
+}
+
+// modeSpeed is the speed in Mb/s in a link mode's name: "25000baseCR/Full". Zero is
+// none.
+func modeSpeed(mode string) int {
+	digits, _, found := strings.Cut(mode, "base")
+	speed, err := strconv.Atoi(digits)
+	if !found || err != nil {
+		return 0
+	}
+	return speed
+}
+
+// fastest is the highest speed among link modes, in Mb/s; zero where there is none.
+func fastest(modes []string) int {
+	speed := 0
+	for _, mode := range modes {
+		speed = max(speed, modeSpeed(mode))
+	}
+	return speed
+}
+
+// common are the modes that both have.
+func common(a, b []string) []string {
+	var both []string
+	for _, mode := range a {
+		if slices.Contains(b, mode) {
+			both = append(both, mode)
+		}
+	}
+	return both
 }

@@ -16,22 +16,22 @@ import (
 // loaded or the host started, so that one sample seldom tells how things are now: two
 // tell what happened between them.
 type Sample struct {
-	At time.Time
+	At time.Time `json:"at"`
 	// Uptime is how long the host had been up; zero where it isn't known. Nothing has
 	// been counted for longer.
-	Uptime time.Duration
+	Uptime time.Duration `json:"uptime,omitempty"`
 	// NICs are the counters of each NIC by its ID ([inventory.NIC.ID]), by
 	// "SOURCE/NAME"; Host those of the host.
-	NICs map[string]inventory.Counters
-	Host inventory.Counters
+	NICs map[string]inventory.Counters `json:"nics,omitempty"`
+	Host inventory.Counters            `json:"host,omitempty"`
 	// Traffic is what queues, interrupts and CPUs counted, where rules ask for it.
-	Traffic *inventory.Traffic
+	Traffic *inventory.Traffic `json:"traffic,omitempty"`
 }
 
 // Look is a host as it was seen once.
 type Look struct {
 	inventory.Inventory
-	Sample
+	Counted Sample `json:"counted"`
 }
 
 // sample reads the counters that rules judge. What of a NIC could not be read is in
@@ -76,7 +76,7 @@ func (n nic) count(name string) count {
 	e := n.evidence
 	var earlier *Sample
 	if e.Earlier != nil {
-		earlier = &e.Earlier.Sample
+		earlier = &e.Earlier.Counted
 	}
 	return e.Counted.count(earlier, func(s *Sample) inventory.Counters { return s.NICs[n.ID()] }, name)
 }

@@ -1,0 +1,115 @@
+package audit
+
+import (
+	"bytes"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+
+	"github.com/nictune/nictune/findings"
+	"github.com/nictune/nictune/inventory"
+)
+
+// hostCase is a host on which a rule is known to say something: testdata/hosts has
+// an archive for each group, whose sections are "RULE STATUS: what it is about" and
+// hold an Evidence as JSON. The rule is judged on the first NIC, or, where the status
+// is that of another, on any: it must say exactly this of one.
+type hostCase struct {
+	rule     string
+	status   findings.Status
+	about    string
+	evidence *Evidence
+}
+
+func hostCases(t *testing.T) []hostCase {
+	t.Helper()
+	files, err := filepath.Glob("testdata/hosts/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	var all []hostCase
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, section := range archive.Files {
+			head, about, _ := strings.Cut(section.Name, ": ")
+			rule, status, ok := strings.Cut(head, " ")
+			if !ok {
+				t.Fatalf("%s: %q", file, section.Name)
+			}
+			e := &Evidence{}
+			d := json.NewDecoder(bytes.NewReader(section.Data))
+			d.DisallowUnknownFields()
+			if err := d.Decode(e); err != nil {
+				t.Fatalf("%s: %s: %v", file, section.Name, err)
+			}
+			all = append(all, hostCase{rule, findings.Status(status), about, e})
+		}
+	}
+	return all
+}
+
+// Each rule says what it should of known hosts, and there is one on which it fires
+// and one on which it passes.
+func TestRulesOnKnownHosts(t *testing.T) {
+	seen := map[string]map[findings.Status]bool{}
+	for _, c := range hostCases(t) {
+		t.Run(strings.ReplaceAll(c.rule, "/", "_")+" "+string(c.status)+" "+c.about, func(t *testing.T) {
+			var said []findings.Finding
+			for _, f := range Judge(c.evidence, Groups()) {
+				if f.Rule != c.rule {
+					continue
+				}
+				said = append(said, f)
+				if f.Status == c.status {
+					if (f.Status == findings.Fail) != (f.Expected != "") || f.Seen == "" {
+						t.Errorf("seen %q, expected %q", f.Seen, f.Expected)
+					}
+					if seen[c.rule] == nil {
+						seen[c.rule] = map[findings.Status]bool{}
+					}
+					seen[c.rule][c.status] = true
+					return
+				}
+			}
+			t.Errorf("it says %+v", said)
+		})
+	}
+	for _, r := range Rules() {
+		for _, status := range []findings.Status{findings.Fail, findings.Pass} {
+			if !seen[r.ID][status] {
+				t.Errorf("%s: testdata/hosts/%s.txtar has no host with %q", r.ID, r.Group(), status)
+			}
+		}
+	}
+}
+
+// A host of which nothing was read, and one on which nothing was supported, fail no
+// rule and pass none.
+func TestNothingReadJudgesNothing(t *testing.T) {
+	var notes []inventory.Unread
+	for _, fact := range strings.Fields("link.supportedModes link.port link.detected link.fec link.pause link.eee counters/ip counters/fec counters/pause counters/mac counters/aer module irqs pci.link") {
+		notes = append(notes, inventory.Unread{Fact: fact, Reason: inventory.Unsupported})
+	}
+	for name, n := range map[string]inventory.NIC{
+		"nothing":     {Name: "eth0", Function: inventory.Plain, PCI: &inventory.PCI{Address: "0000:01:00.0"}},
+		"unsupported": {Name: "eth0", Function: inventory.Plain, PCI: &inventory.PCI{Address: "0000:01:00.0"}, Unread: notes},
+	} {
+		carrier := true
+		n.Link.Admin, n.Link.Carrier = "up", &carrier
+		e := &Evidence{}
+		e.NICs = []inventory.NIC{n}
+		for _, f := range Judge(e, Groups()) {
+			switch {
+			case f.Rule == "link/down" || f.Rule == "link/gone": // these are known
+			case f.Status != findings.Unknown && f.Status != findings.NotApplicable:
+				t.Errorf("%s: %s is %s: %s", name, f.Rule, f.Status, f.Seen)
+			}
+		}
+	}
+}
