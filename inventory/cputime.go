@@ -12,10 +12,13 @@ import (
 // CPUTime is how one CPU spent its time since boot, in ticks (USER_HZ, a hundredth
 // of a second on nearly all machines). The kernel's sums may go back a little.
 type CPUTime struct {
-	CPU int
+	CPU int `json:"cpu"`
 	// SoftIRQ is time in soft interrupts, where packets are received; IRQ in hard
 	// ones; Idle also while waiting for disks. Total is all there is.
-	SoftIRQ, IRQ, Idle, Total uint64
+	SoftIRQ uint64 `json:"softIrq"`
+	IRQ     uint64 `json:"irq"`
+	Idle    uint64 `json:"idle"`
+	Total   uint64 `json:"total"`
 }
 
 // ReadCPUTimes reads how the online CPUs spent their time.

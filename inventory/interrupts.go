@@ -12,8 +12,9 @@ import (
 // Interrupts are how often each interrupt fired on each CPU since it was set up.
 type Interrupts struct {
 	// CPUs are the numbers of the CPUs, in the order of Counts.
-	CPUs   []int
-	Counts map[int][]uint64 // by the interrupt's number
+	CPUs []int `json:"cpus,omitempty"`
+	// Counts are by the interrupt's number.
+	Counts map[int][]uint64 `json:"counts,omitempty"`
 }
 
 // ReadInterrupts reads the counts of all numbered interrupts.

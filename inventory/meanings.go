@@ -97,10 +97,10 @@ type DriverCounters struct {
 // Meant is a driver's counter with what it means.
 type Meant struct {
 	DriverCounter
-	Direction string
-	Meaning   Meaning
+	Direction string  `json:"direction"`
+	Meaning   Meaning `json:"meaning"`
 	// Queue is the number of the queue, -1 for one of the whole device.
-	Queue int
+	Queue int `json:"queue"`
 }
 
 // MeaningsOf picks out of a driver's statistics those whose meaning is known, in

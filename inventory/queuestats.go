@@ -11,15 +11,17 @@ import (
 // and newer, drivers that take part). A counter that the driver lacks is nil.
 type QueueStats struct {
 	// Direction is "rx" or "tx".
-	Direction string
-	ID        uint32
-	Packets   *uint64
-	Bytes     *uint64
+	Direction string  `json:"direction"`
+	ID        uint32  `json:"id"`
+	Packets   *uint64 `json:"packets,omitempty"`
+	Bytes     *uint64 `json:"bytes,omitempty"`
 	// AllocFail are packets lost for want of memory for a buffer; Drops those that
 	// the device dropped, Overruns of them for want of a free buffer in the ring.
-	AllocFail, Drops, Overruns *uint64
+	AllocFail *uint64 `json:"allocFail,omitempty"`
+	Drops     *uint64 `json:"drops,omitempty"`
+	Overruns  *uint64 `json:"overruns,omitempty"`
 	// Stops is how often a transmit queue was full and stopped.
-	Stops *uint64
+	Stops *uint64 `json:"stops,omitempty"`
 }
 
 // ReadQueueStats reads the counters of the queues of all devices, by the devices'
@@ -92,10 +94,13 @@ func decodeQueueStats(body []byte) (index int, q QueueStats, err error) {
 // PagePoolStats are one page pool's counters, of a kernel that keeps them
 // (CONFIG_PAGE_POOL_STATS, Linux 6.8 and newer).
 type PagePoolStats struct {
-	ID uint64
+	ID uint64 `json:"id"`
 	// Fast and Slow are pages that came from the pool and from the page allocator;
 	// Recycled came back to it, Released did not.
-	Fast, Slow, Recycled, Released uint64
+	Fast     uint64 `json:"fast"`
+	Slow     uint64 `json:"slow"`
+	Recycled uint64 `json:"recycled"`
+	Released uint64 `json:"released"`
 }
 
 // ReadPagePoolStats reads the counters of the page pools of all devices, by the

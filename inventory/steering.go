@@ -13,24 +13,25 @@ import (
 // Steering is what the kernel does in software about who handles which queue: RPS,
 // RFS and XPS (/sys/class/net/*/queues).
 type Steering struct {
-	Receive  []ReceiveSteering
-	Transmit []TransmitSteering
+	Receive  []ReceiveSteering  `json:"receive,omitempty"`
+	Transmit []TransmitSteering `json:"transmit,omitempty"`
 }
 
 // ReceiveSteering is that of one receive queue.
 type ReceiveSteering struct {
-	Queue int
-	// CPUs are those that its packets are handed to (rps_cpus), none where RPS is
-	// off; Flows is how many flows it remembers for RFS (rps_flow_cnt).
-	CPUs  CPUSet
-	Flows uint64
+	Queue int `json:"queue"`
+	// CPUs is the list of those that its packets are handed to (rps_cpus), empty
+	// where RPS is off; Flows is how many flows it remembers for RFS (rps_flow_cnt).
+	CPUs  string `json:"cpus,omitempty"`
+	Flows uint64 `json:"flows,omitempty"`
 }
 
 // TransmitSteering is that of one transmit queue.
 type TransmitSteering struct {
-	Queue int
-	// CPUs are those that send through it (xps_cpus), none where a hash chooses.
-	CPUs CPUSet
+	Queue int `json:"queue"`
+	// CPUs is the list of those that send through it (xps_cpus), empty where a hash
+	// chooses.
+	CPUs string `json:"cpus,omitempty"`
 }
 
 // ReadSteering reads it of one NIC. A kernel without RPS or XPS has no such files.
@@ -80,14 +81,15 @@ func ReadSteering(ctx context.Context, r kernel.Reader, nic NIC) (Steering, erro
 	return s, nil
 }
 
-func readMask(ctx context.Context, r kernel.Reader, path string) (CPUSet, error) {
+// readMask reads a file that holds a CPU mask, as a list.
+func readMask(ctx context.Context, r kernel.Reader, path string) (string, error) {
 	b, err := r.ReadFile(ctx, path)
 	if err != nil {
-		return CPUSet{}, err
+		return "", err
 	}
 	set, err := ParseCPUMask(string(b))
 	if err != nil {
-		return set, fmt.Errorf("%s: %w", path, err)
+		return "", fmt.Errorf("%s: %w", path, err)
 	}
-	return set, nil
+	return set.String(), nil
 }

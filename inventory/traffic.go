@@ -10,32 +10,36 @@ import (
 // Traffic is what a host's queues, interrupts and CPUs have counted, and how the
 // kernel spreads the work: what tells where packets are lost, or will be.
 type Traffic struct {
-	Softnet    []Softnet
-	CPUs       []CPUTime
-	Interrupts Interrupts
+	Softnet    []Softnet  `json:"softnet,omitempty"`
+	CPUs       []CPUTime  `json:"cpus,omitempty"`
+	Interrupts Interrupts `json:"interrupts,omitzero"`
 	// NICs are by the NIC's ID.
-	NICs map[string]NICTraffic
+	NICs map[string]NICTraffic `json:"nics,omitempty"`
 	// Sysctls are those of [trafficSysctls] that the kernel has here, by their names
 	// below net ("core.netdev_max_backlog").
-	Sysctls map[string]uint64
+	Sysctls map[string]uint64 `json:"sysctls,omitempty"`
 	// Unread lists what of the host could not be read.
-	Unread []Unread
+	Unread []Unread `json:"unread,omitempty"`
 }
 
 // NICTraffic is what the queues of one NIC have counted.
 type NICTraffic struct {
 	// Driver are the driver's own counters whose meaning is known.
-	Driver []Meant
+	Driver []Meant `json:"driver,omitempty"`
 	// Queues are from the netdev family, where the driver takes part.
-	Queues    []QueueStats
-	PagePools []PagePoolStats
-	Steering  *Steering
+	Queues    []QueueStats    `json:"queues,omitempty"`
+	PagePools []PagePoolStats `json:"pagePools,omitempty"`
+	Steering  *Steering       `json:"steering,omitempty"`
+	// ForcedIGMP and ForcedMLD are the versions that the device was told to speak,
+	// 0 where the querier decides.
+	ForcedIGMP *uint64 `json:"forcedIgmp,omitempty"`
+	ForcedMLD  *uint64 `json:"forcedMld,omitempty"`
 }
 
 // trafficSysctls decide how much waits, for whom and how long.
 var trafficSysctls = [...]string{
 	"core.netdev_max_backlog", "core.netdev_budget", "core.netdev_budget_usecs", "core.rps_sock_flow_entries",
-	"ipv4.igmp_max_memberships",
+	"ipv4.igmp_max_memberships", "ipv4.conf.all.force_igmp_version", "ipv6.conf.all.force_mld_version",
 }
 
 // ReadTraffic reads it for the NICs of an inventory. What of a NIC could not be read
@@ -81,9 +85,21 @@ func ReadTraffic(ctx context.Context, r kernel.Reader, inv *Inventory) *Traffic 
 		} else {
 			one.Steering = &steering
 		}
+		one.ForcedIGMP = n.sysctl(ctx, r, "ipv4", "force_igmp_version")
+		one.ForcedMLD = n.sysctl(ctx, r, "ipv6", "force_mld_version")
 		t.NICs[n.ID()] = one
 	}
 	return t
+}
+
+// sysctl reads a sysctl that each device has, nil where it can't be read.
+func (n *NIC) sysctl(ctx context.Context, r kernel.Reader, family, name string) *uint64 {
+	v, err := readSysctl(ctx, r, "/proc/sys/net/"+family+"/conf/"+n.Name+"/"+name)
+	if err != nil {
+		n.missed("sysctls."+family+"."+name, err)
+		return nil
+	}
+	return &v
 }
 
 // sysctlPath is where a sysctl below net is.
