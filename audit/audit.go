@@ -24,6 +24,8 @@ type Evidence struct {
 	Counted Sample `json:"counted"`
 	// Earlier is an earlier look at the same host, where it was watched.
 	Earlier *Look `json:"earlier,omitempty"`
+	// whole is the host when only some of its devices are judged.
+	whole *sriov.Inventory
 }
 
 // Group is a set of rules about one subject: what nictune check takes as an argument.
@@ -43,6 +45,7 @@ func Groups() []Group {
 	return []Group{
 		{"link", "cables, modules and links", findings.Abouts(append(linkRules(), goneRule())), links},
 		{"pcie", "PCI Express between NICs and CPUs", findings.Abouts(pcieRules()), perNIC(pcieRules())},
+		{"sriov", "virtual functions", sriov.Rules(), vfs},
 		{"queues", "queues, interrupts and CPUs, and where packets are lost", append(findings.Abouts(saturationRules()), findings.Abouts(queueRules())...), both(saturationRules(), queueRules())},
 		{"multicast", "who hears which groups", append(findings.Abouts(membershipRules()), findings.Abouts(multicastRules())...), both(membershipRules(), multicastRules())},
 	}
@@ -103,8 +106,15 @@ func Gather(ctx context.Context, r kernel.Reader, groups []Group, watch time.Dur
 	}
 	e := &Evidence{Inventory: sriov.Inventory{Inventory: now.Inventory}, Counted: now.Counted, Earlier: earlier}
 	isVF := func(n inventory.NIC) bool { return n.Function == inventory.VF }
-	if named(groups, "multicast") && slices.ContainsFunc(e.NICs, isVF) {
-		e.Inventory = *sriov.Read(ctx, r, &now.Inventory) // for who is trusted
+	if named(groups, "sriov") || named(groups, "multicast") && slices.ContainsFunc(e.NICs, isVF) {
+		// A PF's firmware is asked about each VF with the RTNL lock held.
+		e.Inventory = *sriov.Read(ctx, r, &now.Inventory)
+	}
+	whole := e.Inventory
+	e.whole = &whole
+	e.NICs, e.PFs = slices.Clone(e.NICs), slices.Clone(e.PFs) // from these is taken what is not asked for
+	for i := range e.PFs {
+		e.PFs[i].VFs = slices.Clone(e.PFs[i].VFs)
 	}
 	return e, nil
 }
@@ -162,6 +172,15 @@ func links(e *Evidence) []findings.Finding {
 		}
 	}
 	return all
+}
+
+// vfs judges PFs and VFs, which are compared with all of the host.
+func vfs(e *Evidence) []findings.Finding {
+	whole := &e.Inventory
+	if e.whole != nil {
+		whole = e.whole
+	}
+	return sriov.Judge(e.PFs, whole)
 }
 
 // perNIC judges each NIC by rules.

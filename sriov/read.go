@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strconv"
@@ -214,6 +215,15 @@ type directory struct {
 // apart from "it can't be read".
 func (d directory) has(name string) bool { return slices.Contains(d.entries, name) }
 
+// went is what an error says of a file that the directory lists: one that isn't
+// there any more went away with its device.
+func (d directory) went(name string, err error) error {
+	if d.has(name) && errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", kernel.ErrGone, err)
+	}
+	return err
+}
+
 // number reads a file that holds a decimal number.
 func (d directory) number(ctx context.Context, name string) (*int, error) {
 	if !d.has(name) {
@@ -221,7 +231,7 @@ func (d directory) number(ctx context.Context, name string) (*int, error) {
 	}
 	b, err := d.ReadFile(ctx, path.Join(d.path, name))
 	if err != nil {
-		return nil, err
+		return nil, d.went(name, err)
 	}
 	n, err := strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 31)
 	if err != nil {
@@ -237,7 +247,7 @@ func (d directory) linked(ctx context.Context, name string) (string, error) {
 	}
 	target, err := d.ReadLink(ctx, path.Join(d.path, name))
 	if err != nil {
-		return "", err
+		return "", d.went(name, err)
 	}
 	return path.Base(target), nil
 }
@@ -275,7 +285,7 @@ func (s *survey) readPF(ctx context.Context, pf *physical, d directory) {
 	}
 	if d.has("sriov_vf_device") {
 		if b, err := d.ReadFile(ctx, path.Join(d.path, "sriov_vf_device")); err != nil {
-			pf.missed("vfDeviceId", err)
+			pf.missed("vfDeviceId", d.went("sriov_vf_device", err))
 		} else if id, err := strconv.ParseUint(string(bytes.TrimSpace(b)), 16, 16); err != nil {
 			pf.missed("vfDeviceId", fmt.Errorf("%w: %s/sriov_vf_device holds %.40q", kernel.ErrMalformed, d.path, b))
 		} else {
@@ -287,7 +297,7 @@ func (s *survey) readPF(ctx context.Context, pf *physical, d directory) {
 	}
 	config, err := s.config(ctx, d.path)
 	if err != nil {
-		pf.missed("device", err)
+		pf.missed("device", d.went("config", err))
 	} else if config.sriov != nil {
 		pf.Device = &config.sriov.Capability
 	}
@@ -387,13 +397,13 @@ func (s *survey) readVF(ctx context.Context, vf *virtual) {
 	if d.has("driver_override") {
 		b, err := s.ReadFile(ctx, path.Join(vf.dir, "driver_override"))
 		if err != nil {
-			vf.missed("driverOverride", err)
+			vf.missed("driverOverride", d.went("driver_override", err))
 		} else if name := string(bytes.TrimSpace(b)); name != "(null)" {
 			vf.DriverOverride = strings.ToValidUTF8(name, "\uFFFD")
 		}
 	}
 	if config, err := s.config(ctx, vf.dir); err != nil {
-		vf.missed("msix", err)
+		vf.missed("msix", d.went("config", err))
 	} else {
 		vf.MSIX = config.msix
 	}
@@ -460,7 +470,7 @@ func (s *survey) readNetdev(ctx context.Context, vf *virtual, d directory) {
 	names, err := s.ReadDir(ctx, path.Join(vf.dir, "net"))
 	switch {
 	case err != nil:
-		vf.missed("netdev", err)
+		vf.missed("netdev", d.went("net", err))
 	case len(names) > 0:
 		vf.Netdev = &Netdev{Name: names[0]} // came up since the inventory was read
 	default:

@@ -36,6 +36,8 @@ var (
 	ErrNotRecorded = errors.New("not in this recording")
 	// ErrReadOnly: the request would change something and came to a Reader.
 	ErrReadOnly = errors.New("refused: not a request that only reads")
+	// ErrGone is ENODEV: the device went away.
+	ErrGone error = syscall.ENODEV
 	// ErrTooLong is EMSGSIZE: what was asked for does not fit into one answer, or the question not into one request.
 	ErrTooLong error = syscall.EMSGSIZE
 	// ErrInvalid is EINVAL: among others, devlink's answer about a parameter that
