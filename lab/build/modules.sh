@@ -37,6 +37,7 @@ enter "$kernel" "$out" sh -ec '
 		name=${f##*/}
 		case $f in *.xz) xz -dc "$f" >"lib/modules/$kver/${name%.xz}" ;; *.zst) zstd -qdc "$f" >"lib/modules/$kver/${name%.zst}" ;; *) cp "$f" "lib/modules/$kver/" ;; esac
 	done
+	strip -d "lib/modules/$kver"/*.ko # their signatures go, too, which take half a second of each boot to check
 	cp "/lib/modules/$kver"/modules.builtin* "/lib/modules/$kver/modules.order" "lib/modules/$kver/"
 	depmod -b . "$kver"
 ' sh "$kver" $wanted >&2

@@ -41,7 +41,17 @@ func (k kind) suffix() string { return "_" + string(k) + "_test.go" }
 type labPackage struct {
 	path, dir, binary string
 	kind              kind
-	tests             []string // top-level tests of its files of that kind
+	tests             []string            // top-level tests of its files of that kind
+	only              map[string][]string // profiles of the tests that name them; the others run on each
+}
+
+// on is the package with the tests that run on a profile.
+func (p labPackage) on(profile string) *labPackage {
+	p.tests = slices.DeleteFunc(slices.Clone(p.tests), func(test string) bool {
+		only := p.only[test]
+		return len(only) > 0 && !slices.Contains(only, profile)
+	})
+	return &p
 }
 
 // A testRun is one call of "lab/vm test".
@@ -62,8 +72,7 @@ type testRun struct {
 }
 
 // runTests compiles the lab tests of each package once, then boots each profile once for each
-// package and runs its tests in it. Tests that belong to another profile skip
-// themselves there; a test that ran on none is a failure. Tests that boot VMs by themselves run
+// package with tests for it and runs them in it. A test that ran on none is a failure. Tests that boot VMs by themselves run
 // beside them, on the host.
 func runTests(ctx context.Context, args []string) (int, error) {
 	t := testRun{terminal: os.Stdout}
@@ -73,7 +82,7 @@ func runTests(ctx context.Context, args []string) (int, error) {
 	fs.StringVar(&t.profile, "p", everyProfile, "`profiles` to boot, with commas between; host is no VM but the tests that boot their own")
 	fs.BoolVar(&t.verbose, "v", false, "print what every test says, not only those that fail")
 	fs.StringVar(&t.run, "run", "", "run only the tests that match this `regexp`, as in go test")
-	fs.DurationVar(&t.packageTimeout, "package-timeout", 10*time.Minute, "longest time for the tests of one package")
+	fs.DurationVar(&t.packageTimeout, "package-timeout", 20*time.Minute, "longest time for the tests of one package")
 	fs.StringVar(&t.coverdir, "coverdir", "", "write coverage data to this `folder`, for go tool covdata")
 	fs.IntVar(&t.parallel, "j", 1, "`number` of VMs at a time")
 	if err := fs.Parse(args); err != nil {
@@ -115,6 +124,9 @@ func runTests(ctx context.Context, args []string) (int, error) {
 	if err != nil {
 		return exitFailed, err
 	}
+	if len(reports) == 0 {
+		return exitFailed, fmt.Errorf("no lab tests for %s in %s", strings.Join(t.profiles, " and "), strings.Join(patterns, " "))
+	}
 	failed := slices.ContainsFunc(reports, func(r *report) bool { return r.failed })
 	if t.everyProfile && !failed {
 		for _, name := range neverRun(slices.Concat(t.guest, t.host), reports) {
@@ -122,10 +134,30 @@ func runTests(ctx context.Context, args []string) (int, error) {
 			failed = true
 		}
 	}
+	t.times(reports)
 	if failed {
 		return 1, nil
 	}
 	return 0, nil
+}
+
+// times says where the time went, what used most first.
+func (t *testRun) times(reports []*report) {
+	if len(reports) < 2 {
+		return
+	}
+	var wall, used time.Duration
+	slices.SortStableFunc(reports, func(a, b *report) int { return cmp.Compare(b.used, a.used) })
+	fmt.Fprintf(t.terminal, "\n%8s %8s\n", "wall s", "CPU s")
+	for _, r := range reports {
+		wall, used = wall+r.took, used+r.used
+		what := "tests that boot VMs"
+		if r.profile != hostProfile {
+			what = r.packages[0].path
+		}
+		fmt.Fprintf(t.terminal, "%8.0f %8.0f  %s [%s]\n", r.took.Seconds(), r.used.Seconds(), what, r.profile)
+	}
+	fmt.Fprintf(t.terminal, "%8.0f %8.0f  in all, %d at a time\n", wall.Seconds(), used.Seconds(), t.parallel)
 }
 
 // runAll runs the host's tests and each package on each profile, so many at a time. Packages with
@@ -137,10 +169,12 @@ func (t *testRun) runAll(ctx context.Context) (reports []*report, err error) {
 	start := func(r *report, run func() (int, error)) {
 		reports = append(reports, r)
 		slots <- struct{}{}
+		began := time.Now()
 		wg.Go(func() {
 			defer func() { <-slots }()
 			defer t.show(r)()
 			r.finish(run())
+			r.took = time.Since(began)
 		})
 	}
 	if len(t.host) > 0 {
@@ -153,13 +187,20 @@ func (t *testRun) runAll(ctx context.Context) (reports []*report, err error) {
 			if name == hostProfile {
 				continue
 			}
+			p := p.on(name)
+			if len(p.tests) == 0 {
+				continue
+			}
 			// A VM for each package: what one leaves of a NIC's settings is no other's.
 			v, err := t.machine(name)
 			if err != nil {
 				return nil, err
 			}
 			r := &report{profile: name, token: rand.Text(), packages: []*labPackage{p}, verbose: t.verbose}
-			start(r, func() (int, error) { return v.run(ctx, t.script(r.packages, r.token), r) })
+			start(r, func() (int, error) {
+				defer func() { r.used = v.used }()
+				return v.run(ctx, t.script(r.packages, r.token), r)
+			})
 		}
 	}
 	return reports, nil
@@ -173,6 +214,7 @@ func (t *testRun) onHost(ctx context.Context, r *report) (int, error) {
 	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
 	c.WaitDelay = 10 * time.Second
 	err := c.Run()
+	r.used = cpuTime(c)
 	return c.ProcessState.ExitCode(), err
 }
 
@@ -234,18 +276,19 @@ func (t *testRun) packages(ctx context.Context, k kind, patterns []string) ([]*l
 		} else if err != nil {
 			return nil, fmt.Errorf("go list: %w", err)
 		}
-		lp := &labPackage{path: p.ImportPath, dir: p.Dir, kind: k}
+		lp := &labPackage{path: p.ImportPath, dir: p.Dir, kind: k, only: map[string][]string{}}
 		for _, name := range slices.Concat(p.TestGoFiles, p.XTestGoFiles) {
 			if !strings.HasSuffix(name, k.suffix()) {
 				continue
 			}
-			tests, err := testNames(filepath.Join(p.Dir, name))
+			tests, err := testsOf(filepath.Join(p.Dir, name))
 			if err != nil {
 				return nil, err
 			}
-			for _, name := range tests {
-				if t.match.MatchString(name) {
-					lp.tests = append(lp.tests, name)
+			for _, test := range tests {
+				if t.match.MatchString(test.name) {
+					lp.tests = append(lp.tests, test.name)
+					lp.only[test.name] = test.profiles
 				}
 			}
 		}
@@ -261,8 +304,14 @@ func (t *testRun) packages(ctx context.Context, k kind, patterns []string) ([]*l
 	return packages, nil
 }
 
-// testNames are the top-level tests of one file.
-func testNames(path string) (names []string, err error) {
+// A labTest is a top-level test, with the profiles that it names.
+type labTest struct {
+	name     string
+	profiles []string // of a labtest.Require that stands in it by itself; none: it may run on each
+}
+
+// testsOf are the top-level tests of one file.
+func testsOf(path string) (tests []labTest, err error) {
 	f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
 	if err != nil {
 		return nil, err
@@ -270,10 +319,41 @@ func testNames(path string) (names []string, err error) {
 	for _, d := range f.Decls {
 		fn, ok := d.(*ast.FuncDecl)
 		if ok && fn.Recv == nil && strings.HasPrefix(fn.Name.Name, "Test") && fn.Name.Name != "TestMain" {
-			names = append(names, fn.Name.Name)
+			tests = append(tests, labTest{fn.Name.Name, required(fn)})
 		}
 	}
-	return names, nil
+	return tests, nil
+}
+
+// required are the profiles of labtest.Require(t, "nics", ...) where that is a test's first
+// statement: on the others it skips itself, and a machine with nothing but skips need not boot.
+func required(fn *ast.FuncDecl) (profiles []string) {
+	if fn.Body == nil || len(fn.Body.List) == 0 {
+		return nil
+	}
+	first, _ := fn.Body.List[0].(*ast.ExprStmt)
+	if first == nil {
+		return nil
+	}
+	call, _ := first.X.(*ast.CallExpr)
+	if call == nil || len(call.Args) < 2 {
+		return nil
+	}
+	if f, _ := call.Fun.(*ast.SelectorExpr); f == nil || f.Sel.Name != "Require" {
+		return nil
+	}
+	for _, arg := range call.Args[1:] {
+		literal, _ := arg.(*ast.BasicLit)
+		if literal == nil {
+			return nil
+		}
+		name, err := strconv.Unquote(literal.Value)
+		if err != nil {
+			return nil
+		}
+		profiles = append(profiles, name)
+	}
+	return profiles
 }
 
 func (t *testRun) compile(ctx context.Context, p *labPackage) error {
@@ -320,6 +400,8 @@ type report struct {
 	done   int          // packages finished
 	failed bool
 	ran    map[string]bool // package and test, those that did not skip themselves
+
+	took, used time.Duration // wall time, and CPU time of all its VMs
 }
 
 // Write takes a piece of the guest's output.

@@ -6,7 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,20 +69,40 @@ func TestReportOfAVMThatDied(t *testing.T) {
 	}
 }
 
-func TestTestNames(t *testing.T) {
+func TestTestsOf(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a_lab_test.go")
-	source := "package a\nfunc TestOne() {}\nfunc helper() {}\nfunc (x) TestMethod() {}\nfunc TestMain() {}\nfunc TestTwo() {}\n"
+	source := `package a
+func TestOne() {}
+func helper() { labtest.Require(t, "hub") }
+func (x) TestMethod() {}
+func TestMain() {}
+func TestTwo() { labtest.Require(t, "nics", "numa"); more() }
+func TestAny() { labtest.Require(t) }
+func TestLater() { more(); labtest.Require(t, "hub") }
+func TestSaid() { labtest.Require(t, machine) }
+`
 	if err := os.WriteFile(path, []byte(source), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	got, err := testNames(path)
-	if err != nil || strings.Join(got, " ") != "TestOne TestTwo" {
-		t.Errorf("got %v %v", got, err)
+	got, err := testsOf(path)
+	want := []labTest{{name: "TestOne"}, {"TestTwo", []string{"nics", "numa"}}, {name: "TestAny"}, {name: "TestLater"}, {name: "TestSaid"}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("got %v %v", got, err)
+	}
+	p := labPackage{only: map[string][]string{}}
+	for _, test := range got {
+		p.tests, p.only[test.name] = append(p.tests, test.name), test.profiles
+	}
+	if got := p.on("numa").tests; len(got) != 5 {
+		t.Errorf("on numa: %v", got)
+	}
+	if got := p.on("hub").tests; len(got) != 4 || slices.Contains(got, "TestTwo") || len(p.tests) != 5 {
+		t.Errorf("on hub: %v", got)
 	}
 	if err := os.WriteFile(path, []byte("package"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := testNames(path); err == nil {
+	if _, err := testsOf(path); err == nil {
 		t.Error("no error for a file that is no Go")
 	}
 }

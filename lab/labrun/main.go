@@ -86,7 +86,7 @@ func (o *options) register(fs *flag.FlagSet) {
 	fs.StringVar(&o.append, "append", "", "more `words` for the kernel's command line")
 	fs.StringVar(&o.qemu, "qemu", "", "more `arguments` for QEMU, split at blanks")
 	fs.DurationVar(&o.bootTimeout, "boot-timeout", 3*time.Minute, "longest time for one boot")
-	fs.DurationVar(&o.timeout, "timeout", 15*time.Minute, "longest time for the command")
+	fs.DurationVar(&o.timeout, "timeout", 25*time.Minute, "longest time for the command")
 	fs.BoolVar(&o.console, "console", false, "print the kernel's console at the end, on standard error")
 }
 
@@ -212,7 +212,7 @@ func runCommand(ctx context.Context, args []string) (int, error) {
 	v.cutAfter, v.cutOn = *cutAfter, *cutOn
 	began := time.Now()
 	code, err := v.run(ctx, "cd /lab\n"+strings.Join(fs.Args(), " "), os.Stdout)
-	fmt.Fprintf(os.Stderr, "lab: %s: %.1f s\n", o.profile, time.Since(began).Seconds())
+	fmt.Fprintf(os.Stderr, "lab: %s: %.1f s, %.1f s of CPU\n", o.profile, time.Since(began).Seconds(), v.used.Seconds())
 	if *cutAfter > 0 || *cutOn != "" {
 		if errors.Is(err, errCut) {
 			return 0, nil

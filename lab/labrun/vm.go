@@ -46,6 +46,8 @@ type vm struct {
 	// its output.
 	cutAfter time.Duration
 	cutOn    string
+
+	used time.Duration // CPU time that it took, when it has stopped
 }
 
 // Exit codes of the runner itself, as in docker and chroot: the command's own otherwise.
@@ -162,6 +164,7 @@ func (v *vm) boot(ctx context.Context, command string, out io.Writer) (code int,
 			stopped = true
 		}
 	}
+	v.used += cpuTime(qemu)
 	// QEMU is gone: what it sent is read to the end. If it never connected, this ends the wait.
 	output.Close()
 	<-drained
@@ -304,7 +307,7 @@ func (v *vm) command(dir string, p profile) (*exec.Cmd, error) {
 		"-serial", "file:" + filepath.Join(dir, "console"),
 		"-kernel", filepath.Join(v.image, "vmlinux"), "-initrd", filepath.Join(dir, "initrd"),
 		"-append", strings.TrimSpace("console=ttyS0 panic=-1 quiet loglevel=4 intel_iommu=on iommu=pt mitigations=off nokaslr " +
-			"tsc=unstable no_timer_check rcupdate.rcu_expedited=1 audit=0 apparmor=0 " + v.append),
+			"tsc=unstable no_timer_check rcupdate.rcu_expedited=1 audit=0 apparmor=0 cryptomgr.notests " + v.append),
 		"-device", "intel-iommu,intremap=on",
 		"-device", "isa-debug-exit,iobase=0xf4,iosize=1",
 		"-device", "virtio-serial-pci,id=serial,bus=pcie.0",
@@ -343,6 +346,14 @@ func isolate(a *syscall.SysProcAttr, p profile) {
 		a.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getegid(), HostID: os.Getegid(), Size: 1}}
 		a.AmbientCaps = []uintptr{12} // CAP_NET_ADMIN, in that namespace
 	}
+}
+
+// cpuTime is what a command that has ended used, with the children that it waited for.
+func cpuTime(c *exec.Cmd) time.Duration {
+	if c.ProcessState == nil {
+		return 0
+	}
+	return c.ProcessState.UserTime() + c.ProcessState.SystemTime()
 }
 
 func listen(path string) (*net.UnixListener, error) {
