@@ -4,6 +4,7 @@ package settings
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -24,6 +25,7 @@ func TestTenKnobsPowerCut(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "settings.test")
 	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "lab", "-o", program, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as the lab's other tests, so that nothing is compiled anew
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
