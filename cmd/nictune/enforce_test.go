@@ -395,3 +395,46 @@ func TestAgentRefusesToEnforce(t *testing.T) {
 		}
 	})
 }
+
+// What the guards refuse to the agent it leaves, and says: for the way out of the
+// host, and for a program that receives on its own. It is done when the NIC is named.
+func TestAgentIsGuarded(t *testing.T) {
+	for name, test := range map[string]struct {
+		device   string
+		use      func(t *testing.T, g *gated)
+		disturbs string
+	}{
+		"the default route": {"grd5", func(*testing.T, *gated) {}, "channels (nic-reset) would disturb the default route via 192.0.2.1"},
+		"an AF_XDP socket": {"grd6", func(t *testing.T, g *gated) {
+			nstest.IP(t, "route del default")
+			nstest.XDPSocket(t, indexOf(t, g.device), 0)
+		}, "netdev (mtu), channels (nic-reset) would disturb an AF_XDP socket on queue 0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGated(t, test.device)
+			test.use(t, g)
+			policy := "match: {name: " + g.device + "}\nsettings:\n  channels: {rx: 2}\n  netdev: {mtu: 1400}\n"
+			as := func() bool { return g.queues(t) == "2" && mtu(t, g.device) == "1400" }
+			s, base, state := enforced(t, policy, "--interval=1h", "--allow=nic-reset")
+			s.until(t, "a second refusal", func() bool {
+				_, page := get(t, base+"/metrics")
+				return strings.Contains(page, fmt.Sprintf("nictune_reconcile_attempts_total{device=%q,outcome=\"refused\"} 2", g.device))
+			})
+			refusal := "refused: " + g.device + ": " + test.disturbs + "; to do it all the same: --disrupt " + g.device
+			if log := s.log.String(); !strings.Contains(log, "drift is left as it is for now") || !strings.Contains(log, refusal) {
+				t.Errorf("the agent logged:\n%s", log)
+			}
+			if _, page := get(t, base+"/metrics"); !strings.Contains(page, fmt.Sprintf("nictune_policy_setting_drifted{device=%q,policy=\"enforced\",setting=\"channels\"} 1", g.device)) {
+				t.Error("no metric says that the channels have drifted")
+			}
+			s.end(t)
+			if g.queues(t) != "1" || mtu(t, g.device) != "1500" || len(transactions(t, state)) > 0 {
+				t.Errorf("%s queues, MTU %s, %d transactions", g.queues(t), mtu(t, g.device), len(transactions(t, state)))
+			}
+
+			s, _, _ = enforced(t, policy, "--interval=1h", "--allow=nic-reset", "--disrupt="+g.device)
+			s.until(t, "what is named", as)
+			s.end(t)
+		})
+	}
+}
