@@ -127,6 +127,8 @@ func (n nic) earlierTraffic() (t inventory.NICTraffic, seconds float64) {
 // loss is a counter of lost packets by the name under which people find it.
 type loss struct {
 	name string
+	// Queue is the queue's number, -1 for one of the whole device.
+	Queue int
 	count
 }
 
@@ -136,8 +138,8 @@ func (n nic) losses(direction string, meanings ...inventory.Meaning) []loss {
 	now := n.traffic()
 	before, seconds := n.earlierTraffic()
 	var all []loss
-	add := func(name string, v uint64, earlier *uint64) {
-		l := loss{name, count{Known: true, Total: v}}
+	add := func(name string, queue int, v uint64, earlier *uint64) {
+		l := loss{name, queue, count{Known: true, Total: v}}
 		if earlier != nil && *earlier <= v && seconds > 0 {
 			l.Watched, l.More = true, v-*earlier
 			l.Interval = n.evidence.Counted.At.Sub(n.evidence.Earlier.Counted.At)
@@ -157,7 +159,7 @@ func (n nic) losses(direction string, meanings ...inventory.Meaning) []loss {
 		if m.Queue >= 0 && !strings.ContainsAny(name, "0123456789") {
 			name = fmt.Sprintf("%s of queue %d", name, m.Queue)
 		}
-		add(name, m.Value, earlier)
+		add(name, m.Queue, m.Value, earlier)
 	}
 	for _, q := range now.Queues {
 		value := func(q *inventory.QueueStats) *uint64 {
@@ -177,7 +179,7 @@ func (n nic) losses(direction string, meanings ...inventory.Meaning) []loss {
 			earlier = value(&before.Queues[i])
 		}
 		what := map[bool]string{true: "overruns", false: "alloc-fail"}[slices.Contains(meanings, inventory.NoBuffer)]
-		add(fmt.Sprintf("%s-%d %s", direction, q.ID, what), *value(&q), earlier)
+		add(fmt.Sprintf("%s-%d %s", direction, q.ID, what), int(q.ID), *value(&q), earlier)
 	}
 	return all
 }
@@ -272,7 +274,7 @@ func receiveDrops(n nic) findings.Verdict {
 		if !c.Known {
 			return n.uncounted(standard)
 		}
-		lost = []loss{{"rx_missed_errors", c}}
+		lost = []loss{{"rx_missed_errors", -1, c}}
 	}
 	v := n.judgeLosses(lost, "ip/rx_packets")
 	if ring := n.rxRing(); v.Status == findings.Fail && ring != nil && ring.Current < ring.Maximum {
@@ -292,7 +294,7 @@ func transmitDrops(n nic) findings.Verdict {
 		if !c.Known {
 			return n.uncounted(standard)
 		}
-		lost = []loss{{"tx_dropped", c}}
+		lost = []loss{{"tx_dropped", -1, c}}
 	}
 	return n.judgeLosses(lost, "ip/tx_packets")
 }

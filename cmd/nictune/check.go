@@ -96,6 +96,8 @@ type report struct {
 	CollectedAt time.Time          `json:"collectedAt"`
 	Host        string             `json:"host,omitempty"`
 	Findings    []findings.Finding `json:"findings"`
+	// Rates are there for what was watched.
+	Rates *audit.Rates `json:"rates,omitempty"`
 }
 
 // check judges the devices by the groups' rules and says what was found.
@@ -104,6 +106,9 @@ func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devic
 		return errors.New("--watch takes an interval as 10s, and a running host to look at twice")
 	}
 	a.timeout += c.watch
+	if c.watch > 0 {
+		a.sayWait(c.watch)
+	}
 	return a.read(ctx, func(ctx context.Context, reader host) error {
 		evidence, err := audit.Gather(ctx, reader, groups, c.watch)
 		if err != nil {
@@ -123,9 +128,14 @@ func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devic
 					return f.Status == findings.Pass || f.Status == findings.NotApplicable
 				})
 			}
-			err = writeJSON(a.stdout, report{inventory.APIVersion, "Findings", evidence.CollectedAt, evidence.Host.Hostname, shown})
+			err = writeJSON(a.stdout, report{inventory.APIVersion, "Findings", evidence.CollectedAt, evidence.Host.Hostname, shown, evidence.Rates()})
 		} else {
-			err = terminal.Findings(a.stdout, all, c.all)
+			if rates := evidence.Rates(); rates != nil {
+				err = terminal.Rates(a.stdout, rates, a.screen())
+			}
+			if err == nil {
+				err = terminal.Findings(a.stdout, all, c.all)
+			}
 		}
 		switch {
 		case err != nil:
