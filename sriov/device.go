@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strconv"
@@ -33,7 +34,7 @@ func deviceOf(ctx context.Context, r kernel.Reader, nic inventory.NIC) (*device,
 	case nic.PCI != nil:
 		target, err := r.ReadLink(ctx, path.Join(sysPCI, nic.PCI.Address))
 		if err != nil {
-			return nil, err
+			return nil, gone(err)
 		}
 		pf.Bus, pf.Address, dir = "pci", nic.PCI.Address, path.Join(sysPCI, target)
 	case nic.Parent != nil:
@@ -48,7 +49,7 @@ func deviceOf(ctx context.Context, r kernel.Reader, nic inventory.NIC) (*device,
 	}
 	entries, err := r.ReadDir(ctx, dir)
 	if err != nil {
-		return nil, err
+		return nil, gone(err)
 	}
 	d := &device{pf, directory{s, dir, entries}}
 	if !d.has("sriov_numvfs") {
@@ -61,6 +62,15 @@ func deviceOf(ctx context.Context, r kernel.Reader, nic inventory.NIC) (*device,
 	}
 	pf.Driver, err = d.linked(ctx, "driver")
 	return d, err
+}
+
+// gone is what an error says of a file that was there a moment ago: without it the
+// device is gone, too.
+func gone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", kernel.ErrGone, err)
+	}
+	return err
 }
 
 // list reads the PF's VFs, with their drivers.
@@ -84,7 +94,7 @@ func (d *device) vf(index int) *virtual {
 
 // write writes a file of the PF.
 func (d *device) write(ctx context.Context, w kernel.Writer, file, value string) error {
-	return w.WriteFile(ctx, path.Join(d.path, file), []byte(value))
+	return gone(w.WriteFile(ctx, path.Join(d.path, file), []byte(value)))
 }
 
 // autoprobe says whether the kernel binds drivers to new VFs by itself; nil for a

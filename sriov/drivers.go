@@ -95,7 +95,7 @@ func unbind(ctx context.Context, w kernel.Writer, vf *virtual) error {
 	if vf.Driver == "" {
 		return nil
 	}
-	return w.WriteFile(ctx, path.Join(vf.dir, "driver", "unbind"), []byte(vf.Address))
+	return gone(w.WriteFile(ctx, path.Join(vf.dir, "driver", "unbind"), []byte(vf.Address)))
 }
 
 // bind gives a VF that has no driver what drives it.
@@ -106,7 +106,7 @@ func (d *device) bind(ctx context.Context, w kernel.Writer, vf *virtual, driver 
 	}
 	if vf.DriverOverride != override {
 		if err := w.WriteFile(ctx, path.Join(vf.dir, "driver_override"), []byte(override+"\n")); err != nil {
-			return err
+			return gone(err)
 		}
 	}
 	if driver == noDriver || driver == unbound {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"strconv"
@@ -218,8 +217,8 @@ func (d directory) has(name string) bool { return slices.Contains(d.entries, nam
 // went is what an error says of a file that the directory lists: one that isn't
 // there any more went away with its device.
 func (d directory) went(name string, err error) error {
-	if d.has(name) && errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %w", kernel.ErrGone, err)
+	if d.has(name) {
+		return gone(err)
 	}
 	return err
 }
