@@ -147,6 +147,13 @@ func vfRules() []findings.Rule[onVF] {
 			Remedy:  "Give each VF an address of its own (vfs: {mac: derived}).",
 			Sources: []string{"IEEE 802.1Q-2022, 8.8 (the filtering database)"},
 		}, Judge: duplicateMAC},
+		{About: findings.About{
+			ID: "sriov/not-migratable", Severity: findings.Warning,
+			Title:   "the VF has the driver for live migration and can't be migrated",
+			Why:     "A variant of vfio-pci saves and restores the device's state when a VM moves. The card keeps that state only for functions that are set migratable: the VM starts, and the day that it has to move it can't.",
+			Remedy:  "Set the function migratable while no driver is bound (devlink port function set PORT migratable enable), or bind vfio-pci where the VM never moves.",
+			Sources: []string{"Linux: Documentation/networking/devlink/devlink-port.rst, migratable capability", "Linux: drivers/vfio/pci/mlx5"},
+		}, Judge: notMigratable},
 	}
 }
 
@@ -316,6 +323,27 @@ func vlanClash(v onVF) findings.Verdict {
 	}
 	return findings.Fails(seen+": "+list(clashes), "one place that tags, and one protocol")
 }
+
+func notMigratable(v onVF) findings.Verdict {
+	f := v.PortFunction
+	switch {
+	case v.DriverKind == "":
+		return findings.Unread(v.Unread, "driver", "address")
+	case v.DriverKind != DriverVFIOVariant:
+		return findings.Inapplicable("no driver for live migration: %s", v.drivenByWhat())
+	case f == nil && slices.ContainsFunc(v.pf.Unread, func(u inventory.Unread) bool { return u.Fact == "vfs.portFunction" }):
+		return findings.Unread(v.pf.Unread, "vfs.portFunction")
+	case f == nil || f.Migratable == nil:
+		return findings.Unclear("%s: the card has no port for the VF that tells (devlink, in switchdev mode)", v.Driver)
+	case *f.Migratable:
+		return findings.Passes("migratable, with %s", v.Driver)
+	}
+	return findings.Fails("migratable is off, driver "+v.Driver, "migratable on").
+		To("Set the function migratable while no driver is bound (devlink port function set %s migratable enable), or bind vfio-pci where the VM never moves.", f.Port)
+}
+
+// drivenByWhat is the VF's driver, also where there is none.
+func (vf *VF) drivenByWhat() string { return cmp.Or(vf.Driver, string(DriverNone)) }
 
 // addresses are the devices of a host that use a MAC address, by address.
 type addresses map[string]map[string]bool

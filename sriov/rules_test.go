@@ -41,6 +41,11 @@ func soundHost() *Inventory {
 	}
 }
 
+func variant(vf *VF, migratable *bool) {
+	vf.Driver, vf.DriverKind, vf.Netdev = "mlx5_vfio_pci", DriverVFIOVariant, nil
+	vf.PortFunction = &PortFunction{Port: "pci/0000:3b:00.0/1", Migratable: migratable}
+}
+
 // verdicts are the findings by rule and subject.
 func verdicts(inv *Inventory) map[string]findings.Finding {
 	all := map[string]findings.Finding{}
@@ -51,12 +56,12 @@ func verdicts(inv *Inventory) map[string]findings.Finding {
 }
 
 func TestRules(t *testing.T) {
-	if all := verdicts(soundHost()); len(all) != 2+2*7 {
+	if all := verdicts(soundHost()); len(all) != 2+2*8 {
 		t.Errorf("%d verdicts", len(all))
 	}
 	judged := map[string]bool{}
 	for key, f := range verdicts(soundHost()) {
-		if f.Status != findings.Pass && f.Rule != "sriov/vlan-clash" {
+		if f.Status != findings.Pass && f.Rule != "sriov/vlan-clash" && f.Rule != "sriov/not-migratable" {
 			t.Errorf("%s of a sound host: %s: %s", key, f.Status, f.Seen)
 		}
 	}
@@ -144,6 +149,15 @@ func TestRules(t *testing.T) {
 			inv.NICs = append(inv.NICs, inventory.NIC{Name: "eth1.7", Function: inventory.Virtual, MAC: vf.Settings.MAC})
 		}, "sriov/duplicate-mac eth0 vf 0", findings.Pass, ""},
 		{"the VM chooses", func(_ *Inventory, _ *PF, vf *VF) { vf.Settings.MAC, vf.Netdev = noAddress, nil }, "sriov/duplicate-mac eth0 vf 0", findings.NotApplicable, "user chooses"},
+
+		{"a variant driver, migratable", func(_ *Inventory, _ *PF, vf *VF) { variant(vf, new(true)) }, "sriov/not-migratable eth0 vf 0", findings.Pass, "mlx5_vfio_pci"},
+		{"a variant driver, not migratable", func(_ *Inventory, _ *PF, vf *VF) { variant(vf, new(false)) }, "sriov/not-migratable eth0 vf 0", findings.Fail, "off, driver mlx5_vfio_pci"},
+		{"a variant driver, no switch", func(_ *Inventory, _ *PF, vf *VF) { variant(vf, nil) }, "sriov/not-migratable eth0 vf 0", findings.Unknown, "no port"},
+		{"devlink's ports can't be read", func(_ *Inventory, pf *PF, vf *VF) {
+			variant(vf, nil)
+			vf.PortFunction, pf.Unread = nil, []inventory.Unread{{Fact: "vfs.portFunction", Reason: inventory.Failed, Detail: "i/o error"}}
+		}, "sriov/not-migratable eth0 vf 0", findings.Error, "i/o error"},
+		{"no variant driver", func(*Inventory, *PF, *VF) {}, "sriov/not-migratable eth0 vf 0", findings.NotApplicable, "mlx5_core"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			inv := soundHost()
@@ -175,7 +189,7 @@ func TestRulesOfAPart(t *testing.T) {
 	part := whole.PFs[0]
 	part.VFs = slices.Clone(part.VFs[1:])
 	all := Judge([]PF{part}, whole)
-	if len(all) != 2+7 {
+	if len(all) != 2+8 {
 		t.Errorf("%d verdicts", len(all))
 	}
 	if !slices.ContainsFunc(all, func(f findings.Finding) bool { return f.Rule == "sriov/duplicate-mac" && f.Status == findings.Fail }) {
