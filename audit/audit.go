@@ -15,6 +15,7 @@ import (
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/sriov"
+	"github.com/nictune/nictune/xdpcheck"
 )
 
 // Evidence is what rules are judged on: the facts about one host.
@@ -26,6 +27,8 @@ type Evidence struct {
 	Earlier *Look `json:"earlier,omitempty"`
 	// whole is the host when only some of its devices are judged.
 	whole *sriov.Inventory
+	// XDP is what the groups xdp and offload need beside the inventory.
+	XDP *xdpcheck.Extra `json:"xdp,omitempty"`
 }
 
 // Group is a set of rules about one subject: what nictune check takes as an argument.
@@ -48,6 +51,8 @@ func Groups() []Group {
 		{"sriov", "virtual functions", sriov.Rules(), vfs},
 		{"queues", "queues, interrupts and CPUs, and where packets are lost", append(findings.Abouts(saturationRules()), findings.Abouts(queueRules())...), both(saturationRules(), queueRules())},
 		{"multicast", "who hears which groups", append(findings.Abouts(membershipRules()), findings.Abouts(multicastRules())...), both(membershipRules(), multicastRules())},
+		{"xdp", "XDP programs, and what is in their way", findings.Abouts(xdpcheck.Rules()), perXDP(xdpcheck.Rules())},
+		{"offload", "what NICs do instead of the CPU", findings.Abouts(xdpcheck.OffloadRules()), perXDP(xdpcheck.OffloadRules())},
 	}
 }
 
@@ -115,6 +120,9 @@ func Gather(ctx context.Context, r kernel.Reader, groups []Group, watch time.Dur
 	e.NICs, e.PFs = slices.Clone(e.NICs), slices.Clone(e.PFs) // from these is taken what is not asked for
 	for i := range e.PFs {
 		e.PFs[i].VFs = slices.Clone(e.PFs[i].VFs)
+	}
+	if named(groups, "xdp") || named(groups, "offload") {
+		e.XDP = xdpcheck.Read(ctx, r, &e.Host, whole.NICs)
 	}
 	return e, nil
 }
@@ -189,6 +197,31 @@ func perNIC(rules []findings.Rule[nic]) func(*Evidence) []findings.Finding {
 		var all []findings.Finding
 		for i := range e.NICs {
 			all = append(all, findings.Judge(rules, nic{NIC: &e.NICs[i], evidence: e})...)
+		}
+		return all
+	}
+}
+
+// All are all NICs of the host, also where only some are judged.
+func (e *Evidence) All() []inventory.NIC {
+	if e.whole != nil {
+		return e.whole.NICs
+	}
+	return e.NICs
+}
+
+// XDPFacts are what package xdpcheck judges.
+func (e *Evidence) XDPFacts() *xdpcheck.Facts { return xdpcheck.Of(&e.Host, e.All(), e.XDP) }
+
+// perXDP judges each NIC by the rules of package xdpcheck.
+func perXDP(rules []findings.Rule[xdpcheck.NIC]) func(*Evidence) []findings.Finding {
+	return func(e *Evidence) []findings.Finding {
+		var all []findings.Finding
+		facts := e.XDPFacts()
+		for i := range e.NICs {
+			if n, ok := facts.Named(e.NICs[i].Name); ok {
+				all = append(all, findings.Judge(rules, n)...)
+			}
 		}
 		return all
 	}

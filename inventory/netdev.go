@@ -16,6 +16,7 @@ func readNetdev(ctx context.Context, s *survey) {
 		if n := s.byIndex[d.index]; n != nil {
 			n.Offloads.XDPFeatures = d.features
 			n.Offloads.XDPZeroCopyMaxSegments = d.zeroCopySegments
+			n.Offloads.XDPMetadata, n.Offloads.XSKFeatures = d.metadata, d.xskFeatures
 		}
 		return err
 	})
@@ -82,6 +83,8 @@ func file[T any](done filed, at netdevObject, list []T, v T) []T {
 type netdevDevice struct {
 	index            int
 	features         []string
+	metadata         []string
+	xskFeatures      []string
 	zeroCopySegments *uint32
 }
 
@@ -95,6 +98,18 @@ func decodeNetdevDevice(body []byte) (netdevDevice, error) {
 			d.index = int(a.Uint32())
 		case uapi.NETDEV_A_DEV_XDP_FEATURES:
 			d.features = xdpFeatures(a.Uint64())
+		case uapi.NETDEV_A_DEV_XDP_RX_METADATA_FEATURES:
+			d.metadata = bitNames(a.Uint64(), []bitName{
+				{uapi.NETDEV_XDP_RX_METADATA_TIMESTAMP, "timestamp"},
+				{uapi.NETDEV_XDP_RX_METADATA_HASH, "hash"},
+				{uapi.NETDEV_XDP_RX_METADATA_VLAN_TAG, "vlan-tag"},
+			})
+		case uapi.NETDEV_A_DEV_XSK_FEATURES:
+			d.xskFeatures = bitNames(a.Uint64(), []bitName{
+				{uapi.NETDEV_XSK_FLAGS_TX_TIMESTAMP, "tx-timestamp"},
+				{uapi.NETDEV_XSK_FLAGS_TX_CHECKSUM, "tx-checksum"},
+				{uapi.NETDEV_XSK_FLAGS_TX_LAUNCH_TIME_FIFO, "tx-launch-time-fifo"},
+			})
 		case uapi.NETDEV_A_DEV_XDP_ZC_MAX_SEGS:
 			d.zeroCopySegments = new(a.Uint32())
 		}
@@ -102,15 +117,9 @@ func decodeNetdevDevice(body []byte) (netdevDevice, error) {
 	return d, a.Err()
 }
 
-// xdpFeatures names the bits NETDEV_XDP_ACT_ as the netdev family's
-// specification does. It returns an empty list, not nil, for a device that
-// offers none: that is known.
+// xdpFeatures names the bits NETDEV_XDP_ACT_.
 func xdpFeatures(bits uint64) []string {
-	names := []string{}
-	for _, f := range [...]struct {
-		bit  uint64
-		name string
-	}{
+	return bitNames(bits, []bitName{
 		{uapi.NETDEV_XDP_ACT_BASIC, "basic"},
 		{uapi.NETDEV_XDP_ACT_REDIRECT, "redirect"},
 		{uapi.NETDEV_XDP_ACT_NDO_XMIT, "ndo-xmit"},
@@ -118,9 +127,21 @@ func xdpFeatures(bits uint64) []string {
 		{uapi.NETDEV_XDP_ACT_HW_OFFLOAD, "hw-offload"},
 		{uapi.NETDEV_XDP_ACT_RX_SG, "rx-sg"},
 		{uapi.NETDEV_XDP_ACT_NDO_XMIT_SG, "ndo-xmit-sg"},
-	} {
-		if bits&f.bit != 0 {
-			names = append(names, f.name)
+	})
+}
+
+type bitName struct {
+	bit  uint64
+	name string
+}
+
+// bitNames names bits as the netdev family's specification does. It returns an
+// empty list, not nil, for a device that has none: that is known.
+func bitNames(bits uint64, table []bitName) []string {
+	names := []string{}
+	for _, b := range table {
+		if bits&b.bit != 0 {
+			names = append(names, b.name)
 		}
 	}
 	return names

@@ -21,16 +21,17 @@ func netdevAnswer(command uint16, bodies ...kernel.Body) answer {
 func TestReadNetdev(t *testing.T) {
 	r := linksOf(linkMessage(2, 1, 0, named("eth0")), linkMessage(3, 1, 0, named("eth1")))
 	key := func(command uint16) string { return fmt.Sprint(kernel.FamilyNetdev, " ", command) }
-	var dump64 [8]byte
-	dump64[0] = 0x2b // basic, redirect, xsk-zerocopy, rx-sg on a little-endian host
+	var dump64, metadata [8]byte
+	dump64[0], metadata[0] = 0x2b, 6 // basic, redirect, xsk-zerocopy, rx-sg on a little-endian host
 	if (kernel.Body{}).Uint16(0, 1)[4] == 0 {
-		dump64 = [8]byte{7: 0x2b}
+		dump64, metadata = [8]byte{7: 0x2b}, [8]byte{7: 6}
 	}
 	queue := func(id uint32, direction uint32) kernel.Body {
 		return kernel.Body{}.Uint32(uapi.NETDEV_A_QUEUE_ID, id).Uint32(uapi.NETDEV_A_QUEUE_TYPE, direction).Uint32(uapi.NETDEV_A_QUEUE_IFINDEX, 2)
 	}
 	r.netlink[key(uapi.NETDEV_CMD_DEV_GET)] = netdevAnswer(uapi.NETDEV_CMD_DEV_GET,
-		kernel.Body{}.Uint32(uapi.NETDEV_A_DEV_IFINDEX, 2).Bytes(uapi.NETDEV_A_DEV_XDP_FEATURES, dump64[:]).Uint32(uapi.NETDEV_A_DEV_XDP_ZC_MAX_SEGS, 17),
+		kernel.Body{}.Uint32(uapi.NETDEV_A_DEV_IFINDEX, 2).Bytes(uapi.NETDEV_A_DEV_XDP_FEATURES, dump64[:]).Uint32(uapi.NETDEV_A_DEV_XDP_ZC_MAX_SEGS, 17).
+			Bytes(uapi.NETDEV_A_DEV_XDP_RX_METADATA_FEATURES, metadata[:]).Bytes(uapi.NETDEV_A_DEV_XSK_FEATURES, make([]byte, 8)),
 		kernel.Body{}.Uint32(uapi.NETDEV_A_DEV_IFINDEX, 3).Bytes(uapi.NETDEV_A_DEV_XDP_FEATURES, make([]byte, 8)),
 		kernel.Body{}.Uint32(uapi.NETDEV_A_DEV_IFINDEX, 99).Bytes(uapi.NETDEV_A_DEV_XDP_FEATURES, make([]byte, 8)))
 	// The second answers about rx 0 and NAPI 515 are of a later round.
@@ -66,6 +67,12 @@ func TestReadNetdev(t *testing.T) {
 	}
 	if want := []string{"basic", "redirect", "xsk-zerocopy", "rx-sg"}; !reflect.DeepEqual(eth0.Offloads.XDPFeatures, want) || value(eth0.Offloads.XDPZeroCopyMaxSegments) != uint32(17) {
 		t.Errorf("eth0: %v", eth0.Offloads.XDPFeatures)
+	}
+	if want := []string{"hash", "vlan-tag"}; !reflect.DeepEqual(eth0.Offloads.XDPMetadata, want) {
+		t.Errorf("eth0: metadata %v", eth0.Offloads.XDPMetadata)
+	}
+	if eth0.Offloads.XSKFeatures == nil || len(eth0.Offloads.XSKFeatures) != 0 || eth1.Offloads.XSKFeatures != nil {
+		t.Errorf("none is known of eth0, nothing of eth1: %#v, %#v", eth0.Offloads.XSKFeatures, eth1.Offloads.XSKFeatures)
 	}
 	if eth1.Offloads.XDPFeatures == nil || len(eth1.Offloads.XDPFeatures) != 0 {
 		t.Errorf("that eth1 offers nothing is known: %#v", eth1.Offloads.XDPFeatures)

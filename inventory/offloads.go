@@ -17,6 +17,11 @@ type Offloads struct {
 	// XDPZeroCopyMaxSegments is the largest number of fragments of an AF_XDP
 	// packet in zero copy mode.
 	XDPZeroCopyMaxSegments *uint32 `json:"xdpZeroCopyMaxSegments,omitempty"`
+	// XDPMetadata is what the driver can tell a program of a packet: "timestamp",
+	// "hash", "vlan-tag". XSKFeatures is what it does for packets that an AF_XDP
+	// socket sends: "tx-timestamp", "tx-checksum", "tx-launch-time-fifo".
+	XDPMetadata []string `json:"xdpMetadata,omitzero"`
+	XSKFeatures []string `json:"xskFeatures,omitzero"`
 
 	Limits       Limits        `json:"limits,omitzero"`
 	Timestamping *Timestamping `json:"timestamping,omitempty"`

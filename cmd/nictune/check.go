@@ -46,6 +46,10 @@ Exit status: 0 when nothing fails, 2 when a rule of at least the severity of
   nictune check --all -o json | jq '.findings[] | select(.status == "unknown")'
   nictune check --explain link/half-duplex`
 	for _, g := range audit.Groups() {
+		if g.Name == "xdp" {
+			cmd.AddCommand(newCheckXDPCommand(app, g))
+			continue
+		}
 		cmd.AddCommand(newCheckGroupCommand(app, g))
 	}
 	return cmd
@@ -98,6 +102,7 @@ type report struct {
 	Findings    []findings.Finding `json:"findings"`
 	// Rates are there for what was watched.
 	Rates *audit.Rates `json:"rates,omitempty"`
+	factSheet
 }
 
 // check judges the devices by the groups' rules and says what was found.
@@ -121,6 +126,10 @@ func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devic
 			return err
 		}
 		all := audit.Judge(evidence, groups)
+		var facts factSheet
+		if len(groups) == 1 {
+			facts = a.facts(reader, evidence, groups[0].Name)
+		}
 		if c.format == "json" {
 			shown := all
 			if !c.all {
@@ -128,10 +137,13 @@ func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devic
 					return f.Status == findings.Pass || f.Status == findings.NotApplicable
 				})
 			}
-			err = writeJSON(a.stdout, report{inventory.APIVersion, "Findings", evidence.CollectedAt, evidence.Host.Hostname, shown, evidence.Rates()})
+			err = writeJSON(a.stdout, report{inventory.APIVersion, "Findings", evidence.CollectedAt, evidence.Host.Hostname, shown, evidence.Rates(), facts})
 		} else {
 			if rates := evidence.Rates(); rates != nil {
 				err = terminal.Rates(a.stdout, rates, a.screen())
+			}
+			if err == nil {
+				err = facts.write(a.stdout)
 			}
 			if err == nil {
 				err = terminal.Findings(a.stdout, all, c.all)

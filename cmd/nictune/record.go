@@ -13,6 +13,7 @@ import (
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/sriov"
+	"github.com/nictune/nictune/xdpcheck"
 )
 
 func newRecordCommand(app *app) *cobra.Command {
@@ -73,6 +74,7 @@ func ask(ctx context.Context, r kernel.Reader, vfs, modules bool) error {
 	if vfs {
 		sriov.Read(ctx, r, inv)
 	}
+	xdpcheck.Read(ctx, r, &inv.Host, inv.NICs)
 	if modules {
 		inventory.NewModules().ReadAll(ctx, r, inv)
 	}
