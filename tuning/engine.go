@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -110,6 +112,9 @@ type transaction struct {
 	nics     []*inventory.NIC
 	// uses is what all NICs are used for, as far as it could be told.
 	uses inventory.Uses
+	// past reads what was done to the host in its present boot before this
+	// transaction, once: nobody else writes while we hold the store.
+	past func() ([]Transaction, error)
 	gates
 }
 
@@ -117,6 +122,10 @@ type transaction struct {
 func (e *Engine) open(ctx context.Context, plan *Plan, nics []inventory.NIC) (*transaction, error) {
 	t := &transaction{Engine: e, plan: plan, host: readHostID(ctx, e.Writer), gates: gates{bonds: bondsOf(nics)}}
 	t.sameBoot = plan.Host.BootID != "" && t.host.BootID == plan.Host.BootID
+	t.past = sync.OnceValues(func() ([]Transaction, error) {
+		all, err := History(e.Store.dir)
+		return thisBoot(all, t.host), err
+	})
 	for _, c := range plan.Changes {
 		i := rank(e.Settings, c.Setting)
 		if i < 0 {
@@ -138,11 +147,15 @@ func (e *Engine) open(ctx context.Context, plan *Plan, nics []inventory.NIC) (*t
 func (t *transaction) asking(i int, s Setting, current Values, planned Planned) (Ask, error) {
 	var past []Transaction
 	if s.entries() {
-		all, err := History(t.Store.dir)
+		all, err := t.past()
 		if err != nil {
 			return Ask{}, err
 		}
-		past = thisBoot(all, t.host)
+		past = all
+		if t.journal != nil && t.sameBoot { // which has come since
+			past = append(slices.DeleteFunc(slices.Clone(all), func(o Transaction) bool { return o.ID == t.journal.ID }), t.journal.Transaction)
+			slices.SortFunc(past, func(a, b Transaction) int { return a.ID - b.ID })
+		}
 	}
 	return ask(t.Writer, *t.nics[i], t.plan.Changes[i].NIC, past, s, current, planned), nil
 }
@@ -345,7 +358,7 @@ func (t *transaction) change(ctx context.Context, i int) error {
 	}
 	current, limit, err := t.ask(ctx, i)
 	if c.Turn == Kept && kernel.ReasonOf(err) == kernel.Unsupported {
-		return t.pass(i)
+		return t.pass(ctx, i, err)
 	}
 	if err != nil {
 		return err
@@ -433,6 +446,7 @@ func (t *transaction) make(ctx context.Context, i int, goal Values) error {
 	t.progress(i)
 	fields := goal.names()
 	if !same(current, goal, fields) {
+		defer t.follow(context.WithoutCancel(ctx), i)
 		err := t.write(ctx, i, current, over(current, goal, fields))
 		if turn := t.plan.Changes[i].Turn; kernel.ReasonOf(err) == kernel.Unsupported && (turn == MakingWay || turn == Kept) {
 			// A driver that is busy can say so, too; of what is passed over too early
@@ -443,7 +457,7 @@ func (t *transaction) make(ctx context.Context, i int, goal Values) error {
 				}
 			}
 			if kernel.ReasonOf(err) == kernel.Unsupported {
-				return t.pass(i)
+				return t.pass(ctx, i, err)
 			}
 		}
 		if err != nil {
@@ -463,14 +477,39 @@ func (t *transaction) make(ctx context.Context, i int, goal Values) error {
 
 // pass makes nothing of a change: what can't be read or written is the driver's
 // own. It makes way by itself, and becomes what the driver makes of it.
-func (t *transaction) pass(i int) error {
-	for _, k := range []kind{kindWriting, kindVerified} {
-		if err := t.journal.append(record{Kind: k, Change: i, After: Values{}}); err != nil {
-			return err
-		}
+func (t *transaction) pass(ctx context.Context, i int, why error) error {
+	found, err := t.read(ctx, i)
+	if err != nil {
+		found = nil
+	}
+	if err := t.journal.append(record{Kind: kindPassed, Change: i, Found: found, Text: "it is the driver's own: " + why.Error()}); err != nil {
+		return err
 	}
 	t.progress(i)
 	return nil
+}
+
+// follow looks at what else the transaction has changed of a target, after a write
+// for the i-th change: a driver can make more of a write than was asked of it. What
+// is other than it was just seen goes back with the rest. What somebody else
+// changes is seen at another time, and stays.
+func (t *transaction) follow(ctx context.Context, i int) {
+	latest := map[string]int{} // of each setting
+	for j, c := range t.plan.Changes {
+		if c.NIC == t.plan.Changes[i].NIC && c.Setting != t.plan.Changes[i].Setting && t.journal.Steps[j].State == Verified {
+			latest[c.Setting] = j
+		}
+	}
+	for _, j := range slices.Sorted(maps.Values(latest)) {
+		found, err := t.read(ctx, j)
+		if err != nil {
+			return // nor can the others be read
+		}
+		if len(without(differing(t.journal.Steps[j].Found, found), t.settings[j].volatile(found))) > 0 {
+			// A journal that can't be written fails the next change.
+			_ = t.journal.append(record{Kind: kindVerified, Change: j, Found: found})
+		}
+	}
 }
 
 // holds says whether a change is still as it was verified.

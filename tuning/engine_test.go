@@ -405,22 +405,66 @@ func TestUndoneTransactionIsNotRolledBack(t *testing.T) {
 	}
 }
 
+// A driver can reset a field of one setting when another is written, which nobody
+// knows of it: what a transaction has changed so goes back with it, whether it is
+// undone, found after a crash, or rolled back.
+func TestWhatADriverResetsGoesBack(t *testing.T) {
+	for _, end := range []string{"undone", "crashed", "rolled back"} {
+		h, nics := newHost()
+		second, third := "/toy/"+nics[0].ID()+"/second", "/toy/"+nics[0].ID()+"/third"
+		h.took = func(path, value string) string {
+			if path == third {
+				h.files[second] = strings.Replace(h.files[second], `"b":10`, `"b":77`, 1)
+			}
+			return value
+		}
+		before := maps.Clone(h.files)
+		dir := t.TempDir()
+		e := engine(t, h, dir)
+		plan := mustPlan(t, h, want(t, nics, "eth0 second a=7", "eth0 third a=5", "eth1 first a=5"))
+		h.fail = func(n int, _ string) error {
+			switch {
+			case n == 3 && end == "undone":
+				return syscall.EIO
+			case n == 3 && end == "crashed":
+				panic(crash{})
+			}
+			return nil
+		}
+		done, died, err := apply(t, e, plan, nics)
+		switch {
+		case died:
+			e.Store.Close()
+			e = engine(t, h, dir)
+			_, err = e.Recover(t.Context(), nics)
+		case end == "undone":
+			err = nil // as it was to be
+		case err == nil:
+			_, err = e.Rollback(t.Context(), done.ID, nics, allowAll, false)
+		}
+		if err != nil || !maps.Equal(h.files, before) {
+			t.Errorf("%s: %v: %v", end, err, h.files)
+		}
+		e.Store.Close()
+	}
+}
+
 // A value that somebody sets while we are at work stays theirs: also in a setting
 // of which we have changed, and now put back, something else.
 func TestValuesSetMeanwhileStay(t *testing.T) {
 	h, nics := newHost()
 	before := maps.Clone(h.files)
 	e := engine(t, h, t.TempDir())
-	ours, theirs := "/toy/"+nics[0].ID()+"/second", "/toy/"+nics[1].ID()+"/first"
+	ours, theirs := "/toy/"+nics[0].ID()+"/second", "/toy/"+nics[1].ID()+"/second"
 	h.fail = func(n int, _ string) error {
-		if n == 3 { // the second change is done, the fourth is not
+		if n == 4 { // the second change is done, the fifth is not
 			h.files[ours] = `{"a":7,"b":70,"c":true}`
 			h.files[theirs] = `{"a":1,"b":42,"c":false}`
 		}
 		return nil
 	}
 	_, err := e.Apply(t.Context(), mustPlan(t, h, everything(t, nics)), nics, allowAll)
-	if err == nil || !strings.Contains(err.Error(), "eth1: first: b 10 -> 50 (edge.yaml:4): first was changed by somebody else meanwhile") {
+	if err == nil || !strings.Contains(err.Error(), "b 10 -> 30 (edge.yaml:6): second was changed by somebody else meanwhile") {
 		t.Errorf("error %v", err)
 	}
 	before[ours], before[theirs] = `{"a":1,"b":10,"c":true}`, `{"a":1,"b":42,"c":false}`

@@ -50,8 +50,11 @@ const (
 	kindBegin kind = "begin"
 	// kindWriting: the change is about to be written, or once more, to repair it.
 	kindWriting kind = "writing"
-	// kindVerified: the change was read back and holds.
+	// kindVerified: the change was read back and holds; once more, where a later
+	// change moved other fields of the setting.
 	kindVerified kind = "verified"
+	// kindPassed: the setting can't be written; the text is why, in the kernel's words.
+	kindPassed kind = "passed"
 	// kindUnconfirmed: every change holds, and is taken back unless confirmed.
 	kindUnconfirmed kind = "unconfirmed"
 	// kindUndoing: from here on everything goes back.
@@ -61,8 +64,8 @@ const (
 	kindRestoring kind = "restoring"
 	// kindRestored: the change was read back and is as before.
 	kindRestored kind = "restored"
-	// kindLeft: the change was neither as before nor as written; somebody else
-	// owns the value now.
+	// kindLeft: the fields found here were neither as before nor as written; somebody
+	// else owns them now, and they are not put back with the rest.
 	kindLeft kind = "left"
 	// kindEnd closes the journal.
 	kindEnd kind = "end"
@@ -137,8 +140,16 @@ type Step struct {
 	After Values `json:"after,omitzero"`
 	// Found is the setting as read back after the change.
 	Found Values `json:"found,omitzero"`
-	// Detail is why the change was left alone.
+	// Foreign are the fields that somebody else changed since, as they were found.
+	Foreign Values `json:"foreign,omitzero"`
+	// Detail is why the change was passed over, or fields of it were left alone.
 	Detail string `json:"detail,omitempty"`
+
+	// wrote and seen are the numbers of the records by which the setting was last
+	// about to be written, and last read back.
+	wrote, seen int
+	// passed is whether it can't be written.
+	passed bool
 }
 
 // State is how far a change came.
@@ -149,9 +160,10 @@ const (
 	Unwritten State = "planned"   // not written
 	Writing   State = "writing"   // perhaps written
 	Verified  State = "verified"  // written and read back
+	Passed    State = "passed"    // made way or was to be kept, and can't be written: what the driver makes of it
 	Restoring State = "restoring" // perhaps as before again
 	Restored  State = "restored"  // as before again
-	Left      State = "left"      // changed by somebody else since, left alone
+	Left      State = "left"      // as before again, but for what somebody else changed since
 )
 
 const crcLength = 8
@@ -289,10 +301,11 @@ func (t *Transaction) replay(r *record) (*Transaction, error) {
 		to   State
 	}{
 		kindWriting:   {[]State{Unwritten, Writing, Verified}, Writing},
-		kindVerified:  {[]State{Writing}, Verified},
-		kindRestoring: {[]State{Unwritten, Writing, Verified, Restoring}, Restoring},
-		kindRestored:  {[]State{Writing, Verified, Restoring, Restored}, Restored},
-		kindLeft:      {[]State{Writing, Verified, Restoring, Restored, Left}, Left},
+		kindVerified:  {[]State{Writing, Verified}, Verified},
+		kindPassed:    {[]State{Unwritten, Writing}, Passed},
+		kindRestoring: {[]State{Unwritten, Writing, Verified, Passed, Restoring}, Restoring},
+		kindRestored:  {[]State{Writing, Verified, Passed, Restoring, Restored}, Restored},
+		kindLeft:      {[]State{Writing, Verified, Passed, Restoring, Restored, Left}, Left},
 	}
 	move, known := transitions[r.Kind]
 	switch {
@@ -301,7 +314,24 @@ func (t *Transaction) replay(r *record) (*Transaction, error) {
 	case !slices.Contains(move.from, step.State):
 		return nil, fmt.Errorf("change %d can't go from %s to %s", r.Change, step.State, move.to)
 	}
-	step.State, step.Detail = move.to, r.Text
+	switch {
+	case r.Kind == kindLeft && r.Found != nil: // the others go back yet
+		step.Foreign, step.Detail = r.Found, r.Text
+		return t, nil
+	case r.Kind == kindRestored && step.Foreign != nil:
+		step.State = Left
+		return t, nil
+	}
+	step.State = move.to
+	if step.Foreign == nil {
+		step.Detail = r.Text
+	}
+	switch r.Kind {
+	case kindWriting, kindRestoring:
+		step.wrote = r.Sequence
+	case kindVerified, kindPassed:
+		step.seen, step.passed = r.Sequence, r.Kind == kindPassed
+	}
 	switch {
 	case r.Kind == kindWriting:
 		step.Found, step.After = nil, r.After
@@ -316,6 +346,8 @@ func (t *Transaction) replay(r *record) (*Transaction, error) {
 		}
 		maps.Copy(after, r.After)
 		step.After = after
+	case r.Kind == kindPassed:
+		step.Found, step.After = r.Found, nil
 	case r.Found != nil:
 		step.Found = r.Found
 	}

@@ -95,6 +95,7 @@ func (t *transaction) putTargetBack(ctx context.Context, indexes []int) []error 
 	}
 	for _, i := range indexes {
 		if isOpen(i) {
+			// With what is somebody else's now it is left.
 			_ = t.journal.append(record{Kind: kindRestored, Change: i})
 			t.progress(i)
 		}
@@ -103,7 +104,10 @@ func (t *transaction) putTargetBack(ctx context.Context, indexes []int) []error 
 }
 
 // open says whether a step was or may have been written, and not put back.
-func (s Step) open() bool { return s.State == Writing || s.State == Verified || s.State == Restoring }
+func (s Step) open() bool { return s.done() || s.State == Writing || s.State == Restoring }
+
+// done says whether a step came to its end.
+func (s Step) done() bool { return s.State == Verified || s.State == Passed }
 
 // back is a target on its way back.
 type back struct {
@@ -166,7 +170,9 @@ func (b *back) goal(i int, current Values) Values {
 	var was, found Values // as it was before, and as it was verified last
 	written := Values{}
 	var open []int
-	unseen, restoring, left := b.disturbed(i), false, false
+	foreign := Values{} // what somebody else has changed since
+	here := !b.recovering || b.sameBoot
+	unseen, left := b.disturbed(i), false
 	for _, j := range b.indexes {
 		c, step := &b.plan.Changes[j], b.journal.Steps[j]
 		if c.Setting != s.name() {
@@ -180,12 +186,11 @@ func (b *back) goal(i int, current Values) Values {
 			continue
 		}
 		open = append(open, j)
-		unseen = unseen || step.State == Writing
-		restoring = restoring || step.State == Restoring
 		found = step.Found
 		maps.Copy(written, step.After)
+		maps.Copy(foreign, step.Foreign)
 	}
-	if left || len(open) == 0 && (!unseen || !b.sameBoot) {
+	if left || len(open) == 0 && (!unseen || !here) {
 		return nil
 	}
 	// What was verified is known to have changed these fields, the wanted ones and
@@ -195,20 +200,24 @@ func (b *back) goal(i int, current Values) Values {
 		if s.entries() && was[f] == nil {
 			return !ours || !b.sameBoot // then it is somebody else's
 		}
-		return was[f] == nil || !unseen && !ours && bytes.Equal(was[f], found[f])
+		followed := found != nil && !bytes.Equal(was[f], found[f])
+		return was[f] == nil || !ours && !followed && (!unseen || !here)
 	})
-	fields = without(fields, s.volatile(was))
+	fields = without(without(fields, s.volatile(was)), foreign.names())
+	var whose []string
 	for _, field := range without(reachable(s, current, only(was, fields)), s.volatile(current)) {
-		mine := !b.recovering || b.sameBoot && (unseen || restoring) ||
+		mine := !b.recovering || b.sameBoot && unseen ||
 			bytes.Equal(current[field], written[field]) || bytes.Equal(current[field], found[field])
 		if !mine {
-			detail := fmt.Sprintf("%[1]s.%[2]s is %[3]s, which is neither what it was (%[4]s) nor what was written: all of %[1]s is left alone",
-				s.name(), field, show(current[field]), show(was[field]))
-			for _, j := range open {
-				_ = b.journal.append(record{Kind: kindLeft, Change: j, Text: detail})
-				b.progress(j)
-			}
-			return nil
+			whose = append(whose, fmt.Sprintf("%s.%s is %s, which is neither what it was (%s) nor what was written",
+				s.name(), field, show(current[field]), show(was[field])))
+			foreign[field] = current[field]
+		}
+	}
+	if len(whose) > 0 {
+		fields = without(fields, foreign.names())
+		for _, j := range open {
+			_ = b.journal.append(record{Kind: kindLeft, Change: j, Found: foreign, Text: strings.Join(whose, "; ") + ": left alone"})
 		}
 	}
 	goal := maps.Clone(current)
@@ -219,13 +228,18 @@ func (b *back) goal(i int, current Values) Values {
 	return goal
 }
 
-// disturbed says whether other changes of the transaction can have changed what
-// the i-th is about, and that since it was last seen.
+// disturbed says whether, since the setting of the i-th change was last seen, the
+// transaction wrote what can have changed it: itself, or what builds it anew.
 func (t *transaction) disturbed(i int) bool {
+	seen := 0
 	for j, c := range t.plan.Changes {
-		state := t.journal.Steps[j].State
-		if c.NIC == t.plan.Changes[i].NIC && slices.Contains(t.settings[i].after(), c.Setting) &&
-			(state == Writing || state == Restoring || state != Unwritten && t.journal.Steps[i].State != Verified) {
+		if c.sibling(t.plan.Changes[i]) {
+			seen = max(seen, t.journal.Steps[j].seen)
+		}
+	}
+	for j, c := range t.plan.Changes {
+		if c.NIC == t.plan.Changes[i].NIC && t.journal.Steps[j].wrote > seen &&
+			(c.Setting == t.plan.Changes[i].Setting || slices.Contains(t.settings[i].after(), c.Setting)) {
 			return true
 		}
 	}
@@ -257,7 +271,13 @@ func (b *back) restore(ctx context.Context, c Change) error {
 	// A journal that can't be written must not keep anything from going back.
 	_ = b.journal.append(record{Kind: kindRestoring, Change: i, After: goal})
 	if err := b.write(ctx, i, current, over(current, goal, fields)); err != nil {
-		if kernel.ReasonOf(err) == kernel.Unsupported && (c.Turn == MakingWay || c.Turn == Kept) {
+		switch {
+		case kernel.ReasonOf(err) != kernel.Unsupported:
+			return err
+		case b.journal.Steps[i].passed: // it is the driver's own, as it was on the way here
+			b.goals[c.Setting] = nil
+			return nil
+		case c.Turn == MakingWay || c.Turn == Kept:
 			return nil
 		}
 		return err
@@ -321,7 +341,7 @@ func (e *Engine) recover(ctx context.Context, j *journal, nics []inventory.NIC) 
 			return errors.Join(err, j.close())
 		}
 	}
-	if j.UndoReason == "" && !slices.ContainsFunc(j.Steps, func(s Step) bool { return s.State != Verified }) {
+	if j.UndoReason == "" && !slices.ContainsFunc(j.Steps, func(s Step) bool { return !s.done() }) {
 		if !t.sameBoot || t.allHold(ctx) {
 			return j.end(Applied)
 		}
@@ -457,7 +477,7 @@ func (r *rollback) aim(s Setting, indexes []int, late bool, read func(Setting) (
 	planned := 0
 	for _, i := range indexes {
 		c, step := &r.past.Plan.Changes[i], &r.past.Steps[i]
-		if c.Setting != s.name() || step.Found == nil {
+		if c.Setting != s.name() || step.Found == nil || step.State == Passed {
 			continue
 		}
 		if was == nil {
