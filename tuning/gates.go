@@ -19,7 +19,8 @@ import (
 // Of the members of one bond or team no second one is touched before the first
 // has its link back.
 type Gates struct {
-	// Timeout is how long all of them together may take; 0 is 30 s.
+	// Timeout is how long each of them may take, counted from when its turn has come:
+	// a gateway can't answer before the carrier is back. 0 is 30 s.
 	Timeout time.Duration
 	// TCP are addresses (host:port) that have to take a connection, before the
 	// first change and after the last.
@@ -152,12 +153,11 @@ func (t *transaction) turn(ctx context.Context, i int) error {
 		return nil
 	}
 	_ = t.look(ctx, nic) // it may be on its way back, which nothing may stop
-	deadline := time.Now().Add(t.gateTimeout())
 	for _, other := range t.changed() {
 		if other.Index == nic.Index || !slices.Contains(t.touched, other.Index) || !t.together(nic, other) {
 			continue
 		}
-		if err := t.works(ctx, other, deadline); err != nil {
+		if err := t.works(ctx, other); err != nil {
 			return fmt.Errorf("%s is left alone, because %s of the same %s does not work again: %w", nic.Name, other.Name, nic.Stack.Master, err)
 		}
 	}
@@ -186,19 +186,18 @@ func bondsOf(nics []inventory.NIC) []string {
 
 // healthy waits until everything works as before the first change.
 func (t *transaction) healthy(ctx context.Context) error {
-	deadline := time.Now().Add(t.gateTimeout())
 	for _, nic := range t.changed() {
-		if err := t.works(ctx, nic, deadline); err != nil {
+		if err := t.works(ctx, nic); err != nil {
 			return err
 		}
 	}
 	for _, g := range t.gateways {
-		if !t.answers(ctx, g, deadline) {
+		if !t.answers(ctx, g, time.Now().Add(t.gateTimeout())) {
 			return t.shut(ctx, g.nic, fmt.Sprintf("the gateway %s does not answer", g.address))
 		}
 	}
 	for _, address := range t.Gates.TCP {
-		if err := t.takes(ctx, address, deadline); err != nil {
+		if err := t.takes(ctx, address); err != nil {
 			return t.shut(ctx, "", fmt.Sprintf("%s takes no connection (%v)", address, err))
 		}
 	}
@@ -214,7 +213,8 @@ func (t *transaction) shut(ctx context.Context, nic, what string) error {
 }
 
 // works waits until a NIC's link is as it was before.
-func (t *transaction) works(ctx context.Context, nic *inventory.NIC, deadline time.Time) error {
+func (t *transaction) works(ctx context.Context, nic *inventory.NIC) error {
+	deadline := time.Now().Add(t.gateTimeout())
 	before, known := t.before[nic.Index]
 	if !known || before.Carrier == nil || !*before.Carrier {
 		return nil // there was nothing to lose
@@ -305,7 +305,8 @@ func (t *transaction) answered(ctx context.Context, g gateway, probed *time.Time
 }
 
 // takes tries a TCP target until it takes a connection.
-func (t *transaction) takes(ctx context.Context, address string, deadline time.Time) error {
+func (t *transaction) takes(ctx context.Context, address string) error {
+	deadline := time.Now().Add(t.gateTimeout())
 	for {
 		dialing, cancel := context.WithTimeout(ctx, min(dialPatience, max(time.Until(deadline), gatePause)))
 		err := t.Gates.Dial(dialing, address)

@@ -25,7 +25,7 @@ func (f *safetyFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.disrupt, "disrupt", nil, "disturb what these `NICS` are used for: default route, SSH session, XDP")
 	flags.StringSliceVar(&f.tcp, "gate-tcp", nil, "undo unless these `HOST:PORTS` take a TCP connection afterwards")
-	flags.DurationVar(&f.timeout, "gate-timeout", 30*time.Second, "undo unless carriers, gateways and --gate-tcp are back after this long")
+	flags.DurationVar(&f.timeout, "gate-timeout", 30*time.Second, "undo unless each carrier, gateway and --gate-tcp is back after this long")
 }
 
 func (f *safetyFlags) addConfirm(cmd *cobra.Command) {
