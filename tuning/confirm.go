@@ -235,7 +235,7 @@ func (e *Engine) mayBeConfirmed(ctx context.Context, j *journal) bool {
 }
 
 // awaits refuses a plan for a NIC of which a change awaits confirmation.
-func (e *Engine) awaits(ctx context.Context, nic Target, t *Transaction) error {
+func (e *Engine) awaits(ctx context.Context, nic string, t *Transaction) error {
 	left := "its time is over"
 	if now, err := ReadNow(ctx, e.Writer); err == nil && t.Left(now) > 0 {
 		left = t.Left(now).Round(time.Second).String() + " left"

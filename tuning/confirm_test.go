@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nictune/nictune/inventory"
 )
 
 // tentative is a request whose changes are to be confirmed within a minute.
@@ -118,6 +120,42 @@ func TestUnconfirmedNICTakesNoOtherPlan(t *testing.T) {
 	}
 	if due, _, err := Unfinished(t.Context(), h, dir); due || err != nil {
 		t.Errorf("due %v, %v", due, err)
+	}
+}
+
+// What lies on a NIC that awaits confirmation, or under it, waits with it.
+func TestUnconfirmedNICTakesNoPlanForItsBond(t *testing.T) {
+	h, nics := newHost()
+	e := engine(t, h, t.TempDir())
+	software := func(index int, name string, lower ...string) inventory.NIC {
+		nic := inventory.NIC{Name: name, Index: index, Stack: inventory.Stack{Lower: lower}}
+		for _, setting := range []string{"first", "second", "third"} {
+			h.files["/toy/"+nic.ID()+"/"+setting] = `{"a":1,"b":10,"c":false}`
+		}
+		return nic
+	}
+	nics = append(nics, software(8, "bond0", "eth0"), software(9, "bond0.7", "bond0"))
+	apply := func(request Request, line string) error {
+		_, err := e.Apply(t.Context(), mustPlan(t, h, want(t, nics, line)), nics, request)
+		return err
+	}
+	for _, pair := range [][2]string{{"eth0", "bond0.7"}, {"bond0.7", "eth0"}, {"bond0", "eth0"}} {
+		if err := apply(tentative(), pair[0]+" third a=5"); err != nil {
+			t.Fatal(err)
+		}
+		if err := apply(allowAll, pair[1]+" third a=5"); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), ", which "+pair[1]+" belongs with, has the unconfirmed transaction") {
+			t.Errorf("%v: %v", pair, err)
+		}
+		if err := apply(allowAll, "eth1 third a=5"); err != nil && pair == [2]string{"eth0", "bond0.7"} {
+			t.Errorf("beside %v: %v", pair, err)
+		}
+		waiting, err := Awaiting(e.Store.dir)
+		if err != nil || len(waiting) != 1 {
+			t.Fatal(waiting, err)
+		}
+		if _, err := e.Rollback(t.Context(), waiting[0].ID, nics, allowAll, false); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

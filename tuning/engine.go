@@ -63,7 +63,7 @@ func (e *Engine) apply(ctx context.Context, b beginning, nics []inventory.NIC) (
 	if err := t.fits(ctx); err != nil {
 		return nil, err
 	}
-	if err := e.unencumbered(ctx, &b.Plan); err != nil {
+	if err := e.unencumbered(ctx, &b.Plan, nics); err != nil {
 		return nil, err
 	}
 	if err := t.guarded(ctx, nics, b.Request); err != nil {
@@ -287,9 +287,10 @@ func (t *transaction) keep(i int, current Values) (err error) {
 	return err
 }
 
-// unencumbered refuses a plan for a NIC with an unfinished transaction: whose
-// values are in between can't be what a plan starts from.
-func (e *Engine) unencumbered(ctx context.Context, plan *Plan) error {
+// unencumbered refuses a plan for a NIC with an unfinished transaction, or for one
+// that lies on it or under it: whose values are in between can't be what a plan
+// starts from, and to take them back would disturb what was built on them.
+func (e *Engine) unencumbered(ctx context.Context, plan *Plan, nics []inventory.NIC) error {
 	ids, err := journals(filepath.Join(e.Store.dir, pendingDir))
 	if err != nil {
 		return err
@@ -307,16 +308,48 @@ func (e *Engine) unencumbered(ctx context.Context, plan *Plan) error {
 			if !t.Steps[i].open() {
 				continue
 			}
-			if slices.ContainsFunc(plan.Changes, func(d Change) bool { return c.NIC.ID == d.NIC.ID }) {
+			name := c.NIC.Name
+			if nic := c.NIC.find(nics, true); nic != nil { // what it is called now
+				name = nic.Name
+			}
+			for _, d := range plan.Changes {
+				if c.NIC.ID != d.NIC.ID && !stacked(nics, name, d.NIC.Name) {
+					continue
+				}
+				who := c.NIC.String()
+				if c.NIC.ID != d.NIC.ID {
+					who = fmt.Sprintf("%s, which %s belongs with,", who, d.NIC.Name)
+				}
 				if t.Outcome == Unconfirmed {
-					return e.awaits(ctx, c.NIC, t)
+					return e.awaits(ctx, who, t)
 				}
 				return fmt.Errorf("%w: %s has the unfinished transaction %d, which could not be undone; to give up on it, remove %s",
-					ErrRefused, c.NIC, id, path)
+					ErrRefused, who, id, path)
 			}
 		}
 	}
 	return nil
+}
+
+// stacked says whether one of two NICs lies on the other, by whatever stands
+// between them: a bond on its members, a VLAN on a bond.
+func stacked(nics []inventory.NIC, a, b string) bool {
+	lies := func(top, bottom string) bool {
+		below := []string{top}
+		for i := 0; i < len(below); i++ { // it grows
+			at := slices.IndexFunc(nics, func(n inventory.NIC) bool { return n.Name == below[i] })
+			if at < 0 {
+				continue
+			}
+			for _, name := range nics[at].Stack.Lower {
+				if !slices.Contains(below, name) {
+					below = append(below, name)
+				}
+			}
+		}
+		return slices.Contains(below[1:], bottom)
+	}
+	return lies(a, b) || lies(b, a)
 }
 
 // forward makes the changes in order. It returns the index of the one that
