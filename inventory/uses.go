@@ -32,6 +32,9 @@ type Use struct {
 	// that is not the NIC itself but lies on it: a bond, a VLAN, a bridge.
 	Device  int    `json:"device"`
 	Through string `json:"through,omitempty"`
+	// VF is the virtual function of the NIC that carries it, which works also while
+	// the NIC itself is administratively down.
+	VF string `json:"vf,omitempty"`
 	// Peer is the gateway of a default route, where it has one, or the other end
 	// of the session.
 	Peer netip.Addr `json:"peer,omitzero"`
@@ -123,14 +126,22 @@ func (b *belows) add(u Use) {
 		return // the loopback, or a device of another namespace
 	}
 	reached := []*NIC{top}
+	vfs := map[*NIC]string{}
 	for i := 0; i < len(reached); i++ { // it grows
-		for _, name := range b.below(reached[i]) {
-			if n := b.byName[name]; n != nil && !slices.Contains(reached, n) {
-				reached = append(reached, n)
+		above := reached[i]
+		for _, name := range b.below(above) {
+			n := b.byName[name]
+			if n == nil || slices.Contains(reached, n) {
+				continue
+			}
+			reached, vfs[n] = append(reached, n), vfs[above]
+			if n.PCI != nil && above.PCI != nil && n.PCI.Address == above.PCI.PhysicalFunction {
+				vfs[n] = above.Name
 			}
 		}
 	}
 	for _, n := range reached {
+		u.VF = vfs[n]
 		b.file(n, top, u)
 	}
 }

@@ -160,6 +160,9 @@ func TestUsesGoDown(t *testing.T) {
 		var got []int
 		for index, uses := range b.uses {
 			got = append(got, index)
+			if vf := map[bool]string{true: "vf0"}[test.device == 11 && index == 12]; uses[0].VF != vf {
+				t.Errorf("%s of %d: %d has it by the VF %q, want %q", test.kind, test.device, index, uses[0].VF, vf)
+			}
 			if len(uses) != 1 || (uses[0].Through == "") != (index == test.device) {
 				t.Errorf("%s of %d: %d has %v", test.kind, test.device, index, uses)
 			}

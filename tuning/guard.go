@@ -12,37 +12,54 @@ import (
 
 // Disruption is what a plan would do to something that a NIC is used for.
 type Disruption struct {
-	NIC Target
+	NIC Target `json:"nic"`
 	// Settings are the changes that would, each with its impact or its reason.
-	Settings []string
+	Settings []string `json:"settings"`
 	// Uses are what would suffer.
-	Uses []inventory.Use
+	Uses []inventory.Use `json:"uses,omitempty"`
+	// Unknown is why more of them can't be told, where some could not.
+	Unknown string `json:"unknown,omitempty"`
 }
 
-// String is "eth0: channels (nic-reset) would cut off the default route via
+// String is "eth0: channels (nic-reset) would disturb the default route via
 // 10.0.0.1".
 func (d Disruption) String() string {
+	what := fmt.Sprintf("%s: %s", d.NIC.Name, strings.Join(d.Settings, ", "))
+	if len(d.Uses) == 0 {
+		return fmt.Sprintf("%s: what the NIC is used for can't be told: %s", what, d.Unknown)
+	}
 	uses := make([]string, 0, len(d.Uses))
 	for _, u := range d.Uses {
 		uses = append(uses, u.String())
 	}
-	return fmt.Sprintf("%s: %s would disturb %s", d.NIC.Name, strings.Join(d.Settings, ", "), strings.Join(uses, "; "))
+	what += " would disturb " + strings.Join(uses, "; ")
+	if d.Unknown != "" {
+		what += "; what else the NIC is used for can't be told: " + d.Unknown
+	}
+	return what
 }
 
 // Disruptions are what a plan would do to what its NICs are used for: a change
 // above seamless to every use of its NIC, and a seamless one to those that its
-// knob says it breaks. A NIC that is administratively down serves nothing.
-func Disruptions(settings []Setting, plan *Plan, nics []inventory.NIC, uses inventory.Uses) ([]Disruption, error) {
+// knob says it breaks. A NIC that is administratively down serves nothing itself,
+// but its virtual functions can.
+//
+// Where unknown says why some uses could not be told, every change that could
+// disturb one counts.
+func Disruptions(settings []Setting, plan *Plan, nics []inventory.NIC, uses inventory.Uses, unknown error) ([]Disruption, error) {
 	var all []Disruption
 	for _, c := range plan.Changes {
 		i := slices.IndexFunc(nics, func(n inventory.NIC) bool { return TargetOf(&n) == c.NIC })
 		rank := rank(settings, c.Setting)
-		if i < 0 || rank < 0 || nics[i].Link.Admin == "down" {
+		if i < 0 || rank < 0 {
 			continue
 		}
 		var hit []inventory.Use
 		var why string
 		for _, use := range uses[nics[i].Index] {
+			if nics[i].Link.Admin == "down" && use.VF == "" {
+				continue
+			}
 			if !c.Impact.Within(Seamless) {
 				hit, why = append(hit, use), string(c.Impact)
 				continue
@@ -55,14 +72,21 @@ func Disruptions(settings []Setting, plan *Plan, nics []inventory.NIC, uses inve
 				hit, why = append(hit, use), breaks
 			}
 		}
-		if len(hit) == 0 {
+		blind := unknown != nil && (!c.Impact.Within(Seamless) || settings[rank].mayBreak())
+		if len(hit) == 0 && !blind {
 			continue
+		}
+		if why == "" {
+			why = string(c.Impact)
 		}
 		at := slices.IndexFunc(all, func(d Disruption) bool { return d.NIC == c.NIC })
 		if at < 0 {
 			at, all = len(all), append(all, Disruption{NIC: c.NIC})
 		}
 		d := &all[at]
+		if blind {
+			d.Unknown = unknown.Error()
+		}
 		d.Settings = append(d.Settings, fmt.Sprintf("%s (%s)", c.Setting, why))
 		for _, use := range hit {
 			if !slices.Contains(d.Uses, use) {
@@ -72,6 +96,8 @@ func Disruptions(settings []Setting, plan *Plan, nics []inventory.NIC, uses inve
 	}
 	return all, nil
 }
+
+func (k Knob[T]) mayBreak() bool { return k.Breaks != nil }
 
 // breaks asks the knob. Of what is not known before another change was made
 // nothing can be told, and nothing is.
@@ -114,7 +140,7 @@ func (t *transaction) guarded(ctx context.Context, nics []inventory.NIC, request
 		i := slices.IndexFunc(nics, func(n inventory.NIC) bool { return TargetOf(&n) == nic })
 		return i >= 0 && slices.ContainsFunc(request.Disrupt, func(name string) bool { return isCalled(&nics[i], name) })
 	}
-	found, err := Disruptions(t.Settings, &plan, nics, uses)
+	found, err := Disruptions(t.Settings, &plan, nics, uses, fault)
 	if err != nil {
 		return fmt.Errorf("nothing was changed: %w", err)
 	}
@@ -129,14 +155,6 @@ func (t *transaction) guarded(ctx context.Context, nics []inventory.NIC, request
 			reasons, names = append(reasons, d.String()), append(names, d.NIC.Name)
 		}
 	}
-	if fault != nil {
-		for _, c := range plan.Changes {
-			if !c.Impact.Within(Seamless) && !allowed(c.NIC) && !slices.Contains(names, c.NIC.Name) {
-				reasons = append(reasons, fmt.Sprintf("%s: %s (%s): what the NIC is used for can't be told: %v", c.NIC.Name, c.Setting, c.Impact, fault))
-				names = append(names, c.NIC.Name)
-			}
-		}
-	}
 	if len(reasons) == 0 {
 		return nil
 	}
@@ -147,10 +165,10 @@ func (t *transaction) guarded(ctx context.Context, nics []inventory.NIC, request
 type Victim struct {
 	// Names are what the device goes by, the one to release it by first: a PCI
 	// address, the name of its network device.
-	Names []string
+	Names []string `json:"names"`
 	// Text says who, and what: "eth1: sriov would take VF 3 (0000:01:10.6) from vm
 	// web1 (pid 4711)".
-	Text string
+	Text string `json:"text"`
 }
 
 // released says whether a request names the victim.

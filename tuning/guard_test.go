@@ -129,4 +129,32 @@ func TestGuardRefusesRatherThanGuess(t *testing.T) {
 	if _, err := e.Apply(t.Context(), mustPlan(t, h, want(t, nics, "eth1 third a=5")), nics, allowAll); err != nil {
 		t.Errorf("what is seamless: %v", err)
 	}
+
+	// What is seamless and can break a use is not known to break none.
+	h, e, nics = used(t)
+	e.Writer = blind{h, uapi.RTM_GETROUTE}
+	plan = mustPlan(t, h, want(t, nics, "eth0 third b=5"))
+	_, err = e.Apply(t.Context(), plan, nics, allowAll)
+	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "eth0: third (seamless): what the NIC is used for can't be told: list the default routes: route ROUTE_GET dump: operation not permitted") ||
+		!strings.Contains(err.Error(), "--disrupt eth0") || h.writes != 0 {
+		t.Errorf("%v, %d writes", err, h.writes)
+	}
+	if _, err := e.Apply(t.Context(), plan, nics, request); err != nil {
+		t.Error(err)
+	}
+}
+
+// The VFs of a NIC that is down work: what runs over them is disturbed with it.
+func TestGuardOfANICThatIsDown(t *testing.T) {
+	h, nics := newHost()
+	nics[0].Link.Admin = "down"
+	plan := mustPlan(t, h, want(t, nics, "eth0 first a=5"))
+	route := inventory.Use{Kind: inventory.DefaultRoute, Device: 9, Through: "vf0"}
+	for vf, want := range map[string]int{"": 0, "vf0": 1} {
+		route.VF = vf
+		found, err := Disruptions(toySettings(), plan, nics, inventory.Uses{nics[0].Index: {route}}, nil)
+		if err != nil || len(found) != want {
+			t.Errorf("by the VF %q: %v, %v", vf, found, err)
+		}
+	}
 }

@@ -117,6 +117,8 @@ type Setting interface {
 	round(nic inventory.NIC, next Values) (Values, error)
 	volatile(current Values) []string
 	impact(nic inventory.NIC, current, next Values) (Impact, error)
+	// mayBreak says whether breaks can say anything at all.
+	mayBreak() bool
 	breaks(use inventory.Use, current, next Values) (string, error)
 	victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, current, next Values) ([]Victim, error)
 	choosesSpeed() bool

@@ -40,6 +40,11 @@ type Plan struct {
 	Kept int `json:"kept"`
 	// Skipped is what is wanted where it can be had, and can't be had here.
 	Skipped []Skipped `json:"skipped,omitempty"`
+	// Disruptions and Victims are what the changes would do to what NICs are used
+	// for, and who would lose a device, when the plan was made for the running host.
+	// Whoever applies it looks anew.
+	Disruptions []Disruption `json:"disruptions,omitempty"`
+	Victims     []Victim     `json:"victims,omitempty"`
 }
 
 // Skipped is a setting, or a field of it, that a policy calls optional and that

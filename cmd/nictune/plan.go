@@ -38,6 +38,9 @@ Exit status: 0 when all is as wanted, 2 when there are changes, 1 on an error.`,
 				if err != nil {
 					return err
 				}
+				if err := app.foresee(ctx, reader, plan, nics); err != nil {
+					return err
+				}
 				if out != "" {
 					if err := writeWhole(out, func(f *os.File) error { return writeJSON(f, plan) }); err != nil {
 						return err
@@ -48,7 +51,7 @@ Exit status: 0 when all is as wanted, 2 when there are changes, 1 on an error.`,
 				} else {
 					err = plan.WriteText(app.stdout)
 					if err == nil {
-						err = app.takes(ctx, reader, plan, nics)
+						err = app.takes(plan)
 					}
 				}
 				if err == nil && len(plan.Changes) > 0 {
@@ -68,35 +71,34 @@ Exit status: 0 when all is as wanted, 2 when there are changes, 1 on an error.`,
 	return cmd
 }
 
-// takes says what an apply of the plan would have to be told. What NICs are used
-// for is known of the running host only.
-func (a *app) takes(ctx context.Context, h host, plan *tuning.Plan, nics []inventory.NIC) error {
+// foresee notes in a plan what it would do to what NICs are used for, and to whom
+// devices are lent. That is known of the running host only.
+func (a *app) foresee(ctx context.Context, h host, plan *tuning.Plan, nics []inventory.NIC) (err error) {
+	if h.live == nil || len(plan.Changes) == 0 {
+		return nil
+	}
+	uses, unknown := inventory.ReadUses(ctx, h, nics)
+	if plan.Disruptions, err = tuning.Disruptions(settings.All(), plan, nics, uses, unknown); err != nil {
+		return err
+	}
+	plan.Victims, err = tuning.Victims(ctx, h, settings.All(), plan, nics)
+	return err
+}
+
+// takes says what an apply of the plan would have to be told.
+func (a *app) takes(plan *tuning.Plan) error {
 	var flags []string
 	if worst := plan.Impact(); worst != tuning.Seamless {
 		flags = append(flags, "--allow "+string(worst))
 	}
-	var found []tuning.Disruption
-	var victims []tuning.Victim
-	if h.live != nil {
-		uses, err := inventory.ReadUses(ctx, h, nics)
-		if err != nil {
-			fmt.Fprintf(a.stderr, "What the NICs are used for could not all be told: %v\n", err)
-		}
-		if found, err = tuning.Disruptions(settings.All(), plan, nics, uses); err != nil {
-			return err
-		}
-		if victims, err = tuning.Victims(ctx, h, settings.All(), plan, nics); err != nil {
-			return err
-		}
-	}
 	var names []string
-	for _, v := range victims {
+	for _, v := range plan.Victims {
 		names = append(names, v.Names[0])
 		if _, err := fmt.Fprintln(a.stdout, v.Text); err != nil {
 			return err
 		}
 	}
-	for _, d := range found {
+	for _, d := range plan.Disruptions {
 		names = append(names, d.NIC.Name)
 		if _, err := fmt.Fprintln(a.stdout, d); err != nil {
 			return err

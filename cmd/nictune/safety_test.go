@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nictune/nictune/lab/nstest"
+	"github.com/nictune/nictune/tuning"
 )
 
 // gated is a veth whose other end, in a namespace of its own, is the default
@@ -176,6 +178,11 @@ func TestGuardXDP(t *testing.T) {
 	exit, said := apply()
 	if exit != exitRefused || !strings.Contains(said, "grd3: netdev (mtu) would disturb an AF_XDP socket on queue 0") {
 		t.Errorf("exit %d, %s", exit, said)
+	}
+	out, _, exit := nictune(t, "plan", "-f", policy, "--state-dir", g.state, "-o", "json")
+	var plan tuning.Plan
+	if err := json.Unmarshal([]byte(out), &plan); err != nil || exit != exitDifferences || len(plan.Disruptions) != 1 || plan.Disruptions[0].String() != "grd3: netdev (mtu) would disturb an AF_XDP socket on queue 0" {
+		t.Errorf("exit %d, %v: %s", exit, err, out)
 	}
 	if exit, said := g.apply(t, "", nil); exit != exitRefused || !strings.Contains(said, "channels (nic-reset) would disturb an AF_XDP socket on queue 0") {
 		t.Errorf("exit %d, %s", exit, said)
