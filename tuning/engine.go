@@ -1,6 +1,7 @@
 package tuning
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -62,6 +63,11 @@ func (e *Engine) apply(ctx context.Context, b beginning, nics []inventory.NIC) (
 	}
 	if err := t.fits(ctx); err != nil {
 		return nil, err
+	}
+	if b.RollbackOf == 0 { // which nobody could edit
+		if err := t.shows(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if err := e.unencumbered(ctx, &b.Plan, nics); err != nil {
 		return nil, err
@@ -239,8 +245,12 @@ func (t *transaction) fits(ctx context.Context) error {
 		if c.Turn == Late && !t.rebuilt(i) {
 			stale = append(stale, fmt.Sprintf("%s: %s is late, and no change before it builds it anew", c.NIC.Name, c.Setting))
 		}
-		if !t.first(i) {
-			continue // read with the first change of the setting
+		if !t.first(i) { // read with the first change of the setting
+			first := t.plan.Changes[slices.IndexFunc(t.plan.Changes, c.sibling)].Before
+			if fields := differing(first, c.Before); len(fields) > 0 {
+				stale = append(stale, fmt.Sprintf("%s: %s.%s is two things before", c.NIC.Name, c.Setting, fields[0]))
+			}
+			continue
 		}
 		current, err := t.read(ctx, i)
 		switch {
@@ -263,6 +273,83 @@ func (t *transaction) fits(ctx context.Context) error {
 		return fmt.Errorf("%w: the plan does not fit this host any more: %s; make a new one", ErrRefused, strings.Join(stale, "; "))
 	}
 	return nil
+}
+
+// shows refuses a plan whose late changes would do other than it shows: a wish in a
+// file can have been edited beside the fields that somebody looked at.
+func (t *transaction) shows(ctx context.Context) error {
+	var stray []string
+	for i, c := range t.plan.Changes {
+		if c.Turn != Late {
+			continue
+		}
+		will, kept, err := t.foreseen(ctx, i)
+		if err != nil {
+			return fmt.Errorf("nothing was changed: %s: %s: %w", c.NIC.Name, c.Setting, err)
+		}
+		shown := Values{}
+		for _, f := range c.Fields {
+			shown[f.Name] = f.After
+		}
+		fields := without(slices.Compact(slices.Sorted(slices.Values(append(will.names(), shown.names()...)))), t.settings[i].volatile(c.After))
+		for _, field := range fields {
+			becomes, wanted := will[field]
+			if !wanted {
+				becomes = kept[field]
+			}
+			said, told := shown[field]
+			if !told {
+				said = c.Before[field]
+			}
+			if !bytes.Equal(becomes, said) {
+				stray = append(stray, fmt.Sprintf("%s: %s.%s would become %s, and the plan shows %s", c.NIC.Name, c.Setting, field, show(becomes), show(said)))
+			}
+		}
+	}
+	if len(stray) > 0 {
+		return fmt.Errorf("%w: the plan does not show what it does: %s; make a new one", ErrRefused, strings.Join(stray, "; "))
+	}
+	return nil
+}
+
+// foreseen are the fields that the i-th change, a late one, is to change at the
+// wish of somebody, as far as that can be told beforehand, and those that it keeps.
+func (t *transaction) foreseen(ctx context.Context, i int) (will, kept Values, err error) {
+	c, s := &t.plan.Changes[i], t.settings[i]
+	ask, err := t.asking(i, s, c.Before, t.planned(i))
+	if err != nil {
+		return nil, nil, err
+	}
+	if kept, err = s.keep(ask, c.Before); err != nil {
+		return nil, nil, err
+	}
+	will = only(c.Goal, differing(c.Goal, kept))
+	if c.Wish == nil {
+		return will, kept, nil
+	}
+	// As the plan was made: of the changes before this one, none of which is made.
+	ask.Planned = Planned{}
+	for j := range t.plan.Changes[:i] {
+		switch other := &t.plan.Changes[j]; {
+		case other.Turn == MakingWay || other.Turn == Kept && len(differing(other.Before, other.After)) == 0:
+		case other.NIC == c.NIC:
+			ask.Planned.plan(other)
+		case other.NIC == TargetOf(nil):
+			ask.Host.plan(other)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.timeout())
+	defer cancel()
+	next, err := s.resolve(ctx, ask, c.Wish, c.Before)
+	if err == nil {
+		next, err = rounded(s, *t.nics[i], c.Before, next)
+	}
+	for _, field := range differing(c.Before, next) {
+		if next[field] != nil || s.entries() { // what goes with its queue is not changed
+			will[field] = next[field]
+		}
+	}
+	return will, kept, err
 }
 
 // rebuilt says whether an earlier change of the plan builds anew what the i-th is

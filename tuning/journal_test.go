@@ -103,6 +103,31 @@ func TestDamagedJournalStopsApply(t *testing.T) {
 	}
 }
 
+// A damaged journal of the past stops a plan that needs the past, and says what to
+// do about it.
+func TestDamagedPast(t *testing.T) {
+	h, nics := newHost()
+	dir := t.TempDir()
+	engine(t, h, dir)
+	b := sampleJournal(t)
+	b[20] ^= 1
+	path := filepath.Join(dir, historyDir, fileName(7))
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	past := func() ([]Transaction, error) { return History(dir) }
+	_, err := MakePlan(t.Context(), h, toySettings(), want(t, nics, "eth0 first a=default"), past)
+	if err == nil || !strings.Contains(err.Error(), path+": line 1") || !strings.Contains(err.Error(), "Look at the host, then move the file away") {
+		t.Errorf("%v", err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := MakePlan(t.Context(), h, toySettings(), want(t, nics, "eth0 first a=default"), past); err != nil {
+		t.Error(err)
+	}
+}
+
 func line(t testing.TB, r record) []byte {
 	t.Helper()
 	b, err := encodeRecord(&r)

@@ -131,7 +131,7 @@ func transactions(dir string) (all []Transaction, err error) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // it ended meanwhile
 		case err != nil:
-			faults = append(faults, err)
+			faults = append(faults, fmt.Errorf("%w; what it had changed can't be told. Look at the host, then move the file away", err))
 		case t != nil:
 			all = append(all, *t)
 		}
