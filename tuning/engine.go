@@ -519,7 +519,7 @@ func (t *transaction) due(ctx context.Context, i int, current, limit Values) (Va
 			next, err = rounded(s, nic, kept, next)
 		}
 		if err == nil {
-			err = s.check(next, limit)
+			err = s.check(current, next)
 		}
 		if err != nil {
 			return nil, err

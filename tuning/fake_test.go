@@ -38,7 +38,7 @@ func toyKnob(name string, impact Impact) Knob[toy] {
 			limit = toy{A: new(uint32(100)), B: new(uint32(1000))}
 			return current, limit, json.Unmarshal(b, &current)
 		},
-		Check: func(next, _ toy) error {
+		Check: func(_, next toy) error {
 			if next.A != nil && *next.A == 13 {
 				return fmt.Errorf("thirteen is refused")
 			}

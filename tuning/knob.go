@@ -77,8 +77,9 @@ type Knob[T any] struct {
 	// has VFs". nil: nothing ever does.
 	Bound func(ask Ask, limit T) (bound T, because string)
 	// Check says what is wrong with next beyond numbers above their limit, which
-	// the engine finds itself. It may be nil.
-	Check func(next, limit T) error
+	// the engine finds itself. What current has already is nobody's fault. It may be
+	// nil.
+	Check func(current, next T) error
 	// Write asks the kernel for next. current is what was read just before, so
 	// that only what differs need be sent.
 	Write func(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next T) error
@@ -126,7 +127,7 @@ type Setting interface {
 	// spell checks the value of one field and gives it the setting's spelling.
 	spell(field string, value json.RawMessage) (json.RawMessage, error)
 	bound(ask Ask, limit Values) (bound Values, because string, err error)
-	check(next, limit Values) error
+	check(current, next Values) error
 	write(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next Values) error
 	takes(current, next Values) (time.Duration, error)
 }
@@ -286,15 +287,15 @@ func (k Knob[T]) bound(ask Ask, limit Values) (bound Values, because string, err
 	return bound, because, err
 }
 
-func (k Knob[T]) check(next, limit Values) error {
+func (k Knob[T]) check(current, next Values) error {
 	if k.Check == nil {
 		return nil
 	}
-	n, l, err := both[T](next, limit)
+	from, to, err := both[T](current, next)
 	if err != nil {
 		return err
 	}
-	return k.Check(n, l)
+	return k.Check(from, to)
 }
 
 func (k Knob[T]) write(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next Values) error {

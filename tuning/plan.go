@@ -350,7 +350,7 @@ func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Plan
 	// What is there already needs no check, and most is in most plans.
 	if len(differing(current, c.After)) > 0 {
 		if c.After, err = rounded(s, w.nic, current, c.After); err == nil {
-			err = s.check(c.After, limit)
+			err = s.check(current, c.After)
 		}
 		if err != nil {
 			w.fault(nil, err)

@@ -48,11 +48,11 @@ func readBridge(ctx context.Context, r kernel.Reader, nic inventory.NIC) (curren
 	}, limit, nil
 }
 
-func checkBridge(next, _ BridgeMulticast) error {
+func checkBridge(current, next BridgeMulticast) error {
 	return firstFault(
-		between("mcast-router", next.Router, 0, 2),
-		between("mcast-igmp-version", next.IGMPVersion, 2, 3),
-		between("mcast-mld-version", next.MLDVersion, 1, 2),
+		between("mcast-router", current.Router, next.Router, 0, 2),
+		between("mcast-igmp-version", current.IGMPVersion, next.IGMPVersion, 2, 3),
+		between("mcast-mld-version", current.MLDVersion, next.MLDVersion, 1, 2),
 	)
 }
 
@@ -85,12 +85,12 @@ func changedByte(body kernel.Body, attribute uint16, from, to *uint32) kernel.Bo
 	return body.Uint8(attribute, uint8(*to))
 }
 
-// between says what is wrong with a number outside its range.
-func between(field string, value *uint32, low, high uint32) error {
-	if value == nil || *value >= low && *value <= high {
+// between says what is wrong with a number that shall become one outside its range.
+func between(field string, from, to *uint32, low, high uint32) error {
+	if to == nil || *to >= low && *to <= high || from != nil && *from == *to {
 		return nil
 	}
-	return fmt.Errorf("%s %d: it goes from %d to %d", field, *value, low, high)
+	return fmt.Errorf("%s %d: it goes from %d to %d", field, *to, low, high)
 }
 
 func firstFault(faults ...error) error {

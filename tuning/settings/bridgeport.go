@@ -28,9 +28,9 @@ func BridgePort() tuning.Knob[BridgePortMulticast] {
 			return tuning.Seamless
 		},
 		Read: readBridgePort,
-		Check: func(next, _ BridgePortMulticast) error {
+		Check: func(current, next BridgePortMulticast) error {
 			// 3, a router's port for a while, is a state that passes by itself.
-			return between("mcast-router", next.Router, 0, 3)
+			return between("mcast-router", current.Router, next.Router, 0, 3)
 		},
 		Write: writeBridgePort,
 	}

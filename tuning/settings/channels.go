@@ -101,7 +101,7 @@ func boundChannels(ask tuning.Ask, limit ChannelCounts) (bound ChannelCounts, be
 }
 
 // checkChannels finds what the kernel refuses for every driver.
-func checkChannels(next, _ ChannelCounts) error {
+func checkChannels(_, next ChannelCounts) error {
 	count := func(n *uint32) uint32 {
 		if n == nil {
 			return 0

@@ -31,8 +31,11 @@ func Multicast() tuning.Knob[MulticastState] {
 			return tuning.Seamless
 		},
 		Read: readMulticast,
-		Check: func(next, _ MulticastState) error {
-			return firstFault(between("force-igmp-version", next.IGMPVersion, 0, 3), between("force-mld-version", next.MLDVersion, 0, 2))
+		Check: func(current, next MulticastState) error {
+			return firstFault(
+				between("force-igmp-version", current.IGMPVersion, next.IGMPVersion, 0, 3),
+				between("force-mld-version", current.MLDVersion, next.MLDVersion, 0, 2),
+			)
 		},
 		Write: writeMulticast,
 	}

@@ -39,7 +39,7 @@ func Netdev() tuning.Knob[NetdevState] {
 			return ""
 		},
 		Read: readNetdev,
-		Check: func(next, _ NetdevState) error {
+		Check: func(_, next NetdevState) error {
 			const most = 255 // IFALIASZ, with a NUL
 			if next.Alias != nil && len(*next.Alias) > most {
 				return fmt.Errorf("alias: the kernel keeps %d bytes, not %d", most, len(*next.Alias))

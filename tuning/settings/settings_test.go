@@ -361,12 +361,12 @@ func TestChannelsThatLeaveNoQueue(t *testing.T) {
 	for _, c := range []ChannelCounts{
 		{}, {Combined: new(uint32)}, {RX: new(uint32(1))}, {TX: new(uint32(1)), Combined: new(uint32)},
 	} {
-		if err := checkChannels(c, ChannelCounts{}); err == nil {
+		if err := checkChannels(ChannelCounts{}, c); err == nil {
 			t.Errorf("%+v was accepted", c)
 		}
 	}
 	for _, c := range []ChannelCounts{{Combined: new(uint32(1))}, {RX: new(uint32(1)), TX: new(uint32(1))}} {
-		if err := checkChannels(c, ChannelCounts{}); err != nil {
+		if err := checkChannels(ChannelCounts{}, c); err != nil {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}

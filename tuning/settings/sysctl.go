@@ -96,21 +96,17 @@ func (s Sysctls) rounded() Sysctls {
 	return s
 }
 
-func checkSysctls(next, _ Sysctls) error {
+func checkSysctls(current, next Sysctls) error {
 	const most = 1<<31 - 1 // they are ints of C
-	for field, n := range map[string]*uint32{
-		"dev-weight": next.DevWeight, "dev-weight-rx-bias": next.DevWeightRXBias, "dev-weight-tx-bias": next.DevWeightTXBias,
-		"gro-normal-batch": next.GRONormalBatch,
-	} {
-		if err := between(field, n, 1, most); err != nil {
-			return err
-		}
-	}
 	return firstFault(
-		between("netdev-tstamp-prequeue", next.NetdevTstampPrequeue, 0, 1),
-		between("rps-sock-flow-entries", next.RPSSockFlowEntries, 0, mostFlows),
-		between("netdev-budget", next.NetdevBudget, 1, most),
-		between("netdev-budget-usecs", next.NetdevBudgetUsecs, 1, most),
-		between("netdev-max-backlog", next.NetdevMaxBacklog, 1, most),
+		between("netdev-budget", current.NetdevBudget, next.NetdevBudget, 1, most),
+		between("netdev-budget-usecs", current.NetdevBudgetUsecs, next.NetdevBudgetUsecs, 1, most),
+		between("netdev-max-backlog", current.NetdevMaxBacklog, next.NetdevMaxBacklog, 1, most),
+		between("dev-weight", current.DevWeight, next.DevWeight, 1, most),
+		between("dev-weight-rx-bias", current.DevWeightRXBias, next.DevWeightRXBias, 1, most),
+		between("dev-weight-tx-bias", current.DevWeightTXBias, next.DevWeightTXBias, 1, most),
+		between("netdev-tstamp-prequeue", current.NetdevTstampPrequeue, next.NetdevTstampPrequeue, 0, 1),
+		between("gro-normal-batch", current.GRONormalBatch, next.GRONormalBatch, 1, most),
+		between("rps-sock-flow-entries", current.RPSSockFlowEntries, next.RPSSockFlowEntries, 0, mostFlows),
 	)
 }

@@ -70,11 +70,15 @@ func TestSysctlChecks(t *testing.T) {
 		"no weight": {DevWeight: zero}, "no batch": {GRONormalBatch: zero}, "no budget": {NetdevBudget: zero}, "a negative int": {NetdevMaxBacklog: many},
 		"too many flows": {RPSSockFlowEntries: new(uint32(1<<29 + 1))}, "half a switch": {NetdevTstampPrequeue: new(uint32(2))},
 	} {
-		if err := checkSysctls(s, Sysctls{}); err == nil {
+		if err := checkSysctls(Sysctls{}, s); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
 	}
-	if err := checkSysctls(Sysctls{NetdevBudget: new(uint32(600)), BusyPoll: zero, RPSSockFlowEntries: zero}, Sysctls{}); err != nil {
+	if err := checkSysctls(Sysctls{}, Sysctls{NetdevBudget: new(uint32(600)), BusyPoll: zero, RPSSockFlowEntries: zero}); err != nil {
+		t.Error(err)
+	}
+	// What somebody has set to no good, and the plan does not touch, is not judged.
+	if err := checkSysctls(Sysctls{DevWeightRXBias: zero}, Sysctls{DevWeightRXBias: zero, IGMPMaxMSF: new(uint32(20))}); err != nil {
 		t.Error(err)
 	}
 }
