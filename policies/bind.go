@@ -266,6 +266,9 @@ func (f *Field) compute(v *Value) error {
 		}
 		return errors.New("no device names a maximum of it: neither max nor a percentage means anything here")
 	}
+	if f.Many && (slices.Contains(e.Needs(), Default) || slices.Contains(e.Needs(), Current)) {
+		return errors.New("the device has no single number of it to start from, but one for each queue or such: neither default nor a bound (>=, <=) means anything here")
+	}
 	*v = ExpressionValue(e, v.Source)
 	return nil
 }
@@ -296,7 +299,7 @@ func (f *Field) refuse(v Value) string {
 		known = append([]string{"on", "off"}, f.Words...)
 	case Number:
 		for _, q := range quantities {
-			if q != string(Maximum) && !slices.Contains(known, q) {
+			if q != string(Maximum) && !(f.Many && q == string(Default)) && !slices.Contains(known, q) {
 				known = append(known[:len(known):len(known)], q)
 			}
 		}

@@ -34,6 +34,10 @@ type Field struct {
 	Form string
 	// Words are the words that it takes, besides what Type allows: "max".
 	Words []string
+	// Many says of a Number that the device has not one but many of it, for each queue
+	// one for example, or none at all: what it is now can't be told, so that neither
+	// default nor a bound means anything.
+	Many bool
 	// Example is a value as a document has it, where none of the words would do.
 	Example string
 }
@@ -46,7 +50,8 @@ const (
 	// Words takes nothing but the field's words.
 	Words Type = iota
 	// Number takes an unsigned number, or an [Expression]. One that needs the
-	// maximum it takes only where "max" is among the words.
+	// maximum it takes only where "max" is among the words, and one that needs what
+	// the field is, or was, not where that is Many.
 	Number
 	// Bool takes on and off.
 	Bool

@@ -29,7 +29,9 @@ func Schema(catalogue Catalogue) ([]byte, error) {
 		"type":                 "object",
 		"additionalProperties": false,
 		"required":             []string{"apiVersion", "kind", "name", "match", "settings"},
-		"definitions":          object{"number": numberSchema(false), "bounded-number": numberSchema(true)},
+		"definitions": object{
+			"number": numberSchema(Maximum), "bounded-number": numberSchema(), "count": numberSchema(Maximum, Default, Current),
+		},
 		"properties": object{
 			"apiVersion":  object{"const": inventory.APIVersion},
 			"kind":        object{"const": Kind},
@@ -108,21 +110,30 @@ func selection(doc string) object {
 	}}
 }
 
-// numberSchema is a number, or a text that looks like an [Expression]; more than
-// that only ParseExpression can say. The words are named so that an editor can
-// offer them.
-func numberSchema(bounded bool) object {
-	words, share := slices.Clone(quantities), `|(?:100|[1-9][0-9]?) *%`
-	doc := "A plain number, or one to be computed: default, cpus, local-cpus, housekeeping-cpus, min(a, b, ...), max(a, b, ...); behind >= or <= one that only raises or only lowers what is there."
-	if bounded {
-		doc += " max is the device's maximum, 50% half of it."
-	} else {
-		words, share = slices.DeleteFunc(words, func(word string) bool { return word == string(Maximum) }), ""
+// numberSchema is a number, or a text that looks like an [Expression] without the
+// quantities named; more than that only ParseExpression can say. The words are
+// named so that an editor can offer them.
+func numberSchema(without ...Quantity) object {
+	words := slices.DeleteFunc(slices.Clone(quantities), func(word string) bool { return slices.Contains(without, Quantity(word)) })
+	named := slices.DeleteFunc(slices.Clone(words), func(word string) bool { return word == string(Maximum) })
+	doc := "A plain number, or one to be computed: " + strings.Join(named, ", ") + ", min(a, b, ...), max(a, b, ...)"
+	operand := strings.Join(words, "|") + `|(?:min|max) *\(.+\)`
+	if !slices.Contains(without, Maximum) {
+		operand += `|(?:100|[1-9][0-9]?) *%`
 	}
-	operand := strings.Join(words, "|") + `|(?:min|max) *\(.+\)` + share
+	pattern := operand
+	if slices.Contains(without, Current) {
+		doc += "."
+	} else {
+		doc += "; behind >= or <= one that only raises or only lowers what is there."
+		pattern += `|[<>]= *(?:[0-9]+|` + operand + `)`
+	}
+	if !slices.Contains(without, Maximum) {
+		doc += " max is the device's maximum, 50% half of it."
+	}
 	return object{"description": doc, "anyOf": []any{
 		object{"type": "integer", "minimum": 0}, object{"enum": words},
-		object{"type": "string", "pattern": `^ *(?:` + operand + `|[<>]= *(?:[0-9]+|` + operand + `)) *$`},
+		object{"type": "string", "pattern": `^ *(?:` + pattern + `) *$`},
 	}}
 }
 
@@ -140,8 +151,11 @@ func (f *Field) schema() object {
 	switch f.Type {
 	case Number:
 		definition := "number"
-		if slices.Contains(f.Words, string(Maximum)) {
+		switch {
+		case slices.Contains(f.Words, string(Maximum)):
 			definition = "bounded-number"
+		case f.Many:
+			definition = "count"
 		}
 		forms = append(forms, object{"$ref": "#/definitions/" + definition})
 	case Bool:

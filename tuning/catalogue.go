@@ -32,6 +32,7 @@ func Catalogue(settings []Setting) policies.Catalogue {
 				if field.Form != "" {
 					field.Type = policies.Text
 				}
+				field.Many = field.Type == policies.Number && s.wishes() && (entry.List || !hasNumber(s.state(), name))
 				if words := f.Tag.Get("words"); words != "" {
 					field.Words = strings.Split(words, ",")
 				}
@@ -55,6 +56,20 @@ func Catalogue(settings []Setting) policies.Catalogue {
 		c = append(c, entry)
 	}
 	return c
+}
+
+// hasNumber says whether a state has one number of this name.
+func hasNumber(state reflect.Type, name string) bool {
+	if state.Kind() != reflect.Struct {
+		return false
+	}
+	for i := range state.NumField() {
+		f := state.Field(i)
+		if is, _, _ := strings.Cut(f.Tag.Get("json"), ","); is == name {
+			return takes(f.Type) == policies.Number
+		}
+	}
+	return false
 }
 
 // takes is what a type unmarshals: `true`, a number, or neither.

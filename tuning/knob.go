@@ -108,6 +108,8 @@ type Setting interface {
 	// shape is the type whose fields policies name, and aliases of these fields. It
 	// is a slice where policies name a list.
 	shape() (reflect.Type, map[string][]string)
+	// state is the type of the state.
+	state() reflect.Type
 	// wishes says whether policies name other fields than the state has; resolve
 	// then turns them into a state.
 	wishes() bool
@@ -146,6 +148,8 @@ func (k Knob[T]) shape() (reflect.Type, map[string][]string) {
 	}
 	return reflect.TypeFor[T](), k.Aliases
 }
+
+func (k Knob[T]) state() reflect.Type { return reflect.TypeFor[T]() }
 
 func (k Knob[T]) resolve(ctx context.Context, ask Ask, wish json.RawMessage, current Values) (Values, error) {
 	return mapped(current, func(c T) (T, error) { return k.Wish.resolve(ctx, ask, wish, c) })

@@ -371,3 +371,28 @@ func TestChannelsThatLeaveNoQueue(t *testing.T) {
 		}
 	}
 }
+
+// A number of which a device has many, or none, can't start from what it is: that is
+// said where the policy is loaded, and not when it meets a device.
+func TestNumbersWithoutAPresent(t *testing.T) {
+	const refused = "the device has no single number of it to start from"
+	for setting, want := range map[string]string{
+		"napi: {defer-hard-irqs: default}":                             "napi.defer-hard-irqs: " + refused,
+		`rps: {flow-cnt: ">=4096"}`:                                    "rps.flow-cnt: " + refused,
+		`rss: {equal: "min(default, 4)"}`:                              "rss.equal: " + refused,
+		`coalesce-queues: [{queues: all, rx-usecs: "<=8"}]`:            refused,
+		"napi: {defer-hard-irqs: max}":                                 "napi.defer-hard-irqs",
+		"rss: {equal: \"min(local-cpus, 4)\"}":                         "",
+		"sriov: {vfs: default}":                                        "",
+		`rings: {rx: ">=4096", tx: default}`:                           "",
+		"coalesce-queues: [{queues: all, rx-usecs: \"min(cpus, 8)\"}]": "",
+	} {
+		parsed, err := policies.Parse("test.yaml", []byte(policyFor("eth0", setting)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = policies.Bind(parsed, tuning.Catalogue(All())); (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", setting, err, want)
+		}
+	}
+}
