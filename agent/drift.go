@@ -57,6 +57,12 @@ func Comparer(r kernel.Reader, settings []tuning.Setting, wanted []policies.Poli
 		c := &Comparison{Drift: &metrics.Drift{Matched: map[string]int{}}}
 		for _, m := range report.Policies {
 			c.Drift.Matched[m.Policy] = len(m.NICs)
+			for _, u := range m.Undecided {
+				one := metrics.UndecidedMatch{Policy: m.Policy, Device: u.NIC.Name}
+				if !slices.Contains(c.Drift.Undecided, one) { // of several facts once
+					c.Drift.Undecided = append(c.Drift.Undecided, one)
+				}
+			}
 		}
 		plan, err := tuning.MakePlan(ctx, r, settings, wants, past)
 		var problems tuning.PlanError
@@ -104,6 +110,7 @@ func ComparerOfEach(r kernel.Reader, settings []tuning.Setting, alternatives []p
 			}
 			maps.Copy(all.Drift.Matched, one.Drift.Matched)
 			all.Drift.Settings = append(all.Drift.Settings, one.Drift.Settings...)
+			all.Drift.Undecided = append(all.Drift.Undecided, one.Drift.Undecided...)
 		}
 		return all, nil
 	}

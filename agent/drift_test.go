@@ -45,9 +45,22 @@ name: elsewhere
 match: {driver: mlx5_core}
 settings:
   rings: {rx: max}
+---
+apiVersion: nictune/v1
+kind: TuningPolicy
+name: fast
+match: {name: [eth1, eth3], where: nic.link.speedMbps > 100000, speed: ">=1"}
+settings:
+  rings: {rx: max}
 `))
 	if err != nil {
 		t.Fatal(err)
+	}
+	// A link that is down has no speed: whether it is a fast one can't be told.
+	for i := range inv.NICs {
+		if inv.NICs[i].Name == "eth3" {
+			inv.NICs[i].Link.SpeedMbps = nil
+		}
 	}
 	if wanted, err = policies.Bind(wanted, tuning.Catalogue(settings.All())); err != nil {
 		t.Fatal(err)
@@ -75,8 +88,11 @@ settings:
 	for missing := range want {
 		t.Errorf("%+v is missing", missing)
 	}
-	if drift.Matched["edge"] != 2 || drift.Matched["elsewhere"] != 0 || len(drift.Matched) != 2 {
+	if drift.Matched["edge"] != 2 || drift.Matched["elsewhere"] != 0 || drift.Matched["fast"] != 0 || len(drift.Matched) != 3 {
 		t.Errorf("matched %v", drift.Matched)
+	}
+	if want := []metrics.UndecidedMatch{{Policy: "fast", Device: "eth3"}}; !slices.Equal(drift.Undecided, want) {
+		t.Errorf("undecided %v, want %v", drift.Undecided, want)
 	}
 }
 

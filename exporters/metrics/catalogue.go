@@ -134,6 +134,11 @@ func (c *Collector) define() {
 		Name: "policy_matched_nics", Type: gauge, Unit: "NICs", Labels: []string{"policy"}, Help: "How many NICs a policy is for.",
 		Source: "`nictune plan`", Series: "1 per policy",
 	})
+	c.undecided = c.add(Metric{
+		Name: "policy_undecided", Type: gauge, Labels: []string{"policy", "device"},
+		Help:   "A NIC to which a policy is not applied because a fact that its match asks for is unknown, such as the speed of a link that is down. Always 1.",
+		Source: "`nictune plan`", Series: "at most 1 per policy and device",
+	})
 	c.policyError = c.add(Metric{
 		Name: "policy_error", Type: gauge, Help: "Whether the policies could not be compared with the host.",
 		Source: "`nictune plan`", Series: "1",

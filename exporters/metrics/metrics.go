@@ -36,8 +36,15 @@ type Drift struct {
 	Settings []DriftedSetting
 	// Matched counts the NICs that each policy is for, by the policy's name.
 	Matched map[string]int
+	// Undecided are the NICs of which it can't be told whether a policy is for them.
+	Undecided []UndecidedMatch
 	// InError says that the policies could not be compared with the host.
 	InError bool
+}
+
+// UndecidedMatch is a NIC that lacks a fact which a policy's match asks for.
+type UndecidedMatch struct {
+	Policy, Device string
 }
 
 // DriftedSetting is one setting of one NIC that a policy wants something of.
@@ -102,13 +109,13 @@ type Collector struct {
 	source   Source
 	families []*family // in the order of the catalogue
 
-	info, linkInfo, unread                    *family
-	up, admin, carrier, speed, mtu            *family
-	carrierUp, carrierDown, downEvents        *family
-	drifted, impossible, matched, policyError *family
-	mode, attempts, held, next, fight         *family
-	success, duration                         *family
-	statistics                                []*family // by inventory.StatisticNames
+	info, linkInfo, unread                               *family
+	up, admin, carrier, speed, mtu                       *family
+	carrierUp, carrierDown, downEvents                   *family
+	drifted, impossible, matched, undecided, policyError *family
+	mode, attempts, held, next, fight                    *family
+	success, duration                                    *family
+	statistics                                           []*family // by inventory.StatisticNames
 }
 
 // New makes a collector.
@@ -230,6 +237,9 @@ func (c *Collector) drift(ch chan<- prometheus.Metric, d *Drift) {
 	}
 	for policy, nics := range d.Matched {
 		send(ch, c.matched, float64(nics), policy)
+	}
+	for _, u := range d.Undecided {
+		send(ch, c.undecided, 1, u.Policy, u.Device)
 	}
 }
 

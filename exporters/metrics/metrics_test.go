@@ -42,7 +42,8 @@ func example() Snapshot {
 				{Policy: "edge", Device: "tun0", Setting: "rings", Reason: inventory.Unsupported},
 				{Policy: "edge", Setting: "sysctl"},
 			},
-			Matched: map[string]int{"throughput": 1},
+			Matched:   map[string]int{"throughput": 1},
+			Undecided: []UndecidedMatch{{Policy: "throughput", Device: "eth1"}},
 		},
 		Reconciliation: &Reconciliation{Mode: "enforce", NICs: []Reconciled{{
 			Device: "eth0", Attempts: map[string]uint64{"applied": 2, "undone": 0},
