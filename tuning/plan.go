@@ -40,6 +40,8 @@ type Plan struct {
 	Kept int `json:"kept"`
 	// Skipped is what is wanted where it can be had, and can't be had here.
 	Skipped []Skipped `json:"skipped,omitempty"`
+	// Doubts are why what is wanted may not last, although it can be had.
+	Doubts []Doubt `json:"doubts,omitempty"`
 	// Disruptions and Victims are what the changes would do to what NICs are used
 	// for, and who would lose a device, when the plan was made for the running host.
 	// Whoever applies it looks anew.
@@ -57,6 +59,13 @@ type Skipped struct {
 	Source policies.Source `json:"source,omitzero"`
 	// Detail is why, in the kernel's words where it spoke.
 	Detail string `json:"detail"`
+}
+
+// Doubt is why a setting may not stay as it is wanted.
+type Doubt struct {
+	NIC     Target `json:"nic"`
+	Setting string `json:"setting"`
+	Detail  string `json:"detail"`
 }
 
 // HostID tells hosts, and the boots of one host, apart. What could not be read
@@ -232,6 +241,11 @@ func (p *planner) ask(nic inventory.NIC, target Target, s Setting, current Value
 	}
 	a := ask(p, nic, target, past, s, current, planned)
 	a.Host = p.host
+	a.doubt = func(why string) {
+		if d := (Doubt{target, s.name(), why}); !slices.Contains(p.plan.Doubts, d) {
+			p.plan.Doubts = append(p.plan.Doubts, d)
+		}
+	}
 	return a
 }
 

@@ -57,7 +57,7 @@ func (p *Plan) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "\nPlan: %s on %s; %s already as wanted.\n", count(changes, "change", "changes"),
 			where, count(p.Kept, "value is", "values are"))
 	}
-	p.writeSkipped(&b)
+	p.writeNotes(&b)
 	_, err := io.WriteString(w, trimLines(b.String()))
 	return err
 }
@@ -80,23 +80,30 @@ func textOf(changes []Change) (text string, made int) {
 	return b.String(), made
 }
 
-// writeSkipped writes a line for what is lacking, and names all NICs that lack it.
-func (p *Plan) writeSkipped(w io.Writer) {
-	var lacks []string
-	nics := map[string][]string{}
+// writeNotes writes a line for what is lacking or in doubt, and names all NICs of
+// which that holds.
+func (p *Plan) writeNotes(w io.Writer) {
+	var notes [][2]string
+	nics := map[[2]string][]string{}
+	note := func(nic Target, kind, what string) {
+		n := [2]string{kind, what}
+		if nics[n] == nil {
+			notes = append(notes, n)
+		}
+		nics[n] = append(nics[n], nic.Name)
+	}
 	for _, s := range p.Skipped {
 		name := s.Setting
 		if s.Field != "" {
 			name += "." + s.Field
 		}
-		lack := fmt.Sprintf("%s (%s): %s", name, s.Source, s.Detail)
-		if nics[lack] == nil {
-			lacks = append(lacks, lack)
-		}
-		nics[lack] = append(nics[lack], s.NIC.Name)
+		note(s.NIC, "Skipped, being optional", fmt.Sprintf("%s (%s): %s", name, s.Source, s.Detail))
 	}
-	for _, lack := range lacks {
-		fmt.Fprintf(w, "Skipped, being optional: %s: %s\n", several(nics[lack]), lack)
+	for _, d := range p.Doubts {
+		note(d.NIC, "May not last", d.Setting+": "+d.Detail)
+	}
+	for _, n := range notes {
+		fmt.Fprintf(w, "%s: %s: %s\n", n[0], several(nics[n]), n[1])
 	}
 }
 

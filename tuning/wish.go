@@ -31,6 +31,16 @@ type Ask struct {
 	// Owned are the fields that nictune added to the setting in this boot of the
 	// host, and that still have the value that it gave them.
 	Owned Values
+
+	doubt func(why string)
+}
+
+// Doubt says of a wish that can be had, or holds already, why that may not last: the
+// plan shows it.
+func (a Ask) Doubt(why string) {
+	if a.doubt != nil {
+		a.doubt(why)
+	}
 }
 
 // WishOf makes a Wish of W: a struct, whose fields are what policies name, or a

@@ -186,7 +186,15 @@ func resolveIRQ(ctx context.Context, ask tuning.Ask, wish IRQWish, current IRQAf
 			}
 		}
 	}
-	if asked || maps.Equal(next, current) {
+	if asked {
+		return next, nil
+	}
+	_, unasked := inventory.ReadIrqbalance(ctx, ask.Reader) // why it could not be asked
+	if kernel.ReasonOf(unasked) == kernel.Denied {
+		ask.Doubt("irqbalance runs, and whether it leaves these interrupts alone only root can see")
+		return next, nil
+	}
+	if maps.Equal(next, current) {
 		return next, nil
 	}
 	managers, err := inventory.ReadManagers(ctx, ask.Reader)
@@ -195,9 +203,8 @@ func resolveIRQ(ctx context.Context, ask tuning.Ask, wish IRQWish, current IRQAf
 	}
 	for _, m := range managers {
 		if m.Name == "irqbalance" {
-			_, err := inventory.ReadIrqbalance(ctx, ask.Reader) // why it could not be asked
 			return nil, fmt.Errorf("irqbalance (process %d) runs and would move the interrupts again, and it can't be asked to leave them alone: %w; "+
-				"stop it, or leave them to it", m.PID, err)
+				"stop it, or leave them to it", m.PID, unasked)
 		}
 	}
 	return next, nil
@@ -244,7 +251,8 @@ func writeIRQ(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, 
 }
 
 // ban has irqbalance leave more interrupts alone, or some of them no longer; the
-// others that it was told of stay as they are. It takes the whole list each time.
+// others that it was told of stay as they are, but for those that are gone: the next
+// interrupt of such a number is another's. It takes the whole list each time.
 func ban(ctx context.Context, w kernel.Writer, take, give []int) error {
 	if len(take)+len(give) == 0 {
 		return nil
@@ -253,7 +261,13 @@ func ban(ctx context.Context, w kernel.Writer, take, give []int) error {
 	if err != nil {
 		return err
 	}
-	list = slices.DeleteFunc(append(list, take...), func(irq int) bool { return slices.Contains(give, irq) })
+	there, err := w.ReadDir(ctx, "/proc/irq")
+	if err != nil {
+		return err
+	}
+	list = slices.DeleteFunc(append(list, take...), func(irq int) bool {
+		return slices.Contains(give, irq) || !slices.Contains(there, strconv.Itoa(irq))
+	})
 	slices.Sort(list)
 	request := strings.Trim(fmt.Sprint(slices.Compact(list)), "[]")
 	if len(list) == 0 {
