@@ -306,7 +306,7 @@ func (f *Field) refuse(v Value) string {
 	default:
 	}
 	switch near := nearest(word, known); {
-	case f.Type == Number && decimal.MatchString(word):
+	case f.Type == Number && decimal(word):
 		hint = "; write the number without quotes"
 	case f.Type == Number && strings.ContainsAny(word[:1], "-+0123456789"):
 		hint = "; write a plain decimal number"

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
@@ -31,7 +32,15 @@ var functions = []string{
 const everyHardware = "say which NICs it is for, or write \"match: {}\" for all that are hardware of their own (kinds pf, vf, sf and plain)"
 
 // Names become labels of metrics and words on a command line.
-var policyName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+var policyName = matcher(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+const policyNameMax = 63 // bytes
+
+// matcher is a regular expression that is compiled where it is first asked for: to
+// compile all of them would be a good part of what it costs to start nictune.
+func matcher(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
 
 // entry is one key of a mapping with its value.
 type entry struct {
@@ -68,7 +77,7 @@ func (d *decoder) read(body ast.Node) {
 	p := Policy{text: d.text}
 	if e, ok := d.required(found, entries[0], "name", "a name tells policies apart in plans and reports"); ok {
 		if name, at, ok := d.scalar(e.value, "name"); ok {
-			if !policyName.MatchString(name) {
+			if len(name) > policyNameMax || !policyName().MatchString(name) {
 				d.fault(at, "name %s: use up to 63 letters, digits, dots, dashes and underscores", quoted(name))
 			}
 			d.policy, p.Name = name, name
@@ -221,7 +230,7 @@ func (d *decoder) comparison(text string, at *token.Token, into *[]Comparison) b
 	operator := text[:len(text)-len(digits)]
 	digits = strings.TrimSpace(digits)
 	n, err := strconv.ParseUint(digits, 10, 31)
-	if !slices.Contains([]string{"", ">=", "<=", ">", "<"}, operator) || !decimal.MatchString(digits) || err != nil {
+	if !slices.Contains([]string{"", ">=", "<=", ">", "<"}, operator) || !decimal(digits) || err != nil {
 		d.fault(at, "speed is in Mb/s, as 25000 or \">=25000\", not %s", quoted(text))
 		return false
 	}
@@ -231,7 +240,7 @@ func (d *decoder) comparison(text string, at *token.Token, into *[]Comparison) b
 
 func (d *decoder) node(text string, at *token.Token, into *[]int) bool {
 	n, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || !decimal.MatchString(text) {
+	if err != nil || !decimal(text) {
 		d.fault(at, "numaNode is the number of a memory node, as 0, not %s", quoted(text))
 		return false
 	}
@@ -247,7 +256,7 @@ func (d *decoder) labels(e entry) (labels []Label) {
 		d.fault(e.token, "labels is empty: leave the key out")
 	}
 	for _, l := range entries {
-		if !labelKey.MatchString(l.key) {
+		if !labelKey().MatchString(l.key) {
 			d.fault(l.token, "label %s: %s", quoted(l.key), labelKeys)
 			continue
 		}
@@ -312,10 +321,10 @@ func (d *decoder) glob(text string, at *token.Token) (string, bool) {
 
 // What a PCI id or address may consist of: its parts in full, or with globs.
 var (
-	pciID          = regexp.MustCompile(`^[0-9a-f]{4}:[0-9a-f]{4}$`)
-	pciAddress     = regexp.MustCompile(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
-	pciIDGlob      = regexp.MustCompile(`^([0-9a-f]{4}|[0-9a-f?\[\]^-]*[*?\[][0-9a-f*?\[\]^-]*):([0-9a-f]{4}|[0-9a-f?\[\]^-]*[*?\[][0-9a-f*?\[\]^-]*)$`)
-	pciAddressGlob = regexp.MustCompile(`^[0-9a-f*?\[\]^-]+:[0-9a-f*?\[\]^-]+:[0-9a-f.*?\[\]^-]+$`)
+	pciID          = matcher(`^[0-9a-f]{4}:[0-9a-f]{4}$`)
+	pciAddress     = matcher(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
+	pciIDGlob      = matcher(`^([0-9a-f]{4}|[0-9a-f?\[\]^-]*[*?\[][0-9a-f*?\[\]^-]*):([0-9a-f]{4}|[0-9a-f?\[\]^-]*[*?\[][0-9a-f*?\[\]^-]*)$`)
+	pciAddressGlob = matcher(`^[0-9a-f*?\[\]^-]+:[0-9a-f*?\[\]^-]+:[0-9a-f.*?\[\]^-]+$`)
 )
 
 // pci makes an id or an address of what lspci prints.
@@ -328,9 +337,9 @@ func (d *decoder) pci(text string, at *token.Token) (string, bool) {
 	_, err := path.Match(pattern, "")
 	switch {
 	case err != nil:
-	case !globs && (pciID.MatchString(pattern) || pciAddress.MatchString(pattern)):
+	case !globs && (pciID().MatchString(pattern) || pciAddress().MatchString(pattern)):
 		return pattern, true
-	case globs && (pciIDGlob.MatchString(pattern) || pciAddressGlob.MatchString(pattern)):
+	case globs && (pciIDGlob().MatchString(pattern) || pciAddressGlob().MatchString(pattern)):
 		return pattern, true
 	}
 	d.fault(at, "%s is neither vendor:device as lspci -n prints it (\"8086:10c9\", \"15b3:*\") nor a PCI address (\"0000:3b:00.0\", \"0000:3b:00.*\")", quoted(text))
@@ -340,16 +349,16 @@ func (d *decoder) pci(text string, at *token.Token) (string, bool) {
 // What one PCI id may consist of: four hex digits, or a glob over them.
 var (
 	pciPart   = `([0-9a-f]{4}|[0-9a-f?\[\]^-]*[*?\[][0-9a-f*?\[\]^-]*)`
-	pciOneID  = regexp.MustCompile(`^` + pciPart + `$`)
-	pciTwoIDs = regexp.MustCompile(`^` + pciPart + `:` + pciPart + `$`)
+	pciOneID  = matcher(`^` + pciPart + `$`)
+	pciTwoIDs = matcher(`^` + pciPart + `:` + pciPart + `$`)
 )
 
 func (d *decoder) id(text string, at *token.Token) (string, bool) {
-	return d.pciPattern(text, at, pciOneID, "a PCI id as lspci -n prints it: four hex digits, as in \"8086\", or a pattern")
+	return d.pciPattern(text, at, pciOneID(), "a PCI id as lspci -n prints it: four hex digits, as in \"8086\", or a pattern")
 }
 
 func (d *decoder) ids(text string, at *token.Token) (string, bool) {
-	return d.pciPattern(text, at, pciTwoIDs, "vendor:device of a subsystem as lspci -nv prints it: \"15b3:0058\", \"15b3:*\"")
+	return d.pciPattern(text, at, pciTwoIDs(), "vendor:device of a subsystem as lspci -nv prints it: \"15b3:0058\", \"15b3:*\"")
 }
 
 func (d *decoder) pciPattern(text string, at *token.Token, form *regexp.Regexp, what string) (string, bool) {
@@ -488,7 +497,7 @@ func (d *decoder) single(n ast.Node, what string) (Value, bool) {
 	case "off", "false", "no":
 		return BoolValue(false, source), true
 	}
-	if at.Indicator != token.QuotedScalarIndicator && decimal.MatchString(text) {
+	if at.Indicator != token.QuotedScalarIndicator && decimal(text) {
 		number, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
 			d.fault(at, "%s: %s is too large for any device", what, quoted(text))
@@ -499,8 +508,11 @@ func (d *decoder) single(n ast.Node, what string) (Value, bool) {
 	return WordValue(text, source), true
 }
 
-// decimal leaves 010 out, which YAML's versions read differently.
-var decimal = regexp.MustCompile(`^(0|[1-9][0-9]*)$`)
+// decimal says whether text is a number in decimal digits. It leaves 010 out, which
+// YAML's versions read differently.
+func decimal(text string) bool {
+	return text == "0" || text != "" && text[0] != '0' && strings.Trim(text, "0123456789") == ""
+}
 
 // mapping lists the entries of a mapping in their order, each key once.
 func (d *decoder) mapping(n ast.Node, what string) []entry {

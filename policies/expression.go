@@ -140,7 +140,7 @@ func (p *expressionParser) term(depth int) (term, error) {
 		_, size := utf8.DecodeRuneInString(p.text[p.at:])
 		return term{}, p.fault(start, size, "%s has no place here: write a number, a percentage, or one of %s",
 			quoted(p.text[p.at:p.at+size]), strings.Join(quantities, ", "))
-	case decimal.MatchString(word):
+	case decimal(word):
 		return p.amount(start, word)
 	case (word == "min" || word == "max") && p.next('('):
 		return p.call(start, word, depth+1)

@@ -2,18 +2,17 @@ package policies
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
 // labelKey is what a label can be called.
-var labelKey = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?$`)
+var labelKey = matcher(`^[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?$`)
 
 // comment is what looks like one behind a value: a value with it would match nothing
 // that anybody meant.
-var comment = regexp.MustCompile(`(^|\s)#`)
+var comment = matcher(`(^|\s)#`)
 
 const labelKeys = "use letters and digits, and between them dots, dashes, underscores and slashes"
 
@@ -61,7 +60,7 @@ func ParseLabel(text string) (key, value string, err error) {
 	switch {
 	case !ok:
 		return "", "", fmt.Errorf("%s is no label: write KEY=VALUE", quoted(text))
-	case !labelKey.MatchString(key):
+	case !labelKey().MatchString(key):
 		return "", "", fmt.Errorf("label %s: %s", quoted(key), labelKeys)
 	case !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl):
 		return "", "", fmt.Errorf("the value %s of label %s is no text", quoted(value), key)
@@ -69,7 +68,7 @@ func ParseLabel(text string) (key, value string, err error) {
 	if n := len(value); n >= 2 && (value[0] == '"' || value[0] == '\'') && value[n-1] == value[0] {
 		return key, value[1 : n-1], nil
 	}
-	if comment.MatchString(value) {
+	if comment().MatchString(value) {
 		return "", "", fmt.Errorf("label %s: a comment has a line of its own; if %s is the value, put it in quotes", key, quoted(value))
 	}
 	return key, value, nil

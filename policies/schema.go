@@ -35,7 +35,7 @@ func Schema(catalogue Catalogue) ([]byte, error) {
 		"properties": object{
 			"apiVersion":  object{"const": inventory.APIVersion},
 			"kind":        object{"const": Kind},
-			"name":        object{"type": "string", "pattern": policyName.String(), "description": "Tells policies apart in plans and reports."},
+			"name":        object{"type": "string", "pattern": policyName().String(), "maxLength": policyNameMax, "description": "Tells policies apart in plans and reports."},
 			"description": object{"type": "string", "description": "One line for people."},
 			"priority": object{
 				"type": "integer", "minimum": -1 << 31, "maximum": 1<<31 - 1, "default": 0,
@@ -57,7 +57,7 @@ func Schema(catalogue Catalogue) ([]byte, error) {
 					"labels": object{
 						"type": "object", "minProperties": 1, "description": "Labels that the host must have (--label, /etc/nictune/labels), each a glob or a list of them.",
 						"additionalProperties": oneOrMore(object{"type": []string{"string", "number", "boolean"}}, ""),
-						"propertyNames":        object{"pattern": labelKey.String()},
+						"propertyNames":        object{"pattern": labelKey().String()},
 					},
 					"where":        object{"type": "string", "minLength": 1, "description": "A condition in CEL over nic (as nictune inventory -o json has it) and host. One that needs a fact which is not known does not match, and is reported."},
 					"kind":         oneOrMore(object{"enum": kinds}, "What part of a device the NIC is."),

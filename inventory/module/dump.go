@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -64,13 +65,19 @@ func isText(data []byte) bool {
 }
 
 var (
-	section   = regexp.MustCompile(`^\[(?:(a0|a2)( upper)?|(lower)|(?:bank (\d+) )?page ([0-9a-f]{1,2}))\]$`)
-	junosPage = regexp.MustCompile(`^2-wire device address 0x(50|51)$`)
-	sonicPort = regexp.MustCompile(`^eeprom hexdump for port (\S+)`)
-	sonicPage = regexp.MustCompile(`^(?:(a0h) dump|(a2h) dump \((?:lower|upper) 128 bytes\)(?: page ([0-9a-f]+)h)?|(lower) page 0h|upper page ([0-9a-f]+)h(?: bank ([0-9a-f]+)h?)?)$`)
-	offsetOf  = regexp.MustCompile(`^(?:0x)?([0-9a-f]{4,8}):?$|^(?:0x)?([0-9a-f]{1,8}):$`)
-	heading   = regexp.MustCompile(`^(offset\s+values|[-\s]+|.*\bnot present.*|.*\bnot detected.*)$`)
+	section   = matcher(`^\[(?:(a0|a2)( upper)?|(lower)|(?:bank (\d+) )?page ([0-9a-f]{1,2}))\]$`)
+	junosPage = matcher(`^2-wire device address 0x(50|51)$`)
+	sonicPort = matcher(`^eeprom hexdump for port (\S+)`)
+	sonicPage = matcher(`^(?:(a0h) dump|(a2h) dump \((?:lower|upper) 128 bytes\)(?: page ([0-9a-f]+)h)?|(lower) page 0h|upper page ([0-9a-f]+)h(?: bank ([0-9a-f]+)h?)?)$`)
+	offsetOf  = matcher(`^(?:0x)?([0-9a-f]{4,8}):?$|^(?:0x)?([0-9a-f]{1,8}):$`)
+	heading   = matcher(`^(offset\s+values|[-\s]+|.*\bnot present.*|.*\bnot detected.*)$`)
 )
+
+// matcher is a regular expression that is compiled where it is first asked for:
+// few commands read such texts, and all would pay for it when they start.
+func matcher(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
 
 // reader is where a text is being read.
 type reader struct {
@@ -110,7 +117,7 @@ func (r *reader) line(line, original string) error {
 	if line == "" || line[0] == '#' {
 		return nil
 	}
-	if m := section.FindStringSubmatch(line); m != nil {
+	if m := section().FindStringSubmatch(line); m != nil {
 		r.begin()
 		p := Page{Address: AddressA0}
 		r.both, r.next = m[1] != "" && m[2] == "", pageSize
@@ -133,12 +140,12 @@ func (r *reader) line(line, original string) error {
 		r.page = &p
 		return nil
 	}
-	if m := junosPage.FindStringSubmatch(line); m != nil {
+	if m := junosPage().FindStringSubmatch(line); m != nil {
 		r.begin()
 		r.page, r.both, r.next = &Page{Address: hexByte(m[1]), Lower: true}, true, 0
 		return nil
 	}
-	if m := sonicPort.FindStringSubmatch(line); m != nil {
+	if m := sonicPort().FindStringSubmatch(line); m != nil {
 		if err := r.flush(); err != nil {
 			return err
 		}
@@ -148,7 +155,7 @@ func (r *reader) line(line, original string) error {
 		r.page, r.both = nil, false
 		return nil
 	}
-	if m := sonicPage.FindStringSubmatch(line); m != nil {
+	if m := sonicPage().FindStringSubmatch(line); m != nil {
 		r.begin()
 		p := Page{Address: AddressA0}
 		r.both, r.next = false, pageSize
@@ -177,7 +184,7 @@ func (r *reader) line(line, original string) error {
 		r.again = true
 		return nil
 	}
-	if heading.MatchString(line) {
+	if heading().MatchString(line) {
 		return nil
 	}
 	return r.bytes(line, original)
@@ -206,7 +213,7 @@ func (r *reader) bytes(line, original string) error {
 	}
 	offset := -1
 	// Alone it is where hexdump ends: eight digits, for four can be two bytes.
-	if m := offsetOf.FindStringSubmatch(fields[0]); m != nil && (len(fields) > 1 || strings.HasSuffix(fields[0], ":") || len(fields[0]) == 8) {
+	if m := offsetOf().FindStringSubmatch(fields[0]); m != nil && (len(fields) > 1 || strings.HasSuffix(fields[0], ":") || len(fields[0]) == 8) {
 		n, err := strconv.ParseUint(m[1]+m[2], 16, 32)
 		if err != nil {
 			return fmt.Errorf("%q: no module has an offset like this", original)

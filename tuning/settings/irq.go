@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
@@ -112,7 +113,9 @@ func readVectors(ctx context.Context, r kernel.Reader, nic inventory.NIC) (map[s
 
 // queueVector finds the number of the queue in a vector's name: "eth0-TxRx-3",
 // "virtio2-input.1", "mlx5_comp4@pci:0000:03:00.0".
-var queueVector = regexp.MustCompile(`(?i)(?:tx|rx|input|output|comp|queue|_q|ntfy-blk|ntfy-block\.)[-._]?([0-9]+)(?:@.*)?$`)
+var queueVector = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)(?:tx|rx|input|output|comp|queue|_q|ntfy-blk|ntfy-block\.)[-._]?([0-9]+)(?:@.*)?$`)
+})
 
 // byQueue groups vectors by the queue that they serve, in the order of queues.
 // A single vector serves them all.
@@ -122,7 +125,7 @@ func byQueue(names []string) ([][]string, error) {
 	}
 	groups := map[int][]string{}
 	for _, name := range names {
-		if m := queueVector.FindStringSubmatch(name); m != nil {
+		if m := queueVector().FindStringSubmatch(name); m != nil {
 			queue, err := strconv.Atoi(m[1])
 			if err != nil {
 				return nil, fmt.Errorf("interrupt %s: %w", name, err)
@@ -146,7 +149,7 @@ func byQueue(names []string) ([][]string, error) {
 func keepIRQ(_ tuning.Ask, before IRQAffinity) (IRQAffinity, error) {
 	kept := maps.Clone(before)
 	for name, cpus := range before {
-		m := igbVector.FindStringSubmatch(name)
+		m := igbVector().FindStringSubmatch(name)
 		if m == nil || m[2] == "tx" {
 			continue // its rx decides
 		}
@@ -159,7 +162,9 @@ func keepIRQ(_ tuning.Ask, before IRQAffinity) (IRQAffinity, error) {
 	return kept, nil
 }
 
-var igbVector = regexp.MustCompile(`^(.*-)(TxRx|rx|tx)(-[0-9]+)$`)
+var igbVector = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(.*-)(TxRx|rx|tx)(-[0-9]+)$`)
+})
 
 func resolveIRQ(ctx context.Context, ask tuning.Ask, wish IRQWish, current IRQAffinity) (IRQAffinity, error) {
 	if wish.CPUs == nil {

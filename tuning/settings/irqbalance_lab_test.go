@@ -65,7 +65,7 @@ func TestIrqbalance(t *testing.T) {
 	numbers := map[string]int{}
 	want := []int{1}
 	for _, irq := range nic.IRQs {
-		if queueVector.MatchString(irq.Name) {
+		if queueVector().MatchString(irq.Name) {
 			numbers[irq.Name] = irq.Number
 			want = append(want, irq.Number)
 		}

@@ -175,7 +175,7 @@ func (p promise) check(t *testing.T, nic inventory.NIC) {
 	case p.of == "irq":
 		var cpus []string
 		for _, vector := range affinities(t, nic) {
-			if name, on, _ := strings.Cut(vector, " "); queueVector.MatchString(name) {
+			if name, on, _ := strings.Cut(vector, " "); queueVector().MatchString(name) {
 				cpus = append(cpus, on)
 			}
 		}

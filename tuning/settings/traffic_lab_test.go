@@ -124,7 +124,7 @@ func TestTraffic(t *testing.T) {
 	send()
 	fired := [4]int{}
 	for name, counts := range interrupts(t, nic) {
-		if !queueVector.MatchString(name) {
+		if !queueVector().MatchString(name) {
 			continue
 		}
 		for cpu := range fired {
