@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
@@ -29,9 +30,29 @@ func ReadChannels(ctx context.Context, r kernel.Reader, nic NIC) (*Channels, err
 // ReadFeatures reads the features of one NIC, by its index.
 func ReadFeatures(ctx context.Context, r kernel.Reader, nic NIC) (map[string]Feature, error) {
 	s := &survey{Reader: r}
-	w := readWords(ctx, s, uapi.ETH_SS_FEATURES)
+	w := wordsOf(ctx, s, uapi.ETH_SS_FEATURES)
 	err := readAgain(ctx, s, &nic, uapi.ETHTOOL_MSG_FEATURES_GET, w)
 	return nic.Offloads.Features, err
+}
+
+// EachFeature reads the features of one NIC, by its index. It tells them one by one,
+// and nothing with an error.
+func EachFeature(ctx context.Context, r kernel.Reader, nic NIC, tell func(name string, f Feature)) error {
+	s := &survey{Reader: r}
+	w := wordsOf(ctx, s, uapi.ETH_SS_FEATURES)
+	told := false
+	g := groupFor(uapi.ETHTOOL_MSG_FEATURES_GET)
+	g.file = func(_ *NIC, w *words, body []byte) error {
+		told = true
+		return eachFeature(w, body, tell)
+	}
+	err := g.again(ctx, s, &nic, w)
+	if err == nil && !told { // of a recorded host the survey's
+		for name, f := range nic.Offloads.Features {
+			tell(name, f)
+		}
+	}
+	return err
 }
 
 // ReadCoalesce reads the interrupt moderation of one NIC, by its index.
@@ -56,7 +77,7 @@ func ReadPause(ctx context.Context, r kernel.Reader, nic NIC) (*Pause, error) {
 // duplex and modes. The other facts are the NIC's.
 func ReadLinkModes(ctx context.Context, r kernel.Reader, nic NIC) (Link, error) {
 	s := &survey{Reader: r}
-	w := readWords(ctx, s, uapi.ETH_SS_LINK_MODES)
+	w := wordsOf(ctx, s, uapi.ETH_SS_LINK_MODES)
 	err := readAgain(ctx, s, &nic, uapi.ETHTOOL_MSG_LINKMODES_GET, w)
 	return nic.Link, err
 }
@@ -64,7 +85,7 @@ func ReadLinkModes(ctx context.Context, r kernel.Reader, nic NIC) (Link, error) 
 // ReadFEC reads the forward error correction of one NIC, by its index.
 func ReadFEC(ctx context.Context, r kernel.Reader, nic NIC) (*FEC, error) {
 	s := &survey{Reader: r}
-	w := readWords(ctx, s, uapi.ETH_SS_LINK_MODES)
+	w := wordsOf(ctx, s, uapi.ETH_SS_LINK_MODES)
 	err := readAgain(ctx, s, &nic, uapi.ETHTOOL_MSG_FEC_GET, w)
 	return nic.Link.FEC, err
 }
@@ -72,7 +93,7 @@ func ReadFEC(ctx context.Context, r kernel.Reader, nic NIC) (*FEC, error) {
 // ReadEEE reads the Energy-Efficient Ethernet of one NIC, by its index.
 func ReadEEE(ctx context.Context, r kernel.Reader, nic NIC) (*EEE, error) {
 	s := &survey{Reader: r}
-	w := readWords(ctx, s, uapi.ETH_SS_LINK_MODES)
+	w := wordsOf(ctx, s, uapi.ETH_SS_LINK_MODES)
 	err := readAgain(ctx, s, &nic, uapi.ETHTOOL_MSG_EEE_GET, w)
 	return nic.Link.EEE, err
 }
@@ -161,29 +182,32 @@ func readLinkAgain(ctx context.Context, r kernel.Reader, nic NIC) (l link, flags
 
 // readAgain replaces one group of the NIC's facts. An error is about that group.
 func readAgain(ctx context.Context, s *survey, n *NIC, command uint16, w *words) error {
-	for _, g := range ethtoolGroups() {
-		if g.command != command {
-			continue
-		}
-		messages, err := s.Netlink(ctx, kernel.Request{Family: kernel.FamilyEthtool, Command: command, Body: g.body(n.Index)})
-		switch {
-		case errors.Is(err, kernel.ErrNotRecorded):
-			return n.whyUnread(g.fact)
-		case kernel.ReasonOf(err) == kernel.Unsupported && g.otherwise != nil:
-			return g.otherwise(ctx, s, n, w) // an older kernel
-		case err != nil:
-			return err
-		case len(s.unread) > 0:
-			return fmt.Errorf("%s: %s", s.unread[0].Fact, s.unread[0].Detail)
-		case len(messages) != 1:
-			return &kernel.Error{Op: "ethtool " + g.name, Object: n.Name, Err: fmt.Errorf("%w: %d answers", kernel.ErrMalformed, len(messages))}
-		}
-		if err := g.file(n, w, messages[0].Body); err != nil {
-			return &kernel.Error{Op: "ethtool " + g.name, Object: n.Name, Err: err}
-		}
-		return nil
+	return groupFor(command).again(ctx, s, n, w)
+}
+
+// groupFor is the group of a command, which must have one.
+func groupFor(command uint16) ethtoolGroup {
+	return ethtoolGroups[slices.IndexFunc(ethtoolGroups, func(g ethtoolGroup) bool { return g.command == command })]
+}
+
+func (g ethtoolGroup) again(ctx context.Context, s *survey, n *NIC, w *words) error {
+	messages, err := g.one(ctx, s.Reader, n.Index)
+	switch {
+	case errors.Is(err, kernel.ErrNotRecorded):
+		return n.whyUnread(g.fact)
+	case kernel.ReasonOf(err) == kernel.Unsupported && g.otherwise != nil: // an older kernel
+		return s.aside(n, func(n *NIC) error { return g.otherwise(ctx, s, n, w) })
+	case err != nil:
+		return err
+	case len(s.unread) > 0:
+		return fmt.Errorf("%s: %s", s.unread[0].Fact, s.unread[0].Detail)
+	case len(messages) != 1:
+		return &kernel.Error{Op: "ethtool " + g.name, Object: n.Name, Err: fmt.Errorf("%w: %d answers", kernel.ErrMalformed, len(messages))}
 	}
-	return errNoEthtool
+	if err := s.aside(n, func(n *NIC) error { return g.file(n, w, messages[0].Body) }); err != nil {
+		return &kernel.Error{Op: "ethtool " + g.name, Object: n.Name, Err: err}
+	}
+	return nil
 }
 
 // whyUnread is the error that left a fact out of the survey, nil if none did.

@@ -39,22 +39,20 @@ type ethtoolGroup struct {
 
 // ethtoolGroups are asked in this order. Every device has features, so who is
 // absent from the last dump, if that one was finished, is gone.
-func ethtoolGroups() []ethtoolGroup {
-	return []ethtoolGroup{
-		{fact: "link.supportedModes", command: uapi.ETHTOOL_MSG_LINKMODES_GET, name: "LINKMODES_GET", file: fileLinkModes},
-		{fact: "link.port", command: uapi.ETHTOOL_MSG_LINKINFO_GET, name: "LINKINFO_GET", file: fileLinkInfo},
-		{fact: "link.detected", command: uapi.ETHTOOL_MSG_LINKSTATE_GET, name: "LINKSTATE_GET", file: fileLinkState},
-		{fact: "link.fec", command: uapi.ETHTOOL_MSG_FEC_GET, name: "FEC_GET", file: fileFEC},
-		{fact: "link.pause", command: uapi.ETHTOOL_MSG_PAUSE_GET, name: "PAUSE_GET", file: filePause},
-		{fact: "link.eee", command: uapi.ETHTOOL_MSG_EEE_GET, name: "EEE_GET", file: fileEEE},
-		{fact: "queues.channels", command: uapi.ETHTOOL_MSG_CHANNELS_GET, name: "CHANNELS_GET", file: fileChannels},
-		{fact: "queues.rings", command: uapi.ETHTOOL_MSG_RINGS_GET, name: "RINGS_GET", file: fileRings},
-		{fact: "queues.coalesce", command: uapi.ETHTOOL_MSG_COALESCE_GET, name: "COALESCE_GET", file: fileCoalesce},
-		{fact: "queues.rss.table", command: uapi.ETHTOOL_MSG_RSS_GET, name: "RSS_GET", file: fileRSS, otherwise: readRSSByIoctl},
-		{fact: "offloads.privateFlags", command: uapi.ETHTOOL_MSG_PRIVFLAGS_GET, name: "PRIVFLAGS_GET", verbose: true, file: filePrivateFlags},
-		{fact: "offloads.timestamping", command: uapi.ETHTOOL_MSG_TSINFO_GET, name: "TSINFO_GET", refine: true, file: fileTimestamping},
-		{fact: "offloads.features", command: uapi.ETHTOOL_MSG_FEATURES_GET, name: "FEATURES_GET", file: fileFeatures},
-	}
+var ethtoolGroups = []ethtoolGroup{
+	{fact: "link.supportedModes", command: uapi.ETHTOOL_MSG_LINKMODES_GET, name: "LINKMODES_GET", file: fileLinkModes},
+	{fact: "link.port", command: uapi.ETHTOOL_MSG_LINKINFO_GET, name: "LINKINFO_GET", file: fileLinkInfo},
+	{fact: "link.detected", command: uapi.ETHTOOL_MSG_LINKSTATE_GET, name: "LINKSTATE_GET", file: fileLinkState},
+	{fact: "link.fec", command: uapi.ETHTOOL_MSG_FEC_GET, name: "FEC_GET", file: fileFEC},
+	{fact: "link.pause", command: uapi.ETHTOOL_MSG_PAUSE_GET, name: "PAUSE_GET", file: filePause},
+	{fact: "link.eee", command: uapi.ETHTOOL_MSG_EEE_GET, name: "EEE_GET", file: fileEEE},
+	{fact: "queues.channels", command: uapi.ETHTOOL_MSG_CHANNELS_GET, name: "CHANNELS_GET", file: fileChannels},
+	{fact: "queues.rings", command: uapi.ETHTOOL_MSG_RINGS_GET, name: "RINGS_GET", file: fileRings},
+	{fact: "queues.coalesce", command: uapi.ETHTOOL_MSG_COALESCE_GET, name: "COALESCE_GET", file: fileCoalesce},
+	{fact: "queues.rss.table", command: uapi.ETHTOOL_MSG_RSS_GET, name: "RSS_GET", file: fileRSS, otherwise: readRSSByIoctl},
+	{fact: "offloads.privateFlags", command: uapi.ETHTOOL_MSG_PRIVFLAGS_GET, name: "PRIVFLAGS_GET", verbose: true, file: filePrivateFlags},
+	{fact: "offloads.timestamping", command: uapi.ETHTOOL_MSG_TSINFO_GET, name: "TSINFO_GET", refine: true, file: fileTimestamping},
+	{fact: "offloads.features", command: uapi.ETHTOOL_MSG_FEATURES_GET, name: "FEATURES_GET", file: fileFeatures},
 }
 
 // The header of every message of ethtool netlink is its first attribute
@@ -65,7 +63,7 @@ const ethtoolHeader = uapi.ETHTOOL_A_RINGS_HEADER
 func readEthtool(ctx context.Context, s *survey) {
 	operations, err := ethtoolOperations(ctx, s)
 	if err != nil {
-		for _, g := range ethtoolGroups() {
+		for _, g := range ethtoolGroups {
 			for _, n := range s.nics {
 				n.missed(g.fact, err)
 			}
@@ -75,7 +73,7 @@ func readEthtool(ctx context.Context, s *survey) {
 	w := readWords(ctx, s, wordSets()...)
 
 	var absent, last []absence
-	for _, g := range ethtoolGroups() {
+	for _, g := range ethtoolGroups {
 		last = g.read(ctx, s, operations[g.command], w)
 		absent = append(absent, last...)
 	}
@@ -83,7 +81,7 @@ func readEthtool(ctx context.Context, s *survey) {
 	for _, a := range last {
 		gone[a.nic] = true
 	}
-	groups := len(ethtoolGroups())
+	groups := len(ethtoolGroups)
 	for _, a := range absent {
 		reason := kernel.Unsupported
 		if gone[a.nic] {
@@ -176,7 +174,7 @@ func worthAskingSingly(ctx context.Context, err error) bool {
 
 // readOne asks for the group of one device.
 func (g ethtoolGroup) readOne(ctx context.Context, s *survey, n *NIC, w *words) {
-	messages, err := s.Netlink(ctx, kernel.Request{Family: kernel.FamilyEthtool, Command: g.command, Body: g.body(n.Index)})
+	messages, err := g.one(ctx, s.Reader, n.Index)
 	if err != nil {
 		n.missed(g.fact, err)
 		return

@@ -263,7 +263,7 @@ func coalesceAll() (kernel.Body, string) {
 // groupOf finds a group by its fact.
 func groupOf(t testing.TB, fact string) ethtoolGroup {
 	t.Helper()
-	for _, g := range ethtoolGroups() {
+	for _, g := range ethtoolGroups {
 		if g.fact == fact {
 			return g
 		}
@@ -319,7 +319,7 @@ func TestEthtoolReplies(t *testing.T) {
 			sameJSON(t, got, c.want)
 		})
 	}
-	for _, g := range ethtoolGroups() {
+	for _, g := range ethtoolGroups {
 		if !tested[g.fact] {
 			t.Errorf("no case for %s", g.fact)
 		}
@@ -377,7 +377,7 @@ func TestCutEthtoolReplies(t *testing.T) {
 }
 
 func FuzzEthtoolReply(f *testing.F) {
-	groups := ethtoolGroups()
+	groups := ethtoolGroups
 	for _, c := range ethtoolCases() {
 		for i, g := range groups {
 			if g.fact == c.fact {
@@ -553,7 +553,7 @@ func familyBody(operations map[uint16]kernel.Operation) kernel.Body {
 
 func everyOperation() map[uint16]kernel.Operation {
 	operations := map[uint16]kernel.Operation{}
-	for _, g := range ethtoolGroups() {
+	for _, g := range ethtoolGroups {
 		operations[g.command] = kernel.Operation{Do: true, Dump: true}
 	}
 	return operations
@@ -744,7 +744,7 @@ func TestKernelWithoutEthtoolNetlink(t *testing.T) {
 	// A family list without ethtool's.
 	s.Reader = otherFamily{fake}
 	readEthtool(t.Context(), s)
-	for _, g := range ethtoolGroups() {
+	for _, g := range ethtoolGroups {
 		if got := unreadOf(s.nics[0], g.fact); !strings.HasPrefix(got, "unsupported this kernel has no ethtool netlink") {
 			t.Errorf("%s: %q", g.fact, got)
 		}

@@ -20,6 +20,19 @@ type Feature struct {
 
 // fileFeatures files an ETHTOOL_MSG_FEATURES_GET_REPLY.
 func fileFeatures(n *NIC, w *words, body []byte) error {
+	features := make(map[string]Feature, maxFeatures)
+	if err := eachFeature(w, body, func(name string, f Feature) { features[name] = f }); err != nil {
+		return err
+	}
+	n.Offloads.Features = features
+	return nil
+}
+
+// maxFeatures is as many as the kernel can have, and most of them it does have.
+const maxFeatures = 64
+
+// eachFeature decodes an ETHTOOL_MSG_FEATURES_GET_REPLY.
+func eachFeature(w *words, body []byte, do func(name string, f Feature)) error {
 	var hardware, wanted, active, never bitset
 	attributes := kernel.AttributesOf(body)
 	for attributes.Next() {
@@ -45,19 +58,17 @@ func fileFeatures(n *NIC, w *words, body []byte) error {
 		return err
 	}
 	// The first set's mask are the features that this kernel knows.
-	features := make(map[string]Feature, len(hardware.mask)*32)
 	for i := range eachBit(hardware.mask) {
 		name := w.word(uapi.ETH_SS_FEATURES, i)
 		if name == "" {
 			continue
 		}
-		features[name] = Feature{
+		do(name, Feature{
 			Active:   hasBit(active.value, i),
 			Wanted:   hasBit(wanted.value, i),
 			Hardware: hasBit(hardware.value, i),
 			Fixed:    !hasBit(hardware.value, i) || hasBit(never.value, i),
-		}
+		})
 	}
-	n.Offloads.Features = features
 	return nil
 }

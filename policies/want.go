@@ -79,9 +79,11 @@ func Resolve(policies []Policy, host Host, nics []inventory.NIC) ([]Want, Report
 	var wants []Want
 	var conflicts ConflictError
 	hosts := claims{}
+	holding := make([]byte, len(ordered)) // 1 for each policy that holds for a NIC
+	alike := map[string][]Want{}          // what is wanted of NICs for which the same hold
 	for i := range nics {
 		nic := &nics[i]
-		wanted := claims{}
+		clear(holding)
 		c := candidate{nic: nic, host: &host}
 		for j := range ordered {
 			p := &ordered[j]
@@ -97,9 +99,25 @@ func Resolve(policies []Policy, host Host, nics []inventory.NIC) ([]Want, Report
 				continue
 			}
 			report.Policies[j].NICs = append(report.Policies[j].NICs, nic)
-			wanted.of(p, false)
+			holding[j] = 1
 		}
-		wants = append(wants, conflicts.settle(nic, wanted)...)
+		same, known := alike[string(holding)]
+		if !known {
+			wanted := claims{}
+			for j := range ordered {
+				if holding[j] == 1 {
+					wanted.of(&ordered[j], false)
+				}
+			}
+			same = conflicts.settle(nic, wanted)
+			if len(conflicts.Conflicts) == 0 { // which name each NIC
+				alike[string(holding)] = same
+			}
+		}
+		for _, w := range same {
+			w.NIC = nic
+			wants = append(wants, w)
+		}
 	}
 	for j, m := range report.Policies {
 		if len(m.NICs) > 0 {

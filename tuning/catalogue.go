@@ -72,8 +72,22 @@ func hasNumber(state reflect.Type, name string) bool {
 	return false
 }
 
-// takes is what a type unmarshals: `true`, a number, or neither.
+// takes is what a type unmarshals: `true`, a number, or neither. Of most types their
+// kind says it.
 func takes(t reflect.Type) policies.Type {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.PkgPath() == "" { // it has no UnmarshalJSON of its own
+		switch kind := t.Kind(); {
+		case kind == reflect.Bool:
+			return policies.Bool
+		case kind >= reflect.Int && kind <= reflect.Float64:
+			return policies.Number
+		case kind == reflect.String:
+			return policies.Words
+		}
+	}
 	switch {
 	case json.Unmarshal([]byte("true"), reflect.New(t).Interface()) == nil:
 		return policies.Bool

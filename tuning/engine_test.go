@@ -114,6 +114,7 @@ func TestPlanOfWhatTheDeviceMoves(t *testing.T) {
 		"eth0 third a=2 c=on":  "edge.yaml:1: eth0: third.a: 2: unsupported: the device chooses it by itself then",
 		"eth1 third a=2":       "third.a: 2: unsupported: the device chooses it by itself then", // it does already
 		"eth1 third a=2 c=off": "",
+		"eth1 third a=1":       "third.a: 1: unsupported: the device chooses it by itself then", // by chance it has it
 	} {
 		h.files["/toy/"+nics[1].ID()+"/third"] = `{"a":1,"b":10,"c":true}`
 		wants := want(t, nics, line)
@@ -127,6 +128,30 @@ func TestPlanOfWhatTheDeviceMoves(t *testing.T) {
 		p, err := MakePlan(t.Context(), h, settings, wants, nil)
 		if err != nil || (len(p.Skipped) == 1) != (problem != "") {
 			t.Errorf("%s, optional: %+v, %v", line, p, err)
+		}
+	}
+}
+
+// A maximum is what the plan leaves of it, also for a NIC that has as much as the device
+// itself takes.
+func TestPlanOfABoundMaximum(t *testing.T) {
+	h, nics := newHost()
+	h.files["/toy/"+nics[0].ID()+"/first"] = `{"a":100}`
+	bounded := toyKnob("first", Seamless)
+	for _, most := range []uint32{100, 40} {
+		bounded.Bound = func(_ Ask, limit toy) (toy, string) {
+			limit.A = &most
+			return limit, "it is shared"
+		}
+		for _, s := range []Setting{bounded, toyKnob("first", Seamless)} {
+			p, err := MakePlan(t.Context(), h, []Setting{s}, want(t, nics, "eth0 first a=max"), nil)
+			changes := 0
+			if most < 100 && s.bounds() {
+				changes = 1
+			}
+			if err != nil || len(p.Changes) != changes || p.Kept != 1-changes {
+				t.Errorf("at most %d, bound %v: %+v, %v", most, s.bounds(), p, err)
+			}
 		}
 	}
 }

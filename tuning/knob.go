@@ -128,6 +128,8 @@ type Setting interface {
 	read(ctx context.Context, r kernel.Reader, nic inventory.NIC) (reading, error)
 	// spell checks the value of one field and gives it the setting's spelling.
 	spell(field string, value json.RawMessage) (json.RawMessage, error)
+	// bounds says whether bound can make anything of limits.
+	bounds() bool
 	bound(ask Ask, limit Values) (bound Values, because string, err error)
 	check(current, next Values) error
 	write(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next Values) error
@@ -140,6 +142,7 @@ func (k Knob[T]) scope() Scope       { return k.Scope }
 func (k Knob[T]) entries() bool      { return k.Entries }
 func (k Knob[T]) wishes() bool       { return k.Wish != nil }
 func (k Knob[T]) after() []string    { return k.After }
+func (k Knob[T]) bounds() bool       { return k.Bound != nil }
 func (k Knob[T]) choosesSpeed() bool { return k.ChoosesSpeed }
 
 func (k Knob[T]) shape() (reflect.Type, map[string][]string) {
@@ -213,37 +216,35 @@ func (k Knob[T]) read(ctx context.Context, r kernel.Reader, nic inventory.NIC) (
 	if err != nil {
 		return nil, err
 	}
-	return found[T]{current, limit}, nil
+	return found[T]{current, limit, k.Volatile}, nil
 }
 
 // reading is what was read of a setting. It becomes fields when somebody asks for
 // them: a NIC has sixty features, of which a policy wants five.
 type reading interface {
-	// some are the named fields of a state that is a map; nil where it is none.
-	some(fields []string) (Values, error)
+	// field is one field, nil where there is none, and its limit.
+	field(name string) (current json.RawMessage, err error)
+	limitOf(name string) (json.RawMessage, error)
 	whole() (current, limit Values, err error)
+	// volatile are the fields that the device moves by itself.
+	volatile() []string
 }
 
 // found is a Knob's reading.
-type found[T any] struct{ current, limit T }
-
-func (f found[T]) some(fields []string) (Values, error) {
-	entries := reflect.ValueOf(f.current)
-	if entries.Kind() != reflect.Map {
-		return nil, nil
-	}
-	v := Values{}
-	for _, field := range fields {
-		entry := entries.MapIndex(reflect.ValueOf(field).Convert(entries.Type().Key()))
-		if !entry.IsValid() {
-			continue
-		}
-		if err := v.erase(field, entry); err != nil {
-			return nil, err
-		}
-	}
-	return v, nil
+type found[T any] struct {
+	current, limit T
+	moved          func(current T) []string // Knob.Volatile
 }
+
+func (f found[T]) volatile() []string {
+	if f.moved == nil {
+		return nil
+	}
+	return f.moved(f.current)
+}
+
+func (f found[T]) field(name string) (json.RawMessage, error)   { return eraseField(f.current, name) }
+func (f found[T]) limitOf(name string) (json.RawMessage, error) { return eraseField(f.limit, name) }
 
 func (f found[T]) whole() (current, limit Values, err error) {
 	if current, err = erase(f.current); err == nil {

@@ -161,7 +161,10 @@ func (c *Change) names() []string {
 // once. The plan is there beside it, with all that can be: it is for comparing,
 // and not to be applied. MakePlan never writes.
 func MakePlan(ctx context.Context, r kernel.Reader, settings []Setting, wants []policies.Want, past func() ([]Transaction, error)) (*Plan, error) {
-	p := planner{Reader: r, settings: settings, plan: &Plan{
+	// Nothing is written before the plan is made: what many NICs are asked for may be
+	// asked for once.
+	r = inventory.Together(r)
+	p := planner{reader: r, settings: settings, plan: &Plan{
 		APIVersion: APIVersion, Kind: PlanKind, CreatedAt: time.Now().UTC().Truncate(time.Second),
 		Host: readHostID(ctx, r), Changes: []Change{},
 	}}
@@ -224,7 +227,7 @@ func readHostID(ctx context.Context, r kernel.Reader) HostID {
 
 // planner is a plan in the making.
 type planner struct {
-	kernel.Reader
+	reader   kernel.Reader
 	settings []Setting
 	past     func() []Transaction // of this boot; read where a setting asks for it
 	plan     *Plan
@@ -239,7 +242,7 @@ func (p *planner) ask(nic inventory.NIC, target Target, s Setting, current Value
 	if s.entries() {
 		past = p.past()
 	}
-	a := ask(p, nic, target, past, s, current, planned)
+	a := ask(p.reader, nic, target, past, s, current, planned)
 	a.Host = p.host
 	a.doubt = func(why string) {
 		if d := (Doubt{target, s.name(), why}); !slices.Contains(p.plan.Doubts, d) {
@@ -252,9 +255,9 @@ func (p *planner) ask(nic inventory.NIC, target Target, s Setting, current Value
 // target plans what is wanted of one NIC, or of the host.
 func (p *planner) target(ctx context.Context, wants []policies.Want) {
 	byName := map[string]*wanted{}
-	target, nic := TargetOf(wants[0].NIC), inventory.NIC{}
-	if wants[0].NIC != nil {
-		nic = *wants[0].NIC
+	target, nic := TargetOf(wants[0].NIC), wants[0].NIC
+	if nic == nil {
+		nic = &inventory.NIC{}
 	}
 	for _, want := range wants {
 		w := &wanted{Want: want, planner: p, target: target, nic: nic}
@@ -272,7 +275,7 @@ func (p *planner) target(ctx context.Context, wants []policies.Want) {
 	changes := arrangement{
 		settings: p.settings,
 		ask: func(s Setting, current Values, planned Planned) Ask {
-			return p.ask(nic, target, s, current, planned)
+			return p.ask(*nic, target, s, current, planned)
 		},
 		aim: func(s Setting, late bool, planned Planned) *Change {
 			if w := byName[s.name()]; w != nil {
@@ -281,7 +284,7 @@ func (p *planner) target(ctx context.Context, wants []policies.Want) {
 			return nil
 		},
 		read: func(s Setting) (Values, error) {
-			state, _, err := read(ctx, s, p, nic)
+			state, _, err := read(ctx, s, p.reader, *nic)
 			return state, err
 		},
 		fault: func(s Setting, err error) {
@@ -293,7 +296,7 @@ func (p *planner) target(ctx context.Context, wants []policies.Want) {
 		s := p.settings[rank(p.settings, c.Setting)]
 		c.NIC = target
 		var err error
-		if c.Impact, err = s.impact(nic, c.Before, c.After); err != nil {
+		if c.Impact, err = s.impact(*nic, c.Before, c.After); err != nil {
 			w := &wanted{Want: policies.Want{Setting: c.Setting}, planner: p, target: target, nic: nic}
 			w.fault(nil, err)
 			continue
@@ -310,7 +313,7 @@ type wanted struct {
 	policies.Want
 	*planner
 	target Target
-	nic    inventory.NIC
+	nic    *inventory.NIC // empty for the host
 	// because says why the limits are other than the device's own.
 	because string
 }
@@ -319,7 +322,7 @@ type wanted struct {
 // said. The plan counts the wanted fields that have their value already.
 func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Planned) *Change {
 	var current, limit Values
-	seen, err := s.read(ctx, w, w.nic)
+	seen, err := s.read(ctx, w.reader, *w.nic)
 	if err == nil {
 		if kept := w.asIs(ctx, s, seen, late); kept > 0 {
 			w.plan.Kept += kept
@@ -336,7 +339,7 @@ func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Plan
 		w.fault(nil, err)
 		return nil
 	}
-	if limit, w.because, err = s.bound(w.ask(w.nic, w.target, s, current, planned), limit); err != nil {
+	if limit, w.because, err = s.bound(w.ask(*w.nic, w.target, s, current, planned), limit); err != nil {
 		w.fault(nil, err)
 		return nil
 	}
@@ -346,7 +349,7 @@ func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Plan
 	fields := 0
 	if s.wishes() {
 		fields = max(len(w.Fields), 1)
-		if c.Wish, c.After, err = w.granted(ctx, s, w.ask(w.nic, w.target, s, current, planned), current, limit); err != nil {
+		if c.Wish, c.After, err = w.granted(ctx, s, w.ask(*w.nic, w.target, s, current, planned), current, limit); err != nil {
 			w.fault(nil, err)
 			return nil
 		}
@@ -363,7 +366,7 @@ func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Plan
 	}
 	// What is there already needs no check, and most is in most plans.
 	if len(differing(current, c.After)) > 0 {
-		if c.After, err = rounded(s, w.nic, current, c.After); err == nil {
+		if c.After, err = rounded(s, *w.nic, current, c.After); err == nil {
 			err = s.check(current, c.After)
 		}
 		if err != nil {
@@ -405,38 +408,47 @@ func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Plan
 	return c
 }
 
-// asIs counts the wanted fields of a map when all of them are as wanted already,
-// which most plans find of most NICs, and costs little to find. 0 says to look
-// closer.
+// asIs counts the wanted fields when all of them are as wanted already, which most
+// plans find of most NICs, and costs little to find. 0 says to look closer.
 func (w *wanted) asIs(ctx context.Context, s Setting, seen reading, late bool) (fields int) {
 	if late || s.wishes() {
 		return 0
 	}
-	names := make([]string, len(w.Fields))
-	for i, a := range w.Fields {
-		names[i] = a.Field
-	}
-	current, err := seen.some(names)
-	if err != nil || current == nil {
-		return 0
-	}
-	for _, group := range byName(w.Fields) {
-		before := fields
-		for _, a := range group {
-			present, has := current[a.Field]
-			if !has {
-				continue
-			}
-			if value, err := w.resolve(ctx, a, current, nil); err != nil || !bytes.Equal(value, present) {
+	volatile := seen.volatile()
+	for _, a := range w.Fields {
+		present, err := seen.field(a.Field)
+		switch {
+		case err != nil, slices.Contains(volatile, a.Field): // that it is as wanted is chance
+			return 0
+		case present == nil:
+			// A name that stands for several fields asks for those that the device has.
+			if !slices.ContainsFunc(w.Fields, func(other policies.Assignment) bool {
+				value, err := seen.field(other.Field)
+				return other.Source == a.Source && a.Source != policies.Source{} && value != nil && err == nil
+			}) {
 				return 0
 			}
-			fields++
-		}
-		if fields == before { // the device has none that the name stands for
+			continue
+		case !w.has(ctx, s, seen, a, present):
 			return 0
 		}
+		fields++
 	}
 	return fields
+}
+
+// has says whether a field has the value that is asked for.
+func (w *wanted) has(ctx context.Context, s Setting, seen reading, a policies.Assignment, present json.RawMessage) bool {
+	var current, limit Values
+	if _, computed := a.Value.Expression(); computed {
+		most, err := seen.limitOf(a.Field)
+		if err != nil || s.bounds() { // there are others
+			return false
+		}
+		current, limit = Values{a.Field: present}, Values{a.Field: most}
+	}
+	value, err := w.resolve(ctx, a, current, limit)
+	return err == nil && bytes.Equal(value, present)
 }
 
 // rounded is next with the fields that differ from current as the driver rounds
@@ -656,7 +668,7 @@ func (w *wanted) resolve(ctx context.Context, a policies.Assignment, current, li
 func (w *wanted) evaluate(ctx context.Context, e *policies.Expression, field string, current, limit Values) (uint64, error) {
 	count := func(set func(inventory.CPUs) (inventory.CPUSet, error)) (uint64, error) {
 		if w.cpus == nil {
-			facts, err := inventory.ReadCPUs(ctx, w)
+			facts, err := inventory.ReadCPUs(ctx, w.reader)
 			w.cpus = func() (inventory.CPUs, error) { return facts, err }
 		}
 		facts, err := w.cpus()

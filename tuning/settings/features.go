@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -34,7 +35,7 @@ const (
 func (f FeatureState) MarshalJSON() ([]byte, error) {
 	switch {
 	case f.Active == f.Requested:
-		return json.Marshal(f.Active)
+		return strconv.AppendBool(nil, f.Active), nil
 	case f.Active:
 		return json.Marshal(onRequestedOff)
 	default:
@@ -119,19 +120,16 @@ func featuresImpact(_ inventory.NIC, current, next FeatureSet) tuning.Impact {
 // readFeatures has as limit the features that can't be changed, which are what
 // they are.
 func readFeatures(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit FeatureSet, err error) {
-	features, err := inventory.ReadFeatures(ctx, r, nic)
-	if err != nil {
-		return nil, nil, err
-	}
-	current, limit = FeatureSet{}, FeatureSet{}
-	for name, f := range features {
+	const most = 64 // that a kernel can have
+	current, limit = make(FeatureSet, most), make(FeatureSet, most)
+	err = inventory.EachFeature(ctx, r, nic, func(name string, f inventory.Feature) {
 		current[name] = FeatureState{Active: f.Active, Requested: f.Wanted}
 		if f.Fixed {
 			current[name] = FeatureState{Active: f.Active, Requested: f.Active}
 			limit[name] = current[name]
 		}
-	}
-	return current, limit, nil
+	})
+	return current, limit, err
 }
 
 func writeFeatures(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next FeatureSet) error {
