@@ -12,6 +12,14 @@ lab: ## Fetch and build all the lab needs (idempotent; about 0.4 GB once)
 lab-test: lab ## Run every lab test in its VMs
 	@lab/vm test -j $(LAB_JOBS) ./...
 
+# What Linux 6.12, the lab's usual kernel, is too old for.
+LAB_SID_TESTS ?= TestNAPI|TestNAPIKept|TestHeaderSplit
+
+.PHONY: lab-test-sid
+lab-test-sid: export LAB_KERNEL = sid
+lab-test-sid: lab ## Run the lab tests of what is young on Debian sid's kernel (no part of make test)
+	@lab/vm test -p nics -v -run '^($(LAB_SID_TESTS))$$' ./tuning/settings
+
 .PHONY: lab-run
 lab-run: export LAB_COMMAND = $(value CMD)
 lab-run: lab ## Run a command in a VM: make lab-run CMD='ethtool -i eth1' [PROFILE=hub]

@@ -141,8 +141,10 @@ func (o *options) vm(profile string) (*vm, error) {
 		v.files[filepath.Base(name)] = file{info.Mode(), data}
 	}
 	// What a test asks about its surroundings is the same inside.
-	if ci, ok := os.LookupEnv("CI"); ok {
-		v.env = append(v.env, "CI="+ci)
+	for _, name := range []string{"CI", "LAB_KERNEL"} {
+		if value, ok := os.LookupEnv(name); ok {
+			v.env = append(v.env, name+"="+value)
+		}
 	}
 	for _, e := range o.env {
 		if !strings.Contains(e, "=") {

@@ -24,6 +24,10 @@ const patience = 60 * time.Second
 // Profile names the machine that the test runs on; "" outside the lab.
 func Profile() string { return os.Getenv("NICTUNE_LAB") }
 
+// NewKernel says whether the VM has the kernel of LAB_KERNEL (`make lab-test-sid`), which has what the
+// lab's usual one is too old for.
+func NewKernel() bool { return os.Getenv("LAB_KERNEL") != "" }
+
 // Require skips the test unless it runs on one of the profiles; with none given any VM will do.
 // Outside the lab the test skips, and fails with CI=true. A test that no profile runs is found by
 // `make lab-test`.

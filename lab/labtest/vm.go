@@ -20,6 +20,7 @@ type VM struct {
 	Disk    string   // file with the disk at /persist; made when it is not there
 	Share   string   // host folder at /share
 	Files   []string // host files that the guest finds in /lab
+	Append  string   // more words for the kernel's command line
 	CutOn   string   // cut the power when this text appears in the output; the machine must not end before
 }
 
@@ -29,7 +30,7 @@ type VM struct {
 func (v VM) Run(t testing.TB, command string) (output string, code int) {
 	t.Helper()
 	args := []string{"run", "-timeout", "5m"}
-	for name, value := range map[string]string{"-p": v.Profile, "-disk": v.Disk, "-share": v.Share, "-cut-on": v.CutOn} {
+	for name, value := range map[string]string{"-p": v.Profile, "-disk": v.Disk, "-share": v.Share, "-append": v.Append, "-cut-on": v.CutOn} {
 		if value != "" {
 			args = append(args, name, value)
 		}

@@ -12,7 +12,7 @@ import (
 )
 
 // TestHeaderSplit sets what netdevsim has of it since Linux 6.14. The lab's usual
-// kernel, 6.12, has none: LAB_KERNEL=sid.
+// kernel, 6.12, has none: make lab-test-sid.
 func TestHeaderSplit(t *testing.T) {
 	labtest.Require(t, "nics")
 	name := labtest.Netdevsim(t, 32, 1)[0]
@@ -21,6 +21,9 @@ func TestHeaderSplit(t *testing.T) {
 	before := string(labtest.Ethtool(t, "-g", name))
 	document := policyFor(name, "rings: {tcp-data-split: on, hds-thresh: 700}")
 	if !strings.Contains(before, "HDS thresh") || strings.Contains(before, "HDS thresh:\t\tn/a") {
+		if labtest.NewKernel() {
+			t.Errorf("no header split:\n%s", before)
+		}
 		_, err := tuning.MakePlan(t.Context(), w, All(), wants(t, all, document), nil)
 		if kernel.ReasonOf(err) != kernel.Unsupported {
 			t.Errorf("an older kernel: %v", err)
