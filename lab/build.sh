@@ -62,7 +62,7 @@ step qemu
 # Not in the hash of the kernel that everybody has.
 step kernel ${LAB_KERNEL:+=$LAB_KERNEL}
 step guest
-step modules netdevsim/Kbuild netdevsim/nsim_lab.h "$kernel"
+step modules netdevsim/Kbuild netdevsim/nsim_lab.h netdevsim/nsim_port.h "$kernel"
 step image guest/init "$kernel" "$guest" "$modules" "$qemu"
 mapfile -t sources < <(cd "$lab" && ls labrun/*.go | grep -v _test.go)
 step runner "${sources[@]}"

@@ -28,7 +28,7 @@ type CountWish struct {
 
 // Knobs are the settings of SR-IOV in the order in which they are applied.
 func Knobs() []tuning.Setting {
-	return []tuning.Setting{Counting(), VFs(), Drivers()}
+	return []tuning.Setting{Counting(), SwitchMode(), PortFunctions(), VFs(), Drivers(), Representors()}
 }
 
 // Counting is sriov_numvfs.
@@ -60,7 +60,7 @@ func Counting() tuning.Knob[Count] {
 			if current.VFs == nil || *current.VFs == 0 || next.VFs == nil || *current.VFs == *next.VFs {
 				return nil, nil
 			}
-			return victims(ctx, r, nic, CountSetting, func(int) bool { return true })
+			return victims(ctx, r, nic, CountSetting, true, func(int) bool { return true })
 		},
 		Takes: func(current, next Count) time.Duration {
 			return timeFor(int(max(*current.VFs, *next.VFs)))
@@ -121,6 +121,11 @@ func writeCount(ctx context.Context, w kernel.Writer, nic inventory.NIC, current
 	if *next.VFs == 0 {
 		return nil
 	}
+	return d.make(ctx, w, int(*next.VFs))
+}
+
+// make makes VFs without drivers, where there are none.
+func (d *device) make(ctx context.Context, w kernel.Writer, n int) error {
 	probing, err := d.autoprobe(ctx)
 	if err != nil {
 		return err
@@ -130,10 +135,10 @@ func writeCount(ctx context.Context, w kernel.Writer, nic inventory.NIC, current
 			return err
 		}
 	}
-	if err := d.write(ctx, w, "sriov_numvfs", strconv.Itoa(int(*next.VFs))); err != nil {
+	if err := d.write(ctx, w, "sriov_numvfs", strconv.Itoa(n)); err != nil {
 		return err
 	}
-	return d.awaitVFs(ctx, int(*next.VFs))
+	return d.awaitVFs(ctx, n)
 }
 
 // awaitVFs waits until all VFs are there, each in a group where its PF is in one.

@@ -44,7 +44,7 @@ func deviceOf(ctx context.Context, r kernel.Reader, nic inventory.NIC) (*device,
 		return nil, errNoPF
 	}
 	s := &survey{
-		Reader: r, inv: &Inventory{}, byAddress: map[string]*inventory.NIC{}, byName: map[string]*inventory.NIC{},
+		Reader: r, inv: &Inventory{}, byAddress: map[string]*inventory.NIC{},
 		configs: map[string]configAnswer{}, groups: map[int]groupAnswer{},
 	}
 	entries, err := r.ReadDir(ctx, dir)

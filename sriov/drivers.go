@@ -23,7 +23,7 @@ func Drivers() tuning.Knob[Probing] {
 		Name: "vf-drivers",
 		Doc: "Whether the kernel binds drivers to a PF's virtual functions by itself (sriov_drivers_autoprobe in /sys/). It is off while VFs " +
 			"are made and set up, and put back after that.",
-		After:  []string{CountSetting},
+		After:  []string{CountSetting, SwitchSetting, FunctionSetting},
 		Impact: func(inventory.NIC, Probing, Probing) tuning.Impact { return tuning.Seamless },
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit Probing, err error) {
 			d, err := deviceOf(ctx, r, nic)

@@ -44,20 +44,24 @@ type PortFunction struct {
 	MaxIOEQs *uint32 `json:"maxIoEqs,omitempty"`
 }
 
-// vfPort is a devlink port that stands for a VF.
-type vfPort struct {
-	handle   string
-	vf       int
+// functionPort is a devlink port that stands for a VF or a subfunction.
+type functionPort struct {
+	handle string
+	// port is its number; vf or sf is that of the function, the other one -1.
+	port     uint32
+	vf, sf   int
 	netdev   string
+	device   int // the netdev's index
 	function *PortFunction
 }
 
-// readVFPorts lists the ports that stand for this host's VFs, with one dump.
-func readVFPorts(ctx context.Context, r kernel.Reader) ([]vfPort, error) {
+// readPorts lists the ports that stand for this host's VFs and subfunctions, with
+// one dump.
+func readPorts(ctx context.Context, r kernel.Reader) ([]functionPort, error) {
 	messages, err := r.Netlink(ctx, kernel.Request{Family: kernel.FamilyDevlink, Command: uapi.DEVLINK_CMD_PORT_GET, Dump: true})
-	var ports []vfPort
+	var ports []functionPort
 	for _, m := range messages {
-		port, ok, bad := decodeVFPort(m.Body)
+		port, ok, bad := decodePort(m.Body)
 		if bad != nil {
 			err = errors.Join(err, bad)
 		}
@@ -68,15 +72,14 @@ func readVFPorts(ctx context.Context, r kernel.Reader) ([]vfPort, error) {
 	return ports, err
 }
 
-// decodeVFPort decodes an answer to DEVLINK_CMD_PORT_GET. ok is false for a port
-// that is no VF's, or one of another host: a SmartNIC's own system sees those of
-// the host that it sits in as external.
-func decodeVFPort(body []byte) (p vfPort, ok bool, err error) {
+// decodePort decodes an answer to DEVLINK_CMD_PORT_GET. ok is false for a port that
+// is no VF's or subfunction's, or one of another host: a SmartNIC's own system sees
+// those of the host that it sits in as external.
+func decodePort(body []byte) (p functionPort, ok bool, err error) {
 	var bus, device string
 	var flavour uint16
-	var index uint32
 	external := false
-	p.vf = -1
+	p.vf, p.sf = -1, -1
 	a := kernel.AttributesOf(body)
 	for a.Next() {
 		switch a.Type {
@@ -85,15 +88,19 @@ func decodeVFPort(body []byte) (p vfPort, ok bool, err error) {
 		case uapi.DEVLINK_ATTR_DEV_NAME:
 			device = a.String()
 		case uapi.DEVLINK_ATTR_PORT_INDEX:
-			index = a.Uint32()
+			p.port = a.Uint32()
 		case uapi.DEVLINK_ATTR_PORT_FLAVOUR:
 			flavour = a.Uint16()
 		case uapi.DEVLINK_ATTR_PORT_PCI_VF_NUMBER:
 			p.vf = int(a.Uint16())
+		case uapi.DEVLINK_ATTR_PORT_PCI_SF_NUMBER:
+			p.sf = int(int32(a.Uint32()))
 		case uapi.DEVLINK_ATTR_PORT_EXTERNAL:
 			external = a.Uint8() != 0
 		case uapi.DEVLINK_ATTR_PORT_NETDEV_NAME:
 			p.netdev = a.String()
+		case uapi.DEVLINK_ATTR_PORT_NETDEV_IFINDEX:
+			p.device = int(a.Uint32())
 		case uapi.DEVLINK_ATTR_PORT_FUNCTION:
 			function := a.Nested()
 			p.function = decodePortFunction(function)
@@ -101,14 +108,15 @@ func decodeVFPort(body []byte) (p vfPort, ok bool, err error) {
 		}
 	}
 	if err := a.Err(); err != nil {
-		return vfPort{}, false, fmt.Errorf("devlink port: %w", err)
+		return functionPort{}, false, fmt.Errorf("devlink port: %w", err)
 	}
-	if flavour != uapi.DEVLINK_PORT_FLAVOUR_PCI_VF || external || p.vf < 0 {
-		return vfPort{}, false, nil
+	ok = flavour == uapi.DEVLINK_PORT_FLAVOUR_PCI_VF && p.vf >= 0 || flavour == uapi.DEVLINK_PORT_FLAVOUR_PCI_SF && p.sf >= 0
+	if !ok || external {
+		return functionPort{}, false, nil
 	}
 	p.handle = bus + "/" + device
 	if p.function != nil {
-		p.function.Port = fmt.Sprintf("%s/%d", p.handle, index)
+		p.function.Port = fmt.Sprintf("%s/%d", p.handle, p.port)
 	}
 	return p, true, nil
 }

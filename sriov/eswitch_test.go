@@ -29,9 +29,9 @@ func vfPortBody() kernel.Body {
 			Uint32(uapi.DEVLINK_PORT_FN_ATTR_MAX_IO_EQS, 24))
 }
 
-func TestDecodeVFPort(t *testing.T) {
-	got, ok, err := decodeVFPort(vfPortBody())
-	want := vfPort{handle: "pci/0000:3b:00.0", vf: 1, netdev: "eth0_1", function: &PortFunction{
+func TestDecodePort(t *testing.T) {
+	got, ok, err := decodePort(vfPortBody())
+	want := functionPort{handle: "pci/0000:3b:00.0", port: 2, vf: 1, sf: -1, netdev: "eth0_1", function: &PortFunction{
 		Port: "pci/0000:3b:00.0/2", MAC: "02:00:00:00:00:01", State: "active", OpState: "detached",
 		RoCE: new(true), Migratable: new(false), MaxIOEQs: new(uint32(24)),
 	}}
@@ -42,11 +42,11 @@ func TestDecodeVFPort(t *testing.T) {
 		"another host's": vfPortBody().Uint8(uapi.DEVLINK_ATTR_PORT_EXTERNAL, 1),
 		"the uplink":     handle("0000:3b:00.0").Uint16(uapi.DEVLINK_ATTR_PORT_FLAVOUR, uapi.DEVLINK_PORT_FLAVOUR_PHYSICAL),
 	} {
-		if got, ok, err := decodeVFPort(body); ok || err != nil {
+		if got, ok, err := decodePort(body); ok || err != nil {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
-	if _, ok, err := decodeVFPort(vfPortBody()[:30]); ok || !errors.Is(err, kernel.ErrMalformed) {
+	if _, ok, err := decodePort(vfPortBody()[:30]); ok || !errors.Is(err, kernel.ErrMalformed) {
 		t.Errorf("a cut port: %v, %v", ok, err)
 	}
 }
@@ -129,7 +129,7 @@ func FuzzDecodeDevlink(f *testing.F) {
 	f.Add([]byte(parameter("total_vfs", u32s(8), u32s(16))))
 	f.Add([]byte(handle("x").Uint16(uapi.DEVLINK_ATTR_ESWITCH_MODE, 1)))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if p, ok, err := decodeVFPort(body); ok && (err != nil || p.vf < 0) {
+		if p, ok, err := decodePort(body); ok && (err != nil || p.vf < 0) {
 			t.Errorf("%+v, %v", p, err)
 		}
 		_, _ = decodeESwitch(body)

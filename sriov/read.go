@@ -25,8 +25,8 @@ import (
 func Read(ctx context.Context, r kernel.Reader, inv *inventory.Inventory) *Inventory {
 	s := &survey{
 		Reader: r, inv: &Inventory{Inventory: *inv, PFs: []PF{}},
-		byAddress: map[string]*inventory.NIC{}, byName: map[string]*inventory.NIC{},
-		configs: map[string]configAnswer{}, groups: map[int]groupAnswer{},
+		byAddress: map[string]*inventory.NIC{},
+		configs:   map[string]configAnswer{}, groups: map[int]groupAnswer{},
 	}
 	for i := range inv.NICs {
 		s.file(&inv.NICs[i])
@@ -59,11 +59,11 @@ type survey struct {
 	kernel.Reader
 	inv *Inventory
 	pfs []*physical
-	// The NICs of the inventory: by the PCI address of the function that they are
-	// (not of one that they only represent), and by name.
-	byAddress, byName map[string]*inventory.NIC
-	configs           map[string]configAnswer // by directory
-	groups            map[int]groupAnswer
+	// The NICs of the inventory by the PCI address of the function that they are, not
+	// of one that they only represent.
+	byAddress map[string]*inventory.NIC
+	configs   map[string]configAnswer // by directory
+	groups    map[int]groupAnswer
 }
 
 // physical is a PF and what is needed to read on.
@@ -100,7 +100,6 @@ const sysPCI = "/sys/bus/pci/devices"
 
 // file files a NIC by the function that it is.
 func (s *survey) file(n *inventory.NIC) {
-	s.byName[n.Name] = n
 	if n.PCI == nil || n.Function == inventory.Representor || n.Function == inventory.SF {
 		return
 	}
@@ -552,29 +551,15 @@ func (s *survey) readVFInfo(ctx context.Context, pf *physical) {
 
 // readDevlink reads what devlink knows of the PFs that have an instance there.
 func (s *survey) readDevlink(ctx context.Context) {
-	handles := map[string]bool{}
-	messages, err := s.Netlink(ctx, kernel.Request{Family: kernel.FamilyDevlink, Command: uapi.DEVLINK_CMD_GET, Dump: true})
+	handles, err := devlinkHandles(ctx, s)
 	if err != nil {
 		s.inv.Unread = append(s.inv.Unread, unread("pfs.eswitch", err))
-	}
-	for _, m := range messages {
-		bus, device := "", ""
-		a := kernel.AttributesOf(m.Body)
-		for a.Next() {
-			switch a.Type {
-			case uapi.DEVLINK_ATTR_BUS_NAME:
-				bus = a.String()
-			case uapi.DEVLINK_ATTR_DEV_NAME:
-				device = a.String()
-			}
-		}
-		handles[bus+"/"+device] = true
 	}
 	if !slices.ContainsFunc(s.pfs, func(pf *physical) bool { return handles[pf.Bus+"/"+pf.Address] }) {
 		s.nameRepresentors()
 		return
 	}
-	ports, portsErr := readVFPorts(ctx, s)
+	ports, portsErr := readPorts(ctx, s)
 	for _, pf := range s.pfs {
 		if !handles[pf.Bus+"/"+pf.Address] {
 			continue
@@ -589,7 +574,7 @@ func (s *survey) readDevlink(ctx context.Context) {
 			pf.missed("firmware", err)
 		}
 		for _, port := range ports {
-			if port.handle == pf.Bus+"/"+pf.Address {
+			if port.handle == pf.Bus+"/"+pf.Address && port.vf >= 0 {
 				s.filePort(pf, port)
 			}
 		}
@@ -597,8 +582,29 @@ func (s *survey) readDevlink(ctx context.Context) {
 	s.nameRepresentors()
 }
 
+// devlinkHandles are the devices that have an instance of devlink. With an error come
+// those that were listed.
+func devlinkHandles(ctx context.Context, r kernel.Reader) (map[string]bool, error) {
+	handles := map[string]bool{}
+	messages, err := r.Netlink(ctx, kernel.Request{Family: kernel.FamilyDevlink, Command: uapi.DEVLINK_CMD_GET, Dump: true})
+	for _, m := range messages {
+		bus, device := "", ""
+		a := kernel.AttributesOf(m.Body)
+		for a.Next() {
+			switch a.Type {
+			case uapi.DEVLINK_ATTR_BUS_NAME:
+				bus = a.String()
+			case uapi.DEVLINK_ATTR_DEV_NAME:
+				device = a.String()
+			}
+		}
+		handles[bus+"/"+device] = true
+	}
+	return handles, err
+}
+
 // filePort files a devlink port with its VF.
-func (s *survey) filePort(pf *physical, port vfPort) {
+func (s *survey) filePort(pf *physical, port functionPort) {
 	at := slices.IndexFunc(pf.vfs, func(vf *virtual) bool { return vf.Index == port.vf })
 	if at < 0 {
 		if pf.Bus == "pci" {

@@ -26,7 +26,7 @@ func (s *survey) readUsers(ctx context.Context) {
 	for _, pf := range s.pfs {
 		for _, vf := range pf.vfs {
 			if vf.nic != nil {
-				vf.Users = append(vf.Users, s.stackedOn(vf.nic)...)
+				vf.Users = append(vf.Users, stackedOn(&s.inv.Inventory, vf.nic)...)
 			}
 			if len(vf.files) > 0 {
 				outside = append(outside, vf)
@@ -65,8 +65,8 @@ func (s *survey) readUsers(ctx context.Context) {
 	}
 }
 
-// stackedOn are the network devices that use another one.
-func (s *survey) stackedOn(n *inventory.NIC) []User {
+// stackedOn are the network devices of an inventory that use another one.
+func stackedOn(inv *inventory.Inventory, n *inventory.NIC) []User {
 	names := slices.Clone(n.Stack.Upper)
 	if m := n.Stack.Master; m != "" && !slices.Contains(names, m) {
 		names = append([]string{m}, names...)
@@ -74,8 +74,8 @@ func (s *survey) stackedOn(n *inventory.NIC) []User {
 	var users []User
 	for _, name := range names {
 		kind := "device"
-		if upper := s.byName[name]; upper != nil {
-			kind = cmp.Or(upper.Type, kind)
+		if at := slices.IndexFunc(inv.NICs, func(n inventory.NIC) bool { return n.Name == name }); at >= 0 {
+			kind = cmp.Or(inv.NICs[at].Type, kind)
 		}
 		users = append(users, User{Kind: kind, Name: name})
 	}

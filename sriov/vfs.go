@@ -72,15 +72,14 @@ func VFs() tuning.Knob[VFState] {
 		Doc: "What a PF's virtual functions are set to (ip link set PF vf N), and which driver they have. VFs and fields that are not named " +
 			"stay as they are. A VF whose address, VLAN or number of vectors changes has its driver taken away for a moment; where somebody uses " +
 			"it, that is refused unless --disrupt names the VF.",
-		After:  []string{CountSetting},
+		After:  []string{CountSetting, SwitchSetting, FunctionSetting},
 		Impact: func(inventory.NIC, VFState, VFState) tuning.Impact { return tuning.Seamless },
 		Wish:   tuning.WishOf(resolveVFs),
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit VFState, err error) {
 			current, err = readVFs(ctx, r, nic)
 			return current, VFState{}, err
 		},
-		// New VFs come with the network device's own MTU, or none, and autoprobe is the
-		// setting vf-drivers' to put back.
+		// Without a network device the MTU is whatever comes with one.
 		Volatile: func(current VFState) []string {
 			var keys []string
 			for key, value := range current {
@@ -90,11 +89,7 @@ func VFs() tuning.Knob[VFState] {
 			}
 			return keys
 		},
-		Keep: func(_ tuning.Ask, before VFState) (VFState, error) {
-			kept := maps.Clone(before)
-			delete(kept, keyAutoprobe)
-			return kept, nil
-		},
+		Keep: keepVFs,
 		Takes: func(current, next VFState) time.Duration {
 			return timeFor(len(changesOf(current, next)))
 		},
@@ -110,10 +105,25 @@ func VFs() tuning.Knob[VFState] {
 			if len(hit) == 0 {
 				return nil, nil
 			}
-			return victims(ctx, r, nic, "vfs", func(index int) bool { return hit[index] })
+			return victims(ctx, r, nic, "vfs", false, func(index int) bool { return hit[index] })
 		},
 		Write: writeVFs,
 	}
+}
+
+// keepVFs leaves autoprobe to the setting vf-drivers, and in another mode of the
+// switch leaves to the driver what is of the mode legacy: in switchdev mlx5 and ice
+// refuse VLANs, ice trust (ice_set_vf_trust), and rules decide what is dropped.
+func keepVFs(ask tuning.Ask, before VFState) (VFState, error) {
+	kept := maps.Clone(before)
+	delete(kept, keyAutoprobe)
+	if planned, ok := tuning.Get[SwitchState](ask.Planned, SwitchSetting); ok && planned.Mode != nil && *planned.Mode != modeLegacy {
+		maps.DeleteFunc(kept, func(key, _ string) bool {
+			_, name := splitKey(key)
+			return name == keyVLAN || name == keyTrust || name == keySpoofchk
+		})
+	}
+	return kept, nil
 }
 
 func keyOf(index int, name string) string { return strconv.Itoa(index) + "." + name }
@@ -269,10 +279,7 @@ func resolveVFs(ctx context.Context, ask tuning.Ask, wish []VFWish, current VFSt
 	if err != nil {
 		return nil, err
 	}
-	vfs := *d.NumVFs
-	if planned, ok := tuning.Get[Count](ask.Planned, CountSetting); ok && planned.VFs != nil {
-		vfs = int(*planned.VFs)
-	}
+	vfs := d.planned(ask)
 	next := maps.Clone(current)
 	if next == nil {
 		next = VFState{}
@@ -326,23 +333,42 @@ func (d *device) enoughVectors(ctx context.Context, current, next VFState) error
 	return nil
 }
 
+// planned is how many VFs there will be.
+func (d *device) planned(ask tuning.Ask) int {
+	if planned, ok := tuning.Get[Count](ask.Planned, CountSetting); ok && planned.VFs != nil {
+		return int(*planned.VFs)
+	}
+	return *d.NumVFs
+}
+
+// someVFs reads which VFs an item of a list is about, of so many.
+func someVFs(words *string, vfs int) (inventory.CPUSet, error) {
+	if words == nil {
+		return inventory.CPUSet{}, errors.New("vf is missing: which virtual functions")
+	}
+	numbers, err := inventory.ParseCPUSet(*words)
+	if err != nil || numbers.Len() == 0 {
+		return numbers, fmt.Errorf("vf: %q is no list of numbers such as 0-3 or 0,2", *words)
+	}
+	for index := range numbers.All() {
+		if index >= vfs {
+			return numbers, fmt.Errorf("there is no VF %d: the PF has %s", index, count(vfs))
+		}
+	}
+	return numbers, nil
+}
+
 // into puts the wish into the state.
 func (w VFWish) into(ctx context.Context, d *device, current, next VFState, said map[string]bool, vfs int) error {
-	if w.VF == nil {
-		return errors.New("vf is missing: which virtual functions")
-	}
-	numbers, err := inventory.ParseCPUSet(*w.VF)
-	if err != nil || numbers.Len() == 0 {
-		return fmt.Errorf("vf: %q is no list of numbers such as 0-3 or 0,2", *w.VF)
+	numbers, err := someVFs(w.VF, vfs)
+	if err != nil {
+		return err
 	}
 	words, err := w.words(ctx, d)
 	if err != nil {
 		return err
 	}
 	for index := range numbers.All() {
-		if index >= vfs {
-			return fmt.Errorf("there is no VF %d: the PF has %s", index, count(vfs))
-		}
 		for name, value := range words {
 			key := keyOf(index, name)
 			if said[key] {

@@ -15,9 +15,9 @@ import (
 )
 
 // victims are the users of a PF's VFs, of those that which says, from whom a
-// setting would take them. A VF of which users could not all be told has one
-// nobody knows.
-func victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, setting string, which func(index int) bool) ([]tuning.Victim, error) {
+// setting would take them; and of their representors, where these would go, too. A
+// VF of which users could not all be told has one nobody knows.
+func victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, setting string, representors bool, which func(index int) bool) ([]tuning.Victim, error) {
 	d, err := deviceOf(ctx, r, nic)
 	if err != nil {
 		return nil, err
@@ -49,17 +49,7 @@ func victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, setting st
 				users = append(users, u.String())
 			}
 			if n := vf.Netdev; n != nil && n.Namespace == nil {
-				for _, a := range addresses[n.Index] {
-					users = append(users, fmt.Sprintf("the address %s of %s", a, n.Name))
-				}
-				for i, route := range routes[n.Index] {
-					const named = 3
-					if i == named {
-						users = append(users, fmt.Sprintf("%d more routes of %s", len(routes[n.Index])-named, n.Name))
-						break
-					}
-					users = append(users, fmt.Sprintf("the route %s of %s", route, n.Name))
-				}
+				users = append(users, through(n.Index, n.Name, addresses, routes)...)
 			}
 			for _, u := range vf.Unread {
 				if u.Fact == "users" || u.Fact == "netdev.namespace" || u.Fact == "driver" || u.Fact == "address" {
@@ -72,9 +62,40 @@ func victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, setting st
 					Text:  fmt.Sprintf("%s: %s would take VF %d (%s) from %s", nic.Name, setting, vf.Index, vf.names(nic.Name)[0], strings.Join(users, ", ")),
 				})
 			}
+			at := slices.IndexFunc(inv.NICs, func(n inventory.NIC) bool { return n.Name == vf.Representor })
+			if !representors || at < 0 {
+				continue
+			}
+			n := &inv.NICs[at]
+			users = through(n.Index, n.Name, addresses, routes)
+			for _, u := range stackedOn(inv, n) {
+				users = append(users, u.String())
+			}
+			if len(users) > 0 {
+				all = append(all, tuning.Victim{
+					Names: []string{n.Name},
+					Text:  fmt.Sprintf("%s: %s would take %s, the representor of VF %d, from %s", nic.Name, setting, n.Name, vf.Index, strings.Join(users, ", ")),
+				})
+			}
 		}
 	}
 	return all, nil
+}
+
+// through are the addresses of a network device, and the routes through it.
+func through(index int, name string, addresses map[int][]netip.Addr, routes map[int][]inventory.Route) (users []string) {
+	for _, a := range addresses[index] {
+		users = append(users, fmt.Sprintf("the address %s of %s", a, name))
+	}
+	for i, route := range routes[index] {
+		const named = 3
+		if i == named {
+			users = append(users, fmt.Sprintf("%d more routes of %s", len(routes[index])-named, name))
+			break
+		}
+		users = append(users, fmt.Sprintf("the route %s of %s", route, name))
+	}
+	return users
 }
 
 // names are what a VF goes by, its address first.

@@ -23,6 +23,11 @@ type fakeKernel struct {
 	*fakeHost
 	kernel.Writer
 	pool int
+	// mode and inline are the switch's.
+	mode   uint16
+	inline uint8
+	// gone are the files of VFs that were removed.
+	gone map[string]string
 	// did is what was written, in order.
 	did []string
 }
@@ -126,6 +131,23 @@ func (k *fakeKernel) WriteFile(_ context.Context, name string, data []byte) erro
 			}
 		}
 		k.files[vfDir(vf)+"/config"] = string(b)
+	case "sriov_numvfs":
+		if n, _ := strconv.Atoi(value); n == 0 {
+			k.gone = map[string]string{}
+			for file, content := range k.files {
+				if strings.Contains(file, "/0000:3b:02.") || strings.Contains(file, "/virtfn") {
+					k.gone[file] = content
+					delete(k.files, file)
+				}
+			}
+		} else {
+			for file, content := range k.gone {
+				if path.Base(file) != "driver" && !strings.Contains(file, "/net/") {
+					k.files[file] = content
+				}
+			}
+		}
+		k.files[name] = value + "\n"
 	default:
 		if _, there := k.files[name]; !there {
 			return refuse(syscall.ENOENT)
@@ -135,9 +157,53 @@ func (k *fakeKernel) WriteFile(_ context.Context, name string, data []byte) erro
 	return nil
 }
 
-// NetlinkSet knows ip link set NAME mtu N.
+// answerSwitch has devlink tell of the switch's mode.
+func (k *fakeKernel) answerSwitch(mode uint16) {
+	k.mode = mode
+	k.netlink["devlink DEV_GET dump"] = func(kernel.Request) ([]kernel.Message, error) {
+		return []kernel.Message{{Body: handle(pfAddress)}}, nil
+	}
+	k.netlink["devlink ESWITCH_GET"] = func(kernel.Request) ([]kernel.Message, error) {
+		return []kernel.Message{{Body: handle(pfAddress).Uint16(uapi.DEVLINK_ATTR_ESWITCH_MODE, k.mode).
+			Uint8(uapi.DEVLINK_ATTR_ESWITCH_INLINE_MODE, k.inline).Uint8(uapi.DEVLINK_ATTR_ESWITCH_ENCAP_MODE, 0)}}, nil
+	}
+}
+
+// setSwitch is devlink dev eswitch set: ice takes a mode only without VFs, mlx5 here
+// only while they have no driver, and an inline mode only in switchdev.
+func (k *fakeKernel) setSwitch(body []byte) error {
+	refuse := func(message string) error {
+		return &kernel.Error{Op: "devlink ESWITCH_SET", Err: syscall.EOPNOTSUPP, Message: message}
+	}
+	a := kernel.AttributesOf(body)
+	for a.Next() {
+		switch a.Type {
+		case uapi.DEVLINK_ATTR_ESWITCH_MODE:
+			if strings.HasSuffix(k.files[pfDir+"/driver"], "ice") && strings.TrimSpace(k.files[pfDir+"/sriov_numvfs"]) != "0" {
+				return refuse("Changing eswitch mode is allowed only if there is no VFs created")
+			}
+			for n := range 8 {
+				if k.files[vfDir(n)+"/driver"] != "" {
+					return refuse("a VF is bound")
+				}
+			}
+			k.mode = a.Uint16()
+		case uapi.DEVLINK_ATTR_ESWITCH_INLINE_MODE:
+			if k.mode == 0 {
+				return refuse("no inline mode in legacy")
+			}
+			k.inline = a.Uint8()
+		}
+	}
+	return a.Err()
+}
+
+// NetlinkSet knows ip link set NAME mtu N, and devlink dev eswitch set.
 func (k *fakeKernel) NetlinkSet(_ context.Context, req kernel.Request) error {
 	k.did = append(k.did, req.String())
+	if req.Family == kernel.FamilyDevlink {
+		return k.setSwitch(req.Body)
+	}
 	var name string
 	a := kernel.AttributesAfter(req.Body, linkHeader)
 	for a.Next() {
@@ -298,5 +364,132 @@ func TestLimitsInFirmware(t *testing.T) {
 	}
 	if len(k.did) > 0 {
 		t.Error(k.did)
+	}
+}
+
+// TestSwitchMode: each driver gets the sequence that it wants, and what it refuses
+// leaves the VFs as they were.
+func TestSwitchMode(t *testing.T) {
+	knob := SwitchMode()
+	for driver, test := range map[string]struct {
+		bound bool // afterwards
+		did   []string
+	}{
+		"mlx5_core": {true, []string{"driver/unbind 0000:3b:02.0", "driver/unbind 0000:3b:02.1", "devlink ESWITCH_SET", "devlink ESWITCH_SET"}},
+		"ice":       {false, []string{"0000:3b:00.0/sriov_numvfs 0", "devlink ESWITCH_SET", "0000:3b:00.0/sriov_drivers_autoprobe 0", "0000:3b:00.0/sriov_numvfs 2", "devlink ESWITCH_SET"}},
+	} {
+		t.Run(driver, func(t *testing.T) {
+			k, nic := smartKernel(t, 2)
+			k.files[pfDir+"/driver"] = "-> ../../../../bus/pci/drivers/" + driver
+			k.files[pfDir+"/sriov_drivers_autoprobe"] = "1\n"
+			k.answerSwitch(0)
+			current, _, err := knob.Read(t.Context(), k, nic)
+			if err != nil || *current.Mode != modeLegacy || *current.InlineMode != "none" {
+				t.Fatalf("%+v, %v", current, err)
+			}
+			next, err := resolveSwitch(t.Context(), tuning.Ask{Reader: k, NIC: nic}, SwitchState{Mode: new(modeSwitchdev), InlineMode: new("transport")}, current)
+			if err == nil {
+				err = knob.Write(t.Context(), k, nic, current, next)
+			}
+			if err != nil || k.mode != 1 || k.inline != 3 {
+				t.Fatalf("mode %d, inline %d, %v", k.mode, k.inline, err)
+			}
+			did := slices.DeleteFunc(slices.Clone(k.did), func(s string) bool { return strings.Contains(s, "drivers_probe") })
+			if !slices.Equal(did, test.did) {
+				t.Errorf("it did %q, want %q", did, test.did)
+			}
+			for n := range 2 {
+				if bound := k.files[vfDir(n)+"/driver"] != ""; bound != test.bound {
+					t.Errorf("VF %d bound: %v", n, bound)
+				}
+			}
+			for n := range 2 {
+				delete(k.files, vfDir(n)+"/driver")
+			}
+			if err := knob.Write(t.Context(), k, nic, next, current); err != nil || k.mode != 0 || k.inline != 0 {
+				t.Errorf("back: mode %d, inline %d, %v", k.mode, k.inline, err)
+			}
+		})
+	}
+
+	k, nic := smartKernel(t, 2)
+	k.answerSwitch(0)
+	current := SwitchState{Mode: new(modeLegacy), InlineMode: new("none")}
+	if _, err := resolveSwitch(t.Context(), tuning.Ask{Reader: k, NIC: nic}, SwitchState{Mode: new("switch")}, current); err == nil || !strings.Contains(err.Error(), "none of legacy, switchdev") {
+		t.Error(err)
+	}
+	k.files[pfDir+"/driver"] = "-> ../../../../bus/pci/drivers/nfp"
+	if _, err := resolveSwitch(t.Context(), tuning.Ask{Reader: k, NIC: nic}, SwitchState{Mode: new(modeSwitchdev)}, current); kernel.ReasonOf(err) != kernel.Unsupported ||
+		!strings.Contains(err.Error(), "devlink dev flash pci/0000:3b:00.0") {
+		t.Error(err)
+	}
+	delete(k.netlink, "devlink DEV_GET dump")
+	k.netlink["devlink DEV_GET dump"] = func(kernel.Request) ([]kernel.Message, error) { return nil, nil }
+	if _, _, err := knob.Read(t.Context(), k, nic); kernel.ReasonOf(err) != kernel.Unsupported {
+		t.Errorf("without devlink: %v", err)
+	}
+}
+
+// TestRefusedMode: the VFs have their drivers back.
+func TestRefusedMode(t *testing.T) {
+	k, nic := smartKernel(t, 2)
+	k.files[pfDir+"/sriov_drivers_autoprobe"] = "1\n"
+	k.answerSwitch(0)
+	next := SwitchState{Mode: new(modeSwitchdev)}
+	refusing := &refusingKernel{k}
+	err := SwitchMode().Write(t.Context(), refusing, nic, SwitchState{Mode: new(modeLegacy)}, next)
+	if err == nil || !strings.Contains(err.Error(), "E-Switch is busy") {
+		t.Error(err)
+	}
+	for n := range 2 {
+		if k.files[vfDir(n)+"/driver"] == "" {
+			t.Errorf("VF %d has no driver", n)
+		}
+	}
+}
+
+type refusingKernel struct{ *fakeKernel }
+
+func (*refusingKernel) NetlinkSet(context.Context, kernel.Request) error {
+	return &kernel.Error{Op: "devlink ESWITCH_SET", Err: syscall.EBUSY, Message: "E-Switch is busy"}
+}
+
+func TestKeptInSwitchdev(t *testing.T) {
+	before := VFState{"0.vlan": "100", "0.mac": "02:00:00:00:00:01", "0.trust": "on", "0.driver": "netdev", keyAutoprobe: "on"}
+	kept, err := keepVFs(tuning.Ask{}, before)
+	if err != nil || len(kept) != 4 || kept["0.vlan"] != "100" {
+		t.Errorf("%v, %v", kept, err)
+	}
+	planned, err := tuning.PlannedOf(SwitchSetting, SwitchState{Mode: new(modeLegacy)}, SwitchState{Mode: new(modeSwitchdev)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err = keepVFs(tuning.Ask{Planned: planned}, before)
+	if err != nil || len(kept) != 2 || kept["0.mac"] == "" || kept["0.driver"] == "" {
+		t.Errorf("%v, %v", kept, err)
+	}
+}
+
+func TestNamesOfRepresentors(t *testing.T) {
+	wish := func(current RepresentorState, items ...RepresentorWish) (RepresentorState, error) {
+		k, nic := smartKernel(t, 2)
+		return resolveRepresentors(t.Context(), tuning.Ask{Reader: k, NIC: nic}, items, current)
+	}
+	got, err := wish(RepresentorState{"0.name": "eth3", "1.name": "eth4", "1.hw-tc-offload": "off"},
+		RepresentorWish{VF: new("0-1"), Name: new("{pf}r{vf}")}, RepresentorWish{VF: new("1"), TCOffload: new(true)})
+	if err != nil || got["0.name"] != "eth0r0" || got["1.name"] != "eth0r1" || got["1.hw-tc-offload"] != "on" {
+		t.Errorf("%v, %v", got, err)
+	}
+	for want, item := range map[string]RepresentorWish{
+		"would both be called rep":      {VF: new("0-1"), Name: new("rep")},
+		`"rep%d" is no name`:            {VF: new("0"), Name: new("rep%d")},
+		"there is no VF 2":              {VF: new("0-2"), TCOffload: new(true)},
+		"vf is missing":                 {TCOffload: new(true)},
+		`"{vg}" is no name`:             {VF: new("0"), Name: new("{vg}")},
+		`"a-name-too-long0" is no name`: {VF: new("0"), Name: new("a-name-too-long{vf}")},
+	} {
+		if got, err := wish(nil, item); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, %v, want %s", got, err, want)
+		}
 	}
 }

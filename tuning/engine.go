@@ -673,7 +673,11 @@ func (t *transaction) write(ctx context.Context, i int, current, next Values) er
 	if t.Detail != nil {
 		ctx = context.WithValue(ctx, detail{}, func(text string) { t.Detail(t.plan.Changes[i], text) })
 	}
-	return t.settings[i].write(ctx, t.Writer, *t.nics[i], current, next)
+	err = t.settings[i].write(ctx, t.Writer, *t.nics[i], current, next)
+	if t.settings[i].renames() {
+		err = errors.Join(err, t.follow(ctx, i)) // also of what failed half-way
+	}
+	return err
 }
 
 // detail is the key of the function that takes what a write tells of itself.

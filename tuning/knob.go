@@ -83,6 +83,9 @@ type Knob[T any] struct {
 	// Write asks the kernel for next. current is what was read just before, so
 	// that only what differs need be sent.
 	Write func(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next T) error
+	// Renames says that a write may give the NIC another name or number: it is looked
+	// up anew after it.
+	Renames bool
 	// Takes says how long Write may take where that is longer than [Engine.Timeout]:
 	// a device makes one virtual function after the other. nil: no longer.
 	Takes func(current, next T) time.Duration
@@ -134,6 +137,7 @@ type Setting interface {
 	check(current, next Values) error
 	write(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next Values) error
 	takes(current, next Values) (time.Duration, error)
+	renames() bool
 }
 
 func (k Knob[T]) name() string       { return k.Name }
@@ -144,6 +148,7 @@ func (k Knob[T]) wishes() bool       { return k.Wish != nil }
 func (k Knob[T]) after() []string    { return k.After }
 func (k Knob[T]) bounds() bool       { return k.Bound != nil }
 func (k Knob[T]) choosesSpeed() bool { return k.ChoosesSpeed }
+func (k Knob[T]) renames() bool      { return k.Renames }
 
 func (k Knob[T]) shape() (reflect.Type, map[string][]string) {
 	if k.Wish != nil {

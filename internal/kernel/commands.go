@@ -129,7 +129,9 @@ var netdevCommands = map[uint16]string{
 var devlinkCommands = map[uint16]string{
 	uapi.DEVLINK_CMD_GET:                 "DEV_GET",
 	uapi.DEVLINK_CMD_PORT_GET:            "PORT_GET",
+	uapi.DEVLINK_CMD_PORT_SET:            "PORT_SET",
 	uapi.DEVLINK_CMD_ESWITCH_GET:         "ESWITCH_GET",
+	uapi.DEVLINK_CMD_ESWITCH_SET:         "ESWITCH_SET",
 	uapi.DEVLINK_CMD_RESOURCE_DUMP:       "RESOURCE_GET",
 	uapi.DEVLINK_CMD_PARAM_GET:           "PARAM_GET",
 	uapi.DEVLINK_CMD_PORT_PARAM_GET:      "PORT_PARAM_GET",

@@ -12,10 +12,10 @@ mkdir -p "$out/build"
 cp -r "$kernel/drivers/net/netdevsim" "$out/build/netdevsim"
 cp "$kernel/drivers/ptp/ptp_mock.c" "$out/build/ptp_mock_main.c"
 cp "$lab/netdevsim/Kbuild" "$out/build/"
-cp "$lab/netdevsim/nsim_lab.h" "$out/build/netdevsim/"
+cp "$lab/netdevsim/nsim_lab.h" "$lab/netdevsim/nsim_port.h" "$out/build/netdevsim/"
 rm -f "$out/build/netdevsim/Makefile"
 
-# Three edits hang the add-on into netdevsim; each must find its place.
+# These edits hang the add-ons into netdevsim; each must find its place.
 hang() {
 	grep -q "$2" "$out/build/netdevsim/$1" || die "netdevsim's $1 has no '$2' any more: the add-on in lab/netdevsim needs a new place"
 	sed -i "s/$2/$3/" "$out/build/netdevsim/$1"
@@ -23,6 +23,10 @@ hang() {
 hang netdevsim.h '^struct nsim_ethtool {' 'struct nsim_lab { u32 indir[128]; u8 key[40]; u8 init, autoneg, hfunc, xfrm; u32 speed, used, ctx[32]; u64 hash[32], queued; struct ethtool_rx_flow_spec rules[32]; struct ethtool_coalesce queue[64]; };\n&\n\tstruct nsim_lab lab;'
 hang ethtool.c '^static const struct ethtool_ops nsim_ethtool_ops = {' '#include "nsim_lab.h"\n&\n\tNSIM_LAB_OPS'
 hang netdev.c 'dev->hw_features |= NETIF_F_HW_TC' '& | NETIF_F_NTUPLE | NETIF_F_RXHASH'
+hang netdevsim.h '^struct nsim_dev_port {' '&\n\tstruct { u8 mac[6]; bool roce, migratable, crypto, packet; u32 eqs; } lab;'
+hang dev.c '^static int __nsim_dev_port_add(' '#include "nsim_port.h"\n&'
+# Its representors have no clock, and asking them for one crashes the kernel.
+hang ethtool.c 'info->phc_index = mock_phc_index(ns->phc);' 'info->phc_index = ns->phc ? mock_phc_index(ns->phc) : -1;'
 
 say "building netdevsim for $kver"
 enter "$kernel" "$out/build" make -s -C "/usr/src/linux-headers-$kver" M=/mnt -j2 modules >&2

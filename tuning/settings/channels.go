@@ -29,7 +29,7 @@ func Channels() tuning.Knob[ChannelCounts] {
 		Impact: func(_ inventory.NIC, _, _ ChannelCounts) tuning.Impact {
 			return tuning.NICReset
 		},
-		After: []string{sriov.CountSetting},
+		After: []string{sriov.CountSetting, sriov.SwitchSetting},
 		Keep: func(ask tuning.Ask, before ChannelCounts) (ChannelCounts, error) {
 			if bound, _ := boundChannels(ask, before); differ(before.Combined, bound.Combined) && *bound.Combined < *before.Combined {
 				before.Combined = bound.Combined

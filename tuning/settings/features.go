@@ -10,6 +10,7 @@ import (
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/sriov"
 	"github.com/nictune/nictune/tuning"
 )
 
@@ -67,6 +68,7 @@ func Features() tuning.Knob[FeatureSet] {
 		Doc: "What the NIC does for the stack (ethtool -K): any name that ethtool -k shows. " +
 			"Switching some that concern receiving resets the NIC with many drivers.",
 		Aliases: featureAliases(),
+		After:   []string{sriov.SwitchSetting}, // mlx5 builds its network device anew as an uplink
 		Impact:  featuresImpact,
 		Read:    readFeatures,
 		Write:   writeFeatures,

@@ -25,8 +25,8 @@ import (
 //
 //   - sysctl, which is the host's: each NIC may count on it;
 //   - private-flags: what else a driver has can depend on them;
-//   - how many VFs there are, what they are set to, and their drivers: some drivers
-//     have fewer queues beside VFs;
+//   - how many VFs there are, how the switch between them works, what they are set to,
+//     their drivers and representors: some drivers have fewer queues beside VFs;
 //   - netdev, multicast and what bridges do with it, of which an MTU decides how large the buffers of the
 //     queues are;
 //   - link, fec, eee and pause, which the link comes up anew for, with many drivers

@@ -35,6 +35,7 @@ const (
 	DEVLINK_CMD_ESWITCH_GET                      = 29
 	DEVLINK_CMD_ESWITCH_MODE_GET                 = 29
 	DEVLINK_CMD_ESWITCH_MODE_SET                 = 30
+	DEVLINK_CMD_ESWITCH_SET                      = 30
 	DEVLINK_CMD_DPIPE_ENTRIES_GET                = 32
 	DEVLINK_CMD_DPIPE_HEADERS_GET                = 33
 	DEVLINK_CMD_DPIPE_TABLE_COUNTERS_SET         = 34
