@@ -675,7 +675,7 @@ func (t *transaction) write(ctx context.Context, i int, current, next Values) er
 	}
 	err = t.settings[i].write(ctx, t.Writer, *t.nics[i], current, next)
 	if t.settings[i].renames() {
-		err = errors.Join(err, t.follow(ctx, i)) // also of what failed half-way
+		err = errors.Join(err, t.refind(ctx, i)) // also of what failed half-way
 	}
 	return err
 }

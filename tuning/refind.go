@@ -8,9 +8,9 @@ import (
 	"github.com/nictune/nictune/inventory"
 )
 
-// follow looks a NIC up anew whose name or number a change may have given to it:
+// refind looks a NIC up anew whose name or number a change may have given to it:
 // by what it is known by, its address and permanent MAC.
-func (t *transaction) follow(ctx context.Context, i int) error {
+func (t *transaction) refind(ctx context.Context, i int) error {
 	target, was := t.plan.Changes[i].NIC, t.nics[i]
 	deadline := time.Now().Add(t.settleTime())
 	for {
