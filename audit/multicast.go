@@ -50,7 +50,7 @@ func multicastRules() []findings.Rule[nic] {
 		{About: findings.About{
 			ID: "multicast/no-handler", Severity: findings.Info,
 			Title:   "packets come in that nobody has asked for",
-			Why:     "rx_nohandler counts packets that the NIC let in and no protocol took. A group that was switched to this port although nobody here is in it (a switch that does not snoop) costs the CPU an interrupt and a look for each packet. It fails where they are more than 1 of 100.",
+			Why:     "rx_nohandler counts packets that the NIC let in and no protocol took. A group that was switched to this port although nobody here is in it (a switch that does not snoop) costs the CPU an interrupt and a look for each packet. It fails where they are more than 1 of 100, and 100 at least.",
 			Remedy:  "See which groups come (tcpdump -i DEV multicast), and have the switch snoop, with a querier.",
 			Sources: []string{"Documentation/networking/statistics.rst: rx_nohandler"},
 		}, Judge: noHandler},
@@ -133,8 +133,12 @@ func (n nic) ofPF() (*sriov.PF, *sriov.Settings) {
 	if n.PCI == nil || n.Function != inventory.VF {
 		return nil, nil
 	}
-	for i := range n.evidence.PFs {
-		pf := &n.evidence.PFs[i]
+	pfs := n.evidence.PFs
+	if whole := n.evidence.whole; whole != nil { // also where only VFs are judged
+		pfs = whole.PFs
+	}
+	for i := range pfs {
+		pf := &pfs[i]
 		for _, vf := range pf.VFs {
 			if vf.Address == n.PCI.Address {
 				return pf, vf.Settings
@@ -265,7 +269,7 @@ func igmpVersion(n nic) findings.Verdict {
 }
 
 func noHandler(n nic) findings.Verdict {
-	const share = 0.01
+	const share, few = 0.01, 100
 	if master := n.master(); master != nil && master.Stack.Bond != nil && master.Stack.Bond.Mode == "active-backup" && master.Stack.Bond.ActiveSlave != n.Name {
 		return findings.Inapplicable("the standby of %s, which takes nothing", master.Name)
 	}
@@ -280,7 +284,7 @@ func noHandler(n nic) findings.Verdict {
 	}
 	// Those that nobody took may not be among the packets that were received.
 	seen := fmt.Sprintf("%d that nobody took, beside %d packets, %s", lost, of, when)
-	if lost > 0 && float64(lost) > share*float64(of) {
+	if lost >= few && float64(lost) > share*float64(of) {
 		return findings.Fails(seen, "1 of 100 at most")
 	}
 	return findings.Passes("%s", seen)
@@ -288,8 +292,9 @@ func noHandler(n nic) findings.Verdict {
 
 // master is the bond or bridge that the NIC is in.
 func (n nic) master() *inventory.NIC {
-	for i := range n.evidence.NICs {
-		if other := &n.evidence.NICs[i]; n.Stack.Master != "" && other.Name == n.Stack.Master {
+	all := n.evidence.everyNIC()
+	for i := range all {
+		if other := &all[i]; n.Stack.Master != "" && other.Name == n.Stack.Master {
 			return other
 		}
 	}
@@ -308,8 +313,8 @@ func memberships(h host) findings.Verdict {
 		return findings.Unread(h.Unread, "nics.multicast.memberships")
 	}
 	groups := 0
-	for i := range h.NICs {
-		for _, m := range h.NICs[i].Multicast.Memberships {
+	for _, n := range h.everyNIC() {
+		for _, m := range n.Multicast.Memberships {
 			if m.Family == "ipv4" && m.Address != "224.0.0.1" { // which no socket joins
 				groups++
 			}

@@ -98,10 +98,18 @@ func (e *Evidence) softnet() (stats []inventory.Softnet, watched bool) {
 	return stats, true
 }
 
+// noSoftnet is the verdict without softnet's counts, which the facts have, too.
+func (h host) noSoftnet() findings.Verdict {
+	if v := findings.Unread(h.Unread, "softnet"); v.Status == findings.Error {
+		return v
+	}
+	return h.unreadTraffic("softnet")
+}
+
 func softnetDrops(h host) findings.Verdict {
 	stats, watched := h.softnet()
 	if len(stats) == 0 {
-		return h.unreadTraffic("softnet")
+		return h.noSoftnet()
 	}
 	var on []string
 	var dropped, processed uint64
@@ -133,7 +141,7 @@ func timeSqueeze(h host) findings.Verdict {
 	const tooOften = 10
 	stats, watched := h.softnet()
 	if len(stats) == 0 {
-		return h.unreadTraffic("softnet")
+		return h.noSoftnet()
 	}
 	since := h.Counted.Uptime
 	if watched {
@@ -155,6 +163,14 @@ func timeSqueeze(h host) findings.Verdict {
 		v = v.To("Spread the queues over more CPUs first; then raise netdev_budget, which is %d, and netdev_budget_usecs, which is %d.", budget, micros)
 	}
 	return v
+}
+
+// everyNIC are the host's NICs, also where only some are judged.
+func (e *Evidence) everyNIC() []inventory.NIC {
+	if e.whole != nil {
+		return e.whole.NICs
+	}
+	return e.NICs
 }
 
 // cpuLoad is how one CPU spent the time while it was watched, as shares of 1.
@@ -223,8 +239,9 @@ func softirqSaturated(h host) findings.Verdict {
 // served says which NICs interrupt a CPU, and whether they have lost anything yet.
 func (e *Evidence) served(cpu int) string {
 	var devices []string
-	for i := range e.NICs {
-		n := nic{NIC: &e.NICs[i], evidence: e}
+	all := e.everyNIC()
+	for i := range all {
+		n := nic{NIC: &all[i], evidence: e}
 		here := slices.ContainsFunc(n.IRQs, func(irq inventory.IRQ) bool {
 			set, err := inventory.ParseCPUSet(irq.EffectiveAffinity)
 			return err == nil && set.Intersect(inventory.NewCPUSet(cpu)).Len() > 0

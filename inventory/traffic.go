@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"context"
+	"errors"
 	"strconv"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -47,7 +48,7 @@ var trafficSysctls = [...]string{
 func ReadTraffic(ctx context.Context, r kernel.Reader, inv *Inventory) *Traffic {
 	t := &Traffic{NICs: map[string]NICTraffic{}, Sysctls: map[string]uint64{}}
 	missed := func(fact string, err error) {
-		if err != nil {
+		if asked(err) {
 			t.Unread = append(t.Unread, unread(fact, err))
 		}
 	}
@@ -58,7 +59,10 @@ func ReadTraffic(ctx context.Context, r kernel.Reader, inv *Inventory) *Traffic 
 	missed("interrupts", err)
 	s := &survey{Reader: r, host: inv.Host}
 	s.readSoftnet(ctx)
-	t.Softnet, t.Unread = s.host.Softnet, append(t.Unread, s.unread...)
+	t.Softnet = s.host.Softnet
+	if inv.Host.Softnet != nil { // else it is among the host's notes
+		t.Unread = append(t.Unread, s.unread...)
+	}
 	for _, name := range trafficSysctls {
 		v, err := readSysctl(ctx, r, sysctlPath(name))
 		if err == nil {
@@ -72,18 +76,21 @@ func ReadTraffic(ctx context.Context, r kernel.Reader, inv *Inventory) *Traffic 
 	for i := range inv.NICs {
 		n := &inv.NICs[i]
 		one := NICTraffic{Queues: queues[n.Index], PagePools: pools[n.Index]}
-		if noQueues != nil && one.Queues == nil {
+		if asked(noQueues) && one.Queues == nil {
 			n.missed("counters/queues", noQueues)
 		}
-		if counters, err := r.Counters(ctx, n.Name); err != nil {
+		counters, err := r.Counters(ctx, n.Name)
+		if asked(err) {
 			n.missed("counters/driver", err)
-		} else if n.Driver != nil {
+		}
+		if n.Driver != nil {
 			one.Driver = MeaningsOf(n.Driver.Name, counters)
 		}
-		if steering, err := ReadSteering(ctx, r, *n); err != nil {
-			n.missed("steering", err)
-		} else {
+		steering, err := ReadSteering(ctx, r, *n)
+		if err == nil {
 			one.Steering = &steering
+		} else if asked(err) {
+			n.missed("steering", err)
 		}
 		one.ForcedIGMP = n.sysctl(ctx, r, "ipv4", "force_igmp_version")
 		one.ForcedMLD = n.sysctl(ctx, r, "ipv6", "force_mld_version")
@@ -92,14 +99,20 @@ func ReadTraffic(ctx context.Context, r kernel.Reader, inv *Inventory) *Traffic 
 	return t
 }
 
+// asked tells an error of the host's from a recording that an older nictune made,
+// which did not ask.
+func asked(err error) bool { return err != nil && !errors.Is(err, kernel.ErrNotRecorded) }
+
 // sysctl reads a sysctl that each device has, nil where it can't be read.
 func (n *NIC) sysctl(ctx context.Context, r kernel.Reader, family, name string) *uint64 {
 	v, err := readSysctl(ctx, r, "/proc/sys/net/"+family+"/conf/"+n.Name+"/"+name)
-	if err != nil {
-		n.missed("sysctls."+family+"."+name, err)
-		return nil
+	if err == nil {
+		return &v
 	}
-	return &v
+	if asked(err) {
+		n.missed("sysctls."+family+"."+name, err)
+	}
+	return nil
 }
 
 // sysctlPath is where a sysctl below net is.
