@@ -128,9 +128,9 @@ func softnetDrops(h host) findings.Verdict {
 	case dropped == 0:
 		return findings.Passes("none of %d packets %s", processed, when)
 	case !watched && float64(dropped) <= tolerated*float64(processed):
-		return findings.Passes("%d of %d packets %s (%s); --watch tells whether it goes on", dropped, processed, when, few(on))
+		return findings.Passes("%d lost beside %d packets %s (%s); --watch tells whether it goes on", dropped, processed, when, few(on))
 	}
-	v := findings.Fails(fmt.Sprintf("%d of %d packets %s (%s)", dropped, processed, when, few(on)), "none")
+	v := findings.Fails(fmt.Sprintf("%d lost beside %d packets %s (%s)", dropped, processed, when, few(on)), "none")
 	if most, known := h.Counted.Traffic.Sysctls["core.netdev_max_backlog"]; known {
 		v = v.To("Hand the packets to more CPUs (rps: {cpus: ...}, or RSS without RPS); for bursts, raise netdev_max_backlog, which is %d: sysctl: {netdev-max-backlog: ...}.", most)
 	}

@@ -133,13 +133,11 @@ var knownCounters = []DriverCounters{
 		{"tx_pause_frames", "tx", PauseSent},
 	}, "drivers/net/ethernet/qlogic/qede/qede_ethtool.c; drivers/net/ethernet/qlogic/qed/qed_l2.c"},
 	{"virtio_net", []CounterName{
-		{"rx%_packets", "rx", QueuePackets}, // Linux 6.11 and newer
-		{"tx%_packets", "tx", QueuePackets},
+		// Since Linux 6.10 packets and overruns are netdev genl's only.
 		{"rx_queue_%_packets", "rx", QueuePackets},
 		{"tx_queue_%_packets", "tx", QueuePackets},
-		{"rx%_hw_drop_overruns", "rx", NoBuffer},
-		{"rx%_drops", "rx", ReceiveDropped},
 		{"rx_queue_%_drops", "rx", ReceiveDropped},
+		{"rx%_drops", "rx", ReceiveDropped},
 	}, "drivers/net/virtio_net.c"},
 	{"vmxnet3", []CounterName{
 		{"Rx Queue#", "rx", queueHeader},
