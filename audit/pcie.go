@@ -169,7 +169,7 @@ func linkDegraded(n nic) findings.Verdict {
 	case slower > 0:
 		return findings.Passes("%s: it saves power", said)
 	case judged > 0:
-		return findings.Passes("%d links run at what both ends can do", judged)
+		return findings.Passes("each link runs at what both of its ends can do")
 	}
 	return n.noRates()
 }

@@ -203,6 +203,23 @@ type Finding struct {
 	// Why and Remedy are there where something is to be done.
 	Why    string `json:"why,omitempty"`
 	Remedy string `json:"remedy,omitempty"`
+	// Policy is where a policy switched the rule off, or changed its severity.
+	Policy string `json:"policy,omitempty"`
+	// Waiver is the one that accepts, or did, that it fails.
+	Waiver *Waiver `json:"waiver,omitempty"`
+}
+
+// Waiver is somebody's word that a failure is accepted for a time.
+type Waiver struct {
+	Reason string `json:"reason"`
+	// Owner is who answers for it.
+	Owner string `json:"owner"`
+	// Expires is the last day on which it holds, in UTC: "2027-01-31". Expired is set
+	// where that day is over: the rule fails then.
+	Expires string `json:"expires"`
+	Expired bool   `json:"expired,omitempty"`
+	// Policy is where it is written: "edge.yaml:9".
+	Policy string `json:"policy"`
 }
 
 // Judge judges one subject by rules.

@@ -18,7 +18,7 @@ func Bind(policies []Policy, catalogue Catalogue) ([]Policy, error) {
 	for i, p := range policies {
 		bound[i] = b.policy(p)
 	}
-	uniqueNames(&b.faults, policies)
+	uniqueNames(&b.faults, Documents{Policies: policies})
 	if err := b.err(); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nictune/nictune/audit"
 	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/policies"
 	"github.com/nictune/nictune/tuning"
@@ -20,11 +21,19 @@ const (
 	schema = "../docs/schema/policy.schema.json"
 )
 
+func ruleIDs() []string {
+	var ids []string
+	for _, r := range audit.Rules() {
+		ids = append(ids, r.ID)
+	}
+	return ids
+}
+
 // The generated parts of docs/policies.md, and the schema, say what the program
 // does.
 func TestGoldenDocs(t *testing.T) {
 	catalogue := tuning.Catalogue(settings.All())
-	text, err := policies.Schema(catalogue)
+	text, err := policies.Schema(catalogue, ruleIDs())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,19 +63,23 @@ func TestDocumentsBind(t *testing.T) {
 		t.Fatal(err)
 	}
 	var documents []policies.Policy
+	var checks []policies.CheckPolicy
 	for i, rest := range strings.Split(string(data), "<!-- example -->\n```yaml\n") {
 		if i == 0 {
 			continue // what comes before the first
 		}
 		example, _, _ := strings.Cut(rest, "```")
-		parsed, err := policies.Parse(page, []byte(example))
+		parsed, err := policies.ParseDocuments(page, []byte(example))
 		if err != nil {
 			t.Fatal(err)
 		}
-		documents = append(documents, parsed...)
+		documents, checks = append(documents, parsed.Policies...), append(checks, parsed.Checks...)
 	}
-	if len(documents) == 0 {
+	if len(documents) == 0 || len(checks) == 0 {
 		t.Fatal("no example")
+	}
+	if err := policies.BindChecks(checks, ruleIDs()); err != nil {
+		t.Error(err)
 	}
 	shipped, err := policies.Shipped()
 	if err != nil {

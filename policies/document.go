@@ -2,6 +2,7 @@ package policies
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"path"
 	"regexp"
@@ -49,7 +50,7 @@ type entry struct {
 	value ast.Node
 }
 
-// read reads one document into d.policies; what is wrong becomes faults.
+// read reads one document; what is wrong becomes faults.
 func (d *decoder) read(body ast.Node) {
 	d.policy = ""
 	found := map[string]entry{}
@@ -66,7 +67,12 @@ func (d *decoder) read(body ast.Node) {
 	}
 	// What the document claims to be comes first: of a document that is none of
 	// ours, its other keys are no faults.
-	if !d.head(found, entries[0]) {
+	kind, ok := d.head(found, entries[0])
+	switch {
+	case !ok:
+		return
+	case kind == CheckKind:
+		d.readCheck(found, entries)
 		return
 	}
 	for _, e := range entries {
@@ -75,23 +81,7 @@ func (d *decoder) read(body ast.Node) {
 		}
 	}
 	p := Policy{text: d.text}
-	if e, ok := d.required(found, entries[0], "name", "a name tells policies apart in plans and reports"); ok {
-		if name, at, ok := d.scalar(e.value, "name"); ok {
-			if len(name) > policyNameMax || !policyName().MatchString(name) {
-				d.fault(at, "name %s: use up to 63 letters, digits, dots, dashes and underscores", quoted(name))
-			}
-			d.policy, p.Name = name, name
-		}
-		p.Source = d.source(e.value.GetToken())
-	}
-	if e, ok := found["description"]; ok {
-		if text, _, ok := d.scalar(e.value, "description"); ok {
-			p.Description = strings.TrimSpace(text)
-		}
-	}
-	if e, ok := found["priority"]; ok {
-		p.Priority = d.priority(e.value)
-	}
+	p.Name, p.Description, p.Priority, p.Source = d.common(found, entries[0])
 	if e, ok := d.required(found, entries[0], "match", everyHardware); ok {
 		p.Match = d.match(e)
 	}
@@ -104,13 +94,35 @@ func (d *decoder) read(body ast.Node) {
 	if e, ok := found["clamp"]; ok {
 		p.Clamp = d.selection(e)
 	}
-	d.policies = append(d.policies, p)
+	d.Policies = append(d.Policies, p)
 }
 
-// head checks apiVersion and kind.
-func (d *decoder) head(found map[string]entry, first entry) bool {
-	ok := true
-	for _, want := range [...]struct{ key, value string }{{"apiVersion", inventory.APIVersion}, {"kind", Kind}} {
+// common reads what documents of all kinds begin with.
+func (d *decoder) common(found map[string]entry, first entry) (name, description string, priority int, at Source) {
+	if e, ok := d.required(found, first, "name", "a name tells policies apart in plans and reports"); ok {
+		if text, at, ok := d.scalar(e.value, "name"); ok {
+			if len(text) > policyNameMax || !policyName().MatchString(text) {
+				d.fault(at, "name %s: use up to 63 letters, digits, dots, dashes and underscores", quoted(text))
+			}
+			d.policy, name = text, text
+		}
+		at = d.source(e.value.GetToken())
+	}
+	if e, ok := found["description"]; ok {
+		if text, _, ok := d.scalar(e.value, "description"); ok {
+			description = strings.TrimSpace(text)
+		}
+	}
+	if e, ok := found["priority"]; ok {
+		priority = d.priority(e.value)
+	}
+	return name, description, priority, at
+}
+
+// head checks apiVersion and kind, and says which kind it is.
+func (d *decoder) head(found map[string]entry, first entry) (kind string, ok bool) {
+	ok = true
+	for _, want := range [...]struct{ key, value, other string }{{"apiVersion", inventory.APIVersion, ""}, {"kind", Kind, CheckKind}} {
 		e, present := found[want.key]
 		if !present {
 			near := ""
@@ -128,12 +140,17 @@ func (d *decoder) head(found map[string]entry, first entry) bool {
 			continue
 		}
 		value, at, scalar := d.scalar(e.value, want.key)
-		if scalar && value != want.value {
-			d.fault(at, "%s %s is not known here: write %q", want.key, quoted(value), want.value)
+		known := value == want.value || value == want.other
+		if scalar && !known {
+			or := ""
+			if want.other != "" {
+				or = fmt.Sprintf(", or %q for nictune check", want.other)
+			}
+			d.fault(at, "%s %s is not known here: write %q%s", want.key, quoted(value), want.value, or)
 		}
-		ok = ok && scalar && value == want.value
+		ok, kind = ok && scalar && known, value
 	}
-	return ok
+	return kind, ok
 }
 
 // required finds a key that a document must have.

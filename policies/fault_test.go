@@ -61,7 +61,10 @@ func testCatalogue() Catalogue {
 	}
 }
 
-const head = "apiVersion: nictune/v1\nkind: TuningPolicy\nname: edge\n"
+const (
+	head      = "apiVersion: nictune/v1\nkind: TuningPolicy\nname: edge\n"
+	checkHead = "apiVersion: nictune/v1\nkind: CheckPolicy\nname: edge\nmatch: {}\n"
+)
 
 // in is a document with a match and settings, whole but for what a case puts in.
 func in(match, settings string) string {
@@ -174,6 +177,19 @@ func faultCases() []struct{ name, yaml string } {
 		{"tabs within a line", in("{}", "\n  rings:\n    rx:\t\tmx")},
 		{"Windows line ends", strings.ReplaceAll(in("{drivr: igb}", fine), "\n", "\r\n")},
 		{"characters of several bytes", head + "description: \"größer → schneller\"\nmatch: {name: \"Ω\", kindd: pf}\nsettings: " + fine},
+		{"check without rules", checkHead},
+		{"check with an unknown key", checkHead + "rule: {link/eee: off}\nrules: {link/eee: off}\n"},
+		{"check with settings", checkHead + "settings: {rings: {rx: max}}\nrules: {link/eee: off}\n"},
+		{"an unknown rule", checkHead + "rules: {link/eeee: off, pcie/narrow: info, \"lnk/*\": off}\n"},
+		{"no rule at all", checkHead + "rules: {eee: off, \"*\": off}\n"},
+		{"an unknown severity", checkHead + "rules: {link/eee: warn, link/down: [info]}\n"},
+		{"waivers that are no list", checkHead + "waivers: {rule: link/eee}\n"},
+		{"a waiver without anything", checkHead + "waivers: [{}]\n"},
+		{"a waiver without an end", checkHead + "waivers:\n  - {rule: link/eee, reason: it is old, owner: jane}\n"},
+		{"a waiver for nobody knows whom", checkHead + "waivers:\n  - {rule: link/eee, reson: it is old, owner: \"\", expires: 31.1.2027}\n"},
+		{"a waiver of a group", checkHead + "waivers:\n  - {rule: \"link/*\", reason: it is old, owner: jane, expires: 2027-01-31}\n"},
+		{"a waiver of an unknown rule", checkHead + "waivers:\n  - {rule: [link/eee, link/dwn], reason: it is old, owner: jane, expires: 2027-01-31}\n"},
+		{"two checks of one name", checkHead + "rules: {link/eee: off}\n---\n" + checkHead + "rules: {link/eee: off}\n"},
 	}
 }
 
@@ -181,9 +197,15 @@ func faultCases() []struct{ name, yaml string } {
 func TestGoldenFaults(t *testing.T) {
 	var b strings.Builder
 	for _, c := range faultCases() {
-		policies, err := Parse("edge.yaml", []byte(c.yaml))
+		documents, err := ParseDocuments("edge.yaml", []byte(c.yaml))
+		policies := documents.Policies
 		if err == nil {
 			policies, err = Bind(policies, steering())
+		}
+		if err == nil {
+			if err = BindChecks(documents.Checks, someRules); err != nil {
+				policies = nil
+			}
 		}
 		if err == nil {
 			t.Errorf("%s: no fault", c.name)

@@ -13,38 +13,49 @@ import (
 // ErrNone is returned by Load when the paths exist and no policy is in them.
 var ErrNone = errors.New("no policies")
 
-// Load reads the policies of files and directories. Of a directory it takes the
+// Load reads the policies of files and directories, of kind [Kind]; see
+// [LoadDocuments].
+func Load(paths ...string) ([]Policy, error) {
+	documents, err := LoadDocuments(paths...)
+	if err == nil && len(documents.Policies) == 0 {
+		return nil, fmt.Errorf("%w of kind %s in %s (those there are for nictune check)", ErrNone, Kind, strings.Join(paths, ", "))
+	}
+	return documents.Policies, err
+}
+
+// LoadDocuments reads the documents of files and directories. Of a directory it takes the
 // files *.yaml and *.yml that are not hidden, in the order of their names, and
 // does not descend. The order means nothing beyond the order of messages:
 // priorities decide.
 //
 // All that is wrong in all files is reported together, and then no policies are
 // returned.
-func Load(paths ...string) ([]Policy, error) {
+func LoadDocuments(paths ...string) (Documents, error) {
+	var all Documents
 	if len(paths) == 0 { // a shell variable that is not set
-		return nil, fmt.Errorf("%w: no file or directory is named", ErrNone)
+		return all, fmt.Errorf("%w: no file or directory is named", ErrNone)
 	}
-	var policies []Policy
 	var errs []error
 	for _, p := range paths {
 		files, err := filesOf(p)
 		errs = append(errs, err)
 		for _, file := range files {
 			parsed, err := parseFile(file)
-			policies, errs = append(policies, parsed...), append(errs, err)
+			all.Policies, all.Checks = append(all.Policies, parsed.Policies...), append(all.Checks, parsed.Checks...)
+			errs = append(errs, err)
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		return nil, err
+		return Documents{}, err
 	}
 	var names faults
-	if uniqueNames(&names, policies); len(names) > 0 {
-		return nil, names.err()
+	if uniqueNames(&names, all); len(names) > 0 {
+		return Documents{}, names.err()
 	}
-	if len(policies) == 0 {
-		return nil, fmt.Errorf("%w in %s (of a directory, *.yaml and *.yml are read)", ErrNone, strings.Join(paths, ", "))
+	if len(all.Policies)+len(all.Checks) == 0 {
+		return Documents{}, fmt.Errorf("%w in %s (of a directory, *.yaml and *.yml are read)", ErrNone, strings.Join(paths, ", "))
 	}
-	return policies, nil
+	return all, nil
 }
 
 // filesOf is the path itself, or the documents in a directory.
@@ -78,15 +89,15 @@ func filesOf(path string) ([]string, error) {
 }
 
 // parseFile reads no more than Parse accepts, also of a device that never ends.
-func parseFile(file string) ([]Policy, error) {
+func parseFile(file string) (Documents, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, err
+		return Documents{}, err
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
 	if err != nil {
-		return nil, err
+		return Documents{}, err
 	}
-	return Parse(file, data)
+	return ParseDocuments(file, data)
 }

@@ -27,14 +27,27 @@ const maxDepth = 16
 // line of a file of MaxSize, 0.1 s for these).
 const maxTokens = 10_000
 
-// Parse reads the policies of one file: YAML, any number of documents. The name
-// is used in messages only.
+// Documents are what files hold, by kind.
+type Documents struct {
+	Policies []Policy
+	Checks   []CheckPolicy
+}
+
+// Parse reads the policies of one file, of kind [Kind]; documents of other kinds
+// are read, too, and left out.
+func Parse(file string, data []byte) ([]Policy, error) {
+	documents, err := ParseDocuments(file, data)
+	return documents.Policies, err
+}
+
+// ParseDocuments reads one file: YAML, any number of documents. The name is used in
+// messages only.
 //
 // The YAML is plain: no anchors, aliases, merge keys, tags, directives or
 // complex keys, so that every value stands where its position says, and no
 // document grows when it is read. An error holds all that is wrong, as [Fault]
 // values joined, and comes with no policies.
-func Parse(file string, data []byte) ([]Policy, error) {
+func ParseDocuments(file string, data []byte) (Documents, error) {
 	d := &decoder{file: file, text: strings.TrimPrefix(string(data), "\ufeff")}
 	if d.readable() {
 		for _, doc := range d.documents() {
@@ -46,12 +59,12 @@ func Parse(file string, data []byte) ([]Policy, error) {
 				d.read(body)
 			}
 		}
-		uniqueNames(&d.faults, d.policies)
+		uniqueNames(&d.faults, d.Documents)
 	}
 	if err := d.err(); err != nil {
-		return nil, err
+		return Documents{}, err
 	}
-	return d.policies, nil
+	return d.Documents, nil
 }
 
 // decoder reads one file.
@@ -60,7 +73,7 @@ type decoder struct {
 	file, text string
 	base       int    // lines before the document that is being read
 	policy     string // the name of the policy that is being read
-	policies   []Policy
+	Documents
 	conditions *Conditions // made for the first where
 }
 
@@ -315,14 +328,21 @@ func (d *decoder) whole(text string, tokens token.Tokens) bool {
 	return true
 }
 
-// uniqueNames refuses two policies of one name: a report would not say which.
-func uniqueNames(fs *faults, policies []Policy) {
+// uniqueNames refuses two documents of one kind and name: a report would not say
+// which.
+func uniqueNames(fs *faults, documents Documents) {
 	first := map[string]Source{}
-	for _, p := range policies {
-		if other, ok := first[p.Name]; ok {
-			fs.add(p.text, p.Source, utf8.RuneCountInString(p.Name), "the policy %q is already at %s: give this one another name", p.Name, other)
-			continue
+	add := func(kind, name, text string, at Source) {
+		if other, ok := first[kind+" "+name]; ok {
+			fs.add(text, at, utf8.RuneCountInString(name), "the policy %q is already at %s: give this one another name", name, other)
+			return
 		}
-		first[p.Name] = p.Source
+		first[kind+" "+name] = at
+	}
+	for _, p := range documents.Policies {
+		add(Kind, p.Name, p.text, p.Source)
+	}
+	for _, c := range documents.Checks {
+		add(CheckKind, c.Name, c.text, c.Source)
 	}
 }

@@ -2,6 +2,7 @@ package policies
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,28 +11,19 @@ import (
 )
 
 // Schema is the JSON Schema (draft 7, which editors know best) of a document
-// whose settings are those of the catalogue. What it refuses, Parse and Bind
+// whose settings are those of the catalogue, or whose rules are those named. What it refuses, Parse and Bind
 // refuse too, in better words; only text that YAML takes for a number (a NIC
 // named 1) has to be in quotes for an editor's sake.
-func Schema(catalogue Catalogue) ([]byte, error) {
+func Schema(catalogue Catalogue, rules []string) ([]byte, error) {
 	settings := object{}
 	for _, s := range catalogue {
 		settings[s.Name] = s.schema()
 	}
-	kinds := make([]any, len(functions))
-	for i, f := range functions {
-		kinds[i] = f
-	}
-	root := object{
-		"$schema":              "http://json-schema.org/draft-07/schema#",
-		"$id":                  "https://nictune.github.io/schema/policy.schema.json",
-		"title":                "nictune policy",
-		"type":                 "object",
+	kinds := anys(functions)
+	tuning := object{
+		"title":                "settings that NICs should have",
 		"additionalProperties": false,
 		"required":             []string{"apiVersion", "kind", "name", "match", "settings"},
-		"definitions": object{
-			"number": numberSchema(Maximum), "bounded-number": numberSchema(), "count": numberSchema(Maximum, Default, Current),
-		},
 		"properties": object{
 			"apiVersion":  object{"const": inventory.APIVersion},
 			"kind":        object{"const": Kind},
@@ -74,11 +66,79 @@ func Schema(catalogue Catalogue) ([]byte, error) {
 			},
 		},
 	}
+	properties, ok := tuning["properties"].(object)
+	if !ok {
+		return nil, errors.New("a schema without properties")
+	}
+	root := object{
+		"$schema":     "http://json-schema.org/draft-07/schema#",
+		"$id":         "https://nictune.github.io/schema/policy.schema.json",
+		"title":       "nictune policy",
+		"type":        "object",
+		"required":    []string{"apiVersion", "kind"},
+		"if":          object{"properties": object{"kind": object{"const": CheckKind}}, "required": []string{"kind"}},
+		"then":        object{"$ref": "#/definitions/check"},
+		"else":        object{"$ref": "#/definitions/tuning"},
+		"definitions": object{
+			"number": numberSchema(Maximum), "bounded-number": numberSchema(), "count": numberSchema(Maximum, Default, Current),
+			"tuning": tuning, "check": checkSchema(properties, rules),
+		},
+	}
 	text, err := json.MarshalIndent(root, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("write the schema: %w", err)
 	}
 	return append(text, '\n'), nil
+}
+
+// checkSchema is the schema of a [CheckPolicy]; what it has in common with others is
+// taken from their properties.
+func checkSchema(common object, rules []string) object {
+	names := slices.Clone(rules)
+	for _, rule := range rules {
+		group, _, _ := strings.Cut(rule, "/")
+		if all := group + "/*"; !slices.Contains(names, all) {
+			names = append(names, all)
+		}
+	}
+	text := func(doc string) object { return object{"type": "string", "pattern": `\S`, "description": doc} }
+	return object{
+		"title":                "what nictune check makes of its rules",
+		"additionalProperties": false,
+		"required":             []string{"apiVersion", "kind", "name", "match"},
+		"anyOf":                []any{object{"required": []string{"rules"}}, object{"required": []string{"waivers"}}},
+		"properties": object{
+			"apiVersion": common["apiVersion"], "name": common["name"], "description": common["description"],
+			"priority": common["priority"], "match": common["match"],
+			"kind": object{"const": CheckKind},
+			"rules": object{
+				"type": "object", "description": "What becomes of rules: off, or another severity. GROUP/* is all of a group.",
+				"propertyNames": object{"enum": names},
+				// An editor may read off as a word or, by older YAML, as false.
+				"additionalProperties": object{"enum": append([]any{false}, anys(ruleSeverities)...)},
+			},
+			"waivers": object{
+				"type": "array", "description": "Failures that are accepted for a time.",
+				"items": object{
+					"type": "object", "additionalProperties": false, "required": waiverKeys,
+					"properties": object{
+						"rule":    oneOrMore(object{"enum": rules}, "The rule that may fail, or several."),
+						"reason":  text("Why it may fail."),
+						"owner":   text("Who answers for it."),
+						"expires": object{"type": "string", "pattern": `^[0-9]{4}-[0-9]{2}-[0-9]{2}$`, "description": "The last day on which it holds, in UTC: 2027-01-31. After it the rule fails again, and says so."},
+					},
+				},
+			},
+		},
+	}
+}
+
+func anys(words []string) []any {
+	list := make([]any, len(words))
+	for i, word := range words {
+		list[i] = word
+	}
+	return list
 }
 
 // object is a JSON object; encoding/json sorts its keys.

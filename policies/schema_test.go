@@ -10,8 +10,10 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
+var someRules = []string{"link/eee", "link/down", "pcie/too-narrow"}
+
 func TestGoldenSchema(t *testing.T) {
-	text, err := Schema(steering())
+	text, err := Schema(steering(), someRules)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,7 +23,7 @@ func TestGoldenSchema(t *testing.T) {
 // The schema and the parser agree about every document of these tests: the
 // schema refuses nothing that the parser takes, and what it can see it refuses.
 func TestSchemaAgrees(t *testing.T) {
-	text, err := Schema(steering())
+	text, err := Schema(steering(), someRules)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,12 +35,16 @@ func TestSchemaAgrees(t *testing.T) {
 			"optional: true\nclamp: [rings, flows]\n",
 		in("{}", fine),
 		in("{driver: igb, pci: [\"8086:*\"], kind: [pf, vf], name: \"e*\", permanentMac: 52:54:00:12:34:56}", "{rings: {rx: 1, tx: max}}"),
+		checkHead + "rules: {link/eee: \"off\", \"link/*\": info}\nwaivers:\n  - {rule: [link/down, link/eee], reason: moved, owner: jane, expires: \"2027-01-31\"}\n",
 		head + "description: x\npriority: -3\nmatch: {}\nsettings: {features: {lro: off, tso: on, rx-gro: true, x: \"yes\"}, rings: {tcp-data-split: auto, mode: fast}}\n",
 	}
 	for _, text := range taken {
-		policies, err := Parse("t.yaml", []byte(text))
+		documents, err := ParseDocuments("t.yaml", []byte(text))
 		if err == nil {
-			_, err = Bind(policies, steering())
+			_, err = Bind(documents.Policies, steering())
+		}
+		if err == nil {
+			err = BindChecks(documents.Checks, someRules)
 		}
 		if err != nil {
 			t.Errorf("not taken: %v", err)
@@ -52,7 +58,7 @@ func TestSchemaAgrees(t *testing.T) {
 	unseen := []string{
 		"broken glob", "a shell's glob", "PCI id as in sysfs", "PCI id too short", "PCI address without function", "MAC too short",
 		"alias and field disagree", "vendor as in sysfs", "condition with unknown facts", "condition of another type", "condition with types that differ", "optional names another setting", "optional names a part of a list", "hexadecimal", "octal", "number too large", "anchors and aliases", "merge key", "tag",
-		"two documents of one name", "duplicate key", "complex key", "a list of addresses without quotes", "text the parser would lose",
+		"two documents of one name", "two checks of one name", "duplicate key", "complex key", "a list of addresses without quotes", "text the parser would lose",
 	}
 	for _, c := range faultCases() {
 		var value any

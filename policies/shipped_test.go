@@ -111,7 +111,7 @@ func TestShippedNames(t *testing.T) {
 
 // Editors take them.
 func TestShippedSchema(t *testing.T) {
-	text, err := policies.Schema(tuning.Catalogue(settings.All()))
+	text, err := policies.Schema(tuning.Catalogue(settings.All()), ruleIDs())
 	if err != nil {
 		t.Fatal(err)
 	}

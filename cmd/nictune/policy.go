@@ -120,7 +120,7 @@ func newPolicySchemaCommand(app *app) *cobra.Command {
 		Short: "Print the JSON Schema of policies, for editors",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			schema, err := policies.Schema(tuning.Catalogue(settings.All()))
+			schema, err := policies.Schema(tuning.Catalogue(settings.All()), ruleIDs())
 			if err != nil {
 				return err
 			}
