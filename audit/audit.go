@@ -21,6 +21,8 @@ import (
 // Evidence is what rules are judged on: the facts about one host.
 type Evidence struct {
 	sriov.Inventory
+	// Others are NICs that are not judged, and share cards with those that are.
+	Others []inventory.NIC `json:"others,omitempty"`
 	// Counted are the counters at the time of the facts.
 	Counted Sample `json:"counted"`
 	// Earlier is an earlier look at the same host, where it was watched.

@@ -65,9 +65,9 @@ func fecUncorrectable(n nic) findings.Verdict {
 	case !c.Known:
 		return n.uncounted(name)
 	case c.Watched && c.More > 0:
-		return findings.Fails(fmt.Sprintf("%d uncorrectable blocks within %s", c.More, n.evidence.watched()), "none")
+		return findings.Fails(fmt.Sprintf("%d uncorrectable blocks within %s", c.More, n.evidence.Watched()), "none")
 	case c.Watched:
-		return findings.Passes("none within %s", n.evidence.watched())
+		return findings.Passes("none within %s", n.evidence.Watched())
 	case c.Total == 0:
 		return findings.Passes("none since the driver was loaded")
 	}
@@ -135,7 +135,7 @@ func preFEC(n nic) findings.Verdict {
 	}
 	line := float64(*l.SpeedMbps) * 1e6 * 257 / 256 / data
 	ratio := float64(c.More) / (line * c.Interval.Seconds())
-	seen := fmt.Sprintf("a bit error ratio before FEC of %.1e over %s", ratio, n.evidence.watched())
+	seen := fmt.Sprintf("a bit error ratio before FEC of %.1e over %s", ratio, n.evidence.Watched())
 	if ratio >= limit/10 {
 		return findings.Fails(seen, fmt.Sprintf("less than %.1e, a tenth of what FEC %s is specified to take", limit/10, l.FEC.Active))
 	}
@@ -169,9 +169,11 @@ func fcsErrors(n nic) findings.Verdict {
 	const expected = "fewer than one in ten million"
 	switch {
 	case bad.Watched && good.Watched && ratio(bad.More, good.More):
-		return findings.Fails(fmt.Sprintf("%s within %s", of(bad.More, good.More), n.evidence.watched()), expected)
+		return findings.Fails(fmt.Sprintf("%s within %s", of(bad.More, good.More), n.evidence.Watched()), expected)
 	case bad.Watched && good.Watched:
-		return findings.Passes("%s within %s", of(bad.More, good.More), n.evidence.watched())
+		return findings.Passes("%s within %s", of(bad.More, good.More), n.evidence.Watched())
+	case bad.Total == 0 && good.Total == 0:
+		return findings.Inapplicable("no frames were received")
 	case !ratio(bad.Total, good.Total):
 		return findings.Passes("%s since the driver was loaded", of(bad.Total, good.Total))
 	case bad.Total < enoughBad:
@@ -225,9 +227,9 @@ func (n nic) growing(names []string, name string) findings.Verdict {
 	case known == 0:
 		return n.uncounted(name)
 	case len(more) > 0:
-		return findings.Fails(fmt.Sprintf("%s within %s", strings.Join(more, ", "), n.evidence.watched()), "none")
+		return findings.Fails(fmt.Sprintf("%s within %s", strings.Join(more, ", "), n.evidence.Watched()), "none")
 	case watched == known:
-		return findings.Passes("none within %s", n.evidence.watched())
+		return findings.Passes("none within %s", n.evidence.Watched())
 	case len(total) == 0:
 		return findings.Passes("none since the driver was loaded")
 	}
@@ -243,7 +245,7 @@ func pauseStorm(n nic) findings.Verdict {
 	case !rx.Known && !tx.Known:
 		return n.uncounted("pause/rx")
 	case storms.More > 0:
-		return findings.Fails(fmt.Sprintf("the device stopped %d storms of its own within %s", storms.More, n.evidence.watched()), "none")
+		return findings.Fails(fmt.Sprintf("the device stopped %d storms of its own within %s", storms.More, n.evidence.Watched()), "none")
 	case rx.Total == 0 && tx.Total == 0:
 		return findings.Passes("no pause frames since the driver was loaded")
 	case !rx.Watched && !tx.Watched:
@@ -259,9 +261,9 @@ func pauseStorm(n nic) findings.Verdict {
 	}{{rx, "received"}, {tx, "sent"}} {
 		if side.Watched && side.PerSecond() >= whole/10 {
 			return findings.Fails(
-				fmt.Sprintf("%.0f pause frames a second %s over %s", side.PerSecond(), side.did, n.evidence.watched()),
+				fmt.Sprintf("%.0f pause frames a second %s over %s", side.PerSecond(), side.did, n.evidence.Watched()),
 				fmt.Sprintf("fewer than %.0f, a tenth of what can stop %d Mb/s altogether", whole/10, *n.Link.SpeedMbps))
 		}
 	}
-	return findings.Passes("%d pause frames received and %d sent within %s", rx.More, tx.More, n.evidence.watched())
+	return findings.Passes("%d pause frames received and %d sent within %s", rx.More, tx.More, n.evidence.Watched())
 }

@@ -52,7 +52,7 @@ func gone(n nic) findings.Verdict {
 		return findings.Inapplicable("a software device")
 	}
 	if n.lost {
-		return findings.Fails(fmt.Sprintf("it was there, and %s later it was not", n.evidence.watched()), "a NIC that stays")
+		return findings.Fails(fmt.Sprintf("it was there, and %s later it was not", n.evidence.Watched()), "a NIC that stays")
 	}
 	for _, u := range n.Unread {
 		if u.Reason == inventory.Gone {
@@ -62,15 +62,7 @@ func gone(n nic) findings.Verdict {
 	if n.evidence.Earlier == nil {
 		return findings.Passes("it answered")
 	}
-	return findings.Passes("there for %s", n.evidence.watched())
-}
-
-// watched is the time between the looks.
-func (e *Evidence) watched() time.Duration {
-	if e.Earlier == nil {
-		return 0
-	}
-	return e.Counted.At.Sub(e.Earlier.Counted.At).Round(100 * time.Millisecond)
+	return findings.Passes("there for %s", n.evidence.Watched())
 }
 
 func down(n nic) findings.Verdict {
@@ -142,9 +134,9 @@ func flaps(n nic) findings.Verdict {
 	}
 	if b := n.before(); b != nil && b.Link.CarrierDown != nil && *b.Link.CarrierDown <= *l.CarrierDown {
 		if more := *l.CarrierDown - *b.Link.CarrierDown; more > 0 {
-			return findings.Fails(fmt.Sprintf("lost %s within %s", times(more), n.evidence.watched()), "a link that stays")
+			return findings.Fails(fmt.Sprintf("lost %s within %s", times(more), n.evidence.Watched()), "a link that stays")
 		}
-		return findings.Passes("not lost within %s", n.evidence.watched())
+		return findings.Passes("not lost within %s", n.evidence.Watched())
 	}
 	total, uptime := *l.CarrierDown, n.evidence.Counted.Uptime
 	hours := uptime.Hours()
@@ -178,7 +170,7 @@ func hiddenFlaps(n nic) findings.Verdict {
 	if b := n.before(); b != nil && b.Link.DownEvents != nil && b.Link.CarrierDown != nil &&
 		*b.Link.DownEvents <= *l.DownEvents && *b.Link.CarrierDown <= *l.CarrierDown {
 		device, host := *l.DownEvents-*b.Link.DownEvents, *l.CarrierDown-*b.Link.CarrierDown
-		said = fmt.Sprintf("within %s the device lost it %s, and the kernel was told %s", n.evidence.watched(), times(device), times(host))
+		said = fmt.Sprintf("within %s the device lost it %s, and the kernel was told %s", n.evidence.Watched(), times(device), times(host))
 		if device > host {
 			return findings.Fails(said, "the same of both")
 		}

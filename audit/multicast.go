@@ -280,7 +280,7 @@ func noHandler(n nic) findings.Verdict {
 	}
 	lost, of, when := c.Total, packets.Total, "since the driver was loaded"
 	if c.Watched && packets.Watched {
-		lost, of, when = c.More, packets.More, "in "+n.evidence.watched().String()
+		lost, of, when = c.More, packets.More, "in "+n.evidence.Watched().String()
 	}
 	// Those that nobody took may not be among the packets that were received.
 	seen := fmt.Sprintf("%d that nobody took, beside %d packets, %s", lost, of, when)

@@ -157,7 +157,7 @@ func linkDegraded(n nic) findings.Verdict {
 			// Saving power changes the speed, not the width.
 			return findings.Fails(seen, expected)
 		case earlier != nil && earlier.GTs < able.GTs:
-			return findings.Fails(fmt.Sprintf("%s, and %s earlier too", seen, n.evidence.watched()), expected)
+			return findings.Fails(fmt.Sprintf("%s, and %s earlier too", seen, n.evidence.Watched()), expected)
 		case earlier != nil:
 			slower++ // it was faster before: it saves power
 			said = seen + " now, and ran at " + rate(earlier) + " before"
@@ -243,8 +243,9 @@ func tooNarrow(n nic) findings.Verdict {
 		return n.noRates()
 	}
 	need, ports := 0.0, 0
-	for i := range n.evidence.NICs {
-		other := &n.evidence.NICs[i]
+	all := slices.Concat(n.evidence.NICs, n.evidence.Others)
+	for i := range all {
+		other := &all[i]
 		if other.Function == inventory.VF || other.Function == inventory.SF || other.Function == inventory.Representor || !sameCard(p, other.PCI) {
 			continue
 		}
@@ -334,11 +335,11 @@ func aer(severity string) func(nic) findings.Verdict {
 		case known == 0:
 			return n.uncounted("aer/" + severity)
 		case len(more) > 0:
-			return findings.Fails(fmt.Sprintf("%s within %s", strings.Join(more, ", "), n.evidence.watched()), "none")
+			return findings.Fails(fmt.Sprintf("%s within %s", strings.Join(more, ", "), n.evidence.Watched()), "none")
 		case len(total) > 0 && severity != "correctable":
 			return findings.Fails(strings.Join(total, ", ")+" since the host started", "none")
 		case watched == known:
-			return findings.Passes("none within %s", n.evidence.watched())
+			return findings.Passes("none within %s", n.evidence.Watched())
 		case len(total) > 0:
 			return findings.Unclear("%s since the host started: whether it still happens --watch shows", strings.Join(total, ", "))
 		}

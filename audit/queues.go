@@ -197,7 +197,7 @@ func (n nic) judgeLosses(lost []loss, packets string) findings.Verdict {
 	for _, l := range lost {
 		watched = watched && l.Watched
 		if l.Watched && l.More > 0 {
-			moved = append(moved, fmt.Sprintf("%s %d more in %s", l.name, l.More, n.evidence.watched()))
+			moved = append(moved, fmt.Sprintf("%s %d more in %s", l.name, l.More, n.evidence.Watched()))
 		}
 		if l.Total > 0 {
 			stood = append(stood, fmt.Sprintf("%s %d", l.name, l.Total))
@@ -212,7 +212,7 @@ func (n nic) judgeLosses(lost []loss, packets string) findings.Verdict {
 	case len(moved) > 0:
 		return findings.Fails(few(moved), "none")
 	case watched:
-		return findings.Passes("none in %s", n.evidence.watched())
+		return findings.Passes("none in %s", n.evidence.Watched())
 	case len(stood) == 0:
 		return findings.Passes("none since the driver was loaded (%s)", names(lost))
 	case exceeded:
@@ -411,7 +411,7 @@ func imbalance(n nic) findings.Verdict {
 	}
 	when := "since the driver was loaded"
 	if l.watched {
-		when = "in " + n.evidence.watched().String()
+		when = "in " + n.evidence.Watched().String()
 	}
 	if sum < enoughPackets {
 		return findings.Unclear("%d packets %s are too few to tell: use --watch under load", sum, when)

@@ -34,6 +34,14 @@ type Look struct {
 	Counted Sample `json:"counted"`
 }
 
+// Watched is the time between the looks; zero where there was one.
+func (e *Evidence) Watched() time.Duration {
+	if e.Earlier == nil {
+		return 0
+	}
+	return e.Counted.At.Sub(e.Earlier.Counted.At).Round(100 * time.Millisecond)
+}
+
 // sample reads the counters that rules judge. What of a NIC could not be read is in
 // the NIC's notes, as "counters/SOURCE".
 func sample(ctx context.Context, r kernel.Reader, inv *inventory.Inventory) Sample {

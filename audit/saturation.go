@@ -122,7 +122,7 @@ func softnetDrops(h host) findings.Verdict {
 	}
 	when := "since the host started"
 	if watched {
-		when = "in " + h.watched().String()
+		when = "in " + h.Watched().String()
 	}
 	switch {
 	case dropped == 0:

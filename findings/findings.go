@@ -172,6 +172,9 @@ func Unread(unread []inventory.Unread, facts ...string) Verdict {
 			if u.Fact != fact && !strings.HasPrefix(u.Fact, fact+".") && !strings.HasPrefix(fact, u.Fact+".") {
 				continue
 			}
+			if u.NotRecorded() {
+				return Unclear("%s: not in this recording", u.Fact)
+			}
 			v := Unclear("%s: %s", u.Fact, u.Reason)
 			if u.Detail != "" {
 				v.Seen += ": " + u.Detail

@@ -13,6 +13,7 @@
 package inventory
 
 import (
+	"strings"
 	"time"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -59,6 +60,12 @@ type Unread struct {
 	Reason Reason `json:"reason"`
 	// Detail is the error in the kernel's own words.
 	Detail string `json:"detail,omitempty"`
+}
+
+// NotRecorded reports whether the fact is missing only because a recording holds no
+// answer about it: nobody failed.
+func (u *Unread) NotRecorded() bool {
+	return strings.Contains(u.Detail, kernel.ErrNotRecorded.Error())
 }
 
 // NIC is one network device.

@@ -71,14 +71,14 @@ func Schema(catalogue Catalogue, rules []string) ([]byte, error) {
 		return nil, errors.New("a schema without properties")
 	}
 	root := object{
-		"$schema":     "http://json-schema.org/draft-07/schema#",
-		"$id":         "https://nictune.github.io/schema/policy.schema.json",
-		"title":       "nictune policy",
-		"type":        "object",
-		"required":    []string{"apiVersion", "kind"},
-		"if":          object{"properties": object{"kind": object{"const": CheckKind}}, "required": []string{"kind"}},
-		"then":        object{"$ref": "#/definitions/check"},
-		"else":        object{"$ref": "#/definitions/tuning"},
+		"$schema":  "http://json-schema.org/draft-07/schema#",
+		"$id":      "https://nictune.github.io/schema/policy.schema.json",
+		"title":    "nictune policy",
+		"type":     "object",
+		"required": []string{"apiVersion", "kind"},
+		"if":       object{"properties": object{"kind": object{"const": CheckKind}}, "required": []string{"kind"}},
+		"then":     object{"$ref": "#/definitions/check"},
+		"else":     object{"$ref": "#/definitions/tuning"},
 		"definitions": object{
 			"number": numberSchema(Maximum), "bounded-number": numberSchema(), "count": numberSchema(Maximum, Default, Current),
 			"tuning": tuning, "check": checkSchema(properties, rules),

@@ -15,6 +15,8 @@ import (
 	"github.com/nictune/nictune/exporters/terminal"
 	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/policies"
+	"github.com/nictune/nictune/sriov"
 )
 
 // checking is what all forms of nictune check share.
@@ -22,6 +24,7 @@ type checking struct {
 	format, failOn, explain string
 	all                     bool
 	watch                   time.Duration
+	matching                matching
 }
 
 func newCheckCommand(app *app) *cobra.Command {
@@ -35,6 +38,9 @@ saw on a device, what it expected, why that matters and what to do.
 DEVICE is a name, an alternative name or a PCI address, also as a shell pattern.
 A group's name as the first word judges by the rules of that group only.
 
+What counters say is judged by what happened while the host is watched: --watch 10s
+looks twice. A counter by itself has counted since nobody knows when.
+
 A rule that could not be judged is "unknown" where the driver or kernel doesn't
 tell, "error" where reading failed; neither is a pass. docs/rules.md lists all
 rules; --explain tells of one.
@@ -44,6 +50,8 @@ Exit status: 0 when nothing fails, 2 when a rule of at least the severity of
 	cmd.Example = `  nictune check
   nictune check link eth0
   nictune check --all -o json | jq '.findings[] | select(.status == "unknown")'
+  nictune check link --watch 10s
+  nictune check -f checks.yaml --fail-on critical
   nictune check --explain link/half-duplex`
 	for _, g := range audit.Groups() {
 		if g.Name == "xdp" {
@@ -84,6 +92,8 @@ func newCheckGroupCommand(app *app, group audit.Group) *cobra.Command {
 	flags.BoolVar(&c.all, "all", false, "list what passes, is unknown or does not apply, too")
 	flags.StringVar(&c.failOn, "fail-on", string(findings.Warning), "the least `SEVERITY` that makes the exit status 2: info, warning or critical")
 	flags.DurationVar(&c.watch, "watch", 0, "look twice, `INTERVAL` apart (10s), and judge what happened between")
+	flags.StringSliceVarP(&c.matching.policies, "policy", "f", nil, "obey the check policies in these `FILES` or directories: rules off, severities, waivers")
+	c.matching.labelFlags(cmd)
 	flags.StringVar(&c.explain, "explain", "", "explain a `RULE` instead: why it matters, what to do, its sources")
 	if err := cmd.RegisterFlagCompletionFunc("explain", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return ruleIDs(), cobra.ShellCompDirectiveNoFileComp
@@ -95,13 +105,7 @@ func newCheckGroupCommand(app *app, group audit.Group) *cobra.Command {
 
 // report is what nictune check writes with -o json.
 type report struct {
-	APIVersion  string             `json:"apiVersion"`
-	Kind        string             `json:"kind"`
-	CollectedAt time.Time          `json:"collectedAt"`
-	Host        string             `json:"host,omitempty"`
-	Findings    []findings.Finding `json:"findings"`
-	// Rates are there for what was watched.
-	Rates *audit.Rates `json:"rates,omitempty"`
+	audit.Report
 	factSheet
 }
 
@@ -109,6 +113,10 @@ type report struct {
 func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devices []string) error {
 	if c.watch < 0 || c.watch > 0 && (a.host != "" || a.root != "") {
 		return errors.New("--watch takes an interval as 10s, and a running host to look at twice")
+	}
+	checks, labels, err := a.checkPolicies(c.matching)
+	if err != nil {
+		return err
 	}
 	a.timeout += c.watch
 	if c.watch > 0 {
@@ -122,22 +130,17 @@ func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devic
 		if !reader.recorded.IsZero() {
 			evidence.CollectedAt = reader.recorded
 		}
-		if err := filter(&evidence.Inventory, devices, nil); err != nil {
+		if err := only(evidence, devices); err != nil {
 			return err
 		}
 		all := audit.Judge(evidence, groups)
+		all, undecided := audit.Obey(all, evidence, checks, labels, time.Now())
 		var facts factSheet
 		if len(groups) == 1 {
 			facts = a.facts(reader, evidence, groups[0].Name)
 		}
 		if c.format == "json" {
-			shown := all
-			if !c.all {
-				shown = slices.DeleteFunc(slices.Clone(all), func(f findings.Finding) bool {
-					return f.Status == findings.Pass || f.Status == findings.NotApplicable
-				})
-			}
-			err = writeJSON(a.stdout, report{inventory.APIVersion, "Findings", evidence.CollectedAt, evidence.Host.Hostname, shown, evidence.Rates(), facts})
+			err = writeJSON(a.stdout, report{audit.NewReport(evidence, all, c.all), facts})
 		} else {
 			if rates := evidence.Rates(); rates != nil {
 				err = terminal.Rates(a.stdout, rates, a.screen())
@@ -150,8 +153,8 @@ func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devic
 			}
 		}
 		switch {
-		case err != nil:
-			return err
+		case err != nil || undecided != nil:
+			return errors.Join(err, undecided)
 		case findings.Failed(all, findings.Severity(c.failOn)):
 			return &exitStatus{code: exitDifferences}
 		case slices.ContainsFunc(all, func(f findings.Finding) bool { return f.Status == findings.Error }):
@@ -159,6 +162,68 @@ func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devic
 		}
 		return nil
 	})
+}
+
+// checkPolicies are those that the flags name, held against the rules that there are,
+// and the host's labels.
+func (a *app) checkPolicies(m matching) ([]policies.CheckPolicy, map[string]string, error) {
+	labels, err := a.hostLabels(m)
+	if err != nil || len(m.policies) == 0 {
+		return nil, labels, err
+	}
+	documents, err := policies.LoadDocuments(m.policies...)
+	if err == nil && len(documents.Checks) == 0 {
+		err = fmt.Errorf("no document of kind %s in %s", policies.CheckKind, strings.Join(m.policies, ", "))
+	}
+	if err == nil {
+		err = policies.BindChecks(documents.Checks, ruleIDs())
+	}
+	return documents.Checks, labels, err
+}
+
+// only keeps the devices that are named, also those that went away meanwhile.
+func only(e *audit.Evidence, devices []string) error {
+	if len(devices) == 0 {
+		return nil
+	}
+	before := sriov.Inventory{}
+	if e.Earlier != nil {
+		before.Inventory = e.Earlier.Inventory
+	}
+	var now, then []string
+	for _, d := range devices {
+		here, was := knows(&e.Inventory, d), knows(&before, d)
+		if here || !was {
+			now = append(now, d) // what nobody has ever seen is an error below
+		}
+		if was {
+			then = append(then, d)
+		}
+	}
+	all := slices.Clone(e.NICs)
+	if err := keep(&e.Inventory, now); err != nil {
+		return err
+	}
+	for _, n := range all {
+		if !slices.ContainsFunc(e.NICs, func(kept inventory.NIC) bool { return kept.Index == n.Index }) {
+			e.Others = append(e.Others, n)
+		}
+	}
+	if e.Earlier == nil {
+		return nil
+	}
+	err := keep(&before, then)
+	e.Earlier.Inventory = before.Inventory
+	return err
+}
+
+// keep is filter, but keeps nothing where nothing is named.
+func keep(inv *sriov.Inventory, devices []string) error {
+	if len(devices) == 0 {
+		inv.NICs, inv.PFs = nil, nil
+		return nil
+	}
+	return filter(inv, devices, nil)
 }
 
 func ruleIDs() []string {

@@ -106,7 +106,7 @@ func filter(inv *sriov.Inventory, devices, kinds []string) error {
 		if _, err := path.Match(d, ""); err != nil {
 			return fmt.Errorf("device pattern %q: %w", d, err)
 		}
-		if !slices.ContainsFunc(inv.NICs, func(n inventory.NIC) bool { return named(&n, d) }) && !namesFunction(inv.PFs, d) {
+		if !knows(inv, d) {
 			return fmt.Errorf("no network device matches %q; nictune inventory lists them all", d)
 		}
 	}
@@ -120,6 +120,11 @@ func filter(inv *sriov.Inventory, devices, kinds []string) error {
 		filterFunctions(inv, devices)
 	}
 	return nil
+}
+
+// knows reports whether a pattern names a device of an inventory.
+func knows(inv *sriov.Inventory, d string) bool {
+	return slices.ContainsFunc(inv.NICs, func(n inventory.NIC) bool { return named(&n, d) }) || namesFunction(inv.PFs, d)
 }
 
 // filterFunctions keeps the PFs that were named, whole, and of others the VFs that

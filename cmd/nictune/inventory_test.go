@@ -50,6 +50,9 @@ func TestGolden(t *testing.T) {
 		"inventory-vfs-of.txt":    {"--host", vfsHost, "inventory", "--vfs", "-o", "tree", "eth7", "0000:01:10.6"},
 		"inventory-vfs.yaml":      {"--host", vfsHost, "inventory", "--vfs", "-o", "yaml", "01:10.2"},
 		"inventory-vf.txt":        {"--host", labHost, "inventory", "--kind", "vf,pf"},
+		"check-pcie.txt":          {"--host", numaHost, "check", "pcie"},
+		"check-all.txt":           {"--host", numaHost, "check", "--all", "link", "eth1"},
+		"check-explain.txt":       {"check", "--explain", "link/module-alarm"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stdout, stderr, exit := nictune(t, args...)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -40,17 +41,22 @@ func newPolicyValidateCommand(app *app) *cobra.Command {
 		Use:   "validate FILE...",
 		Short: "Check policies without asking any device",
 		Long: `Read policy files, or all of a directory, and hold them against the settings that
-nictune has: names, values, expressions, and the types of conditions. Every fault
+nictune has, or the rules of nictune check: names, values, expressions, and the
+types of conditions. Every fault
 is named with its line and column. Whether a NIC can do what is wanted only
 nictune plan knows.`,
 		Example: "  nictune policy validate /etc/nictune/policies",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, paths []string) error {
-			wanted, err := loadPolicies(paths)
+			documents, err := policies.LoadDocuments(paths...)
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(app.stdout, "%d policies are valid.\n", len(wanted))
+			_, err = bindPolicies(documents.Policies, nil)
+			if err := errors.Join(err, policies.BindChecks(documents.Checks, ruleIDs())); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(app.stdout, "%d policies are valid.\n", len(documents.Policies)+len(documents.Checks))
 			return err
 		},
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/invopop/jsonschema"
 
+	"github.com/nictune/nictune/audit"
 	"github.com/nictune/nictune/inventory/module"
 	"github.com/nictune/nictune/sriov"
 )
@@ -35,6 +36,7 @@ func generate(top string) error {
 		folders     []string // where the types of the document are
 	}{
 		{"inventory", "nictune inventory", &sriov.Inventory{}, []string{"./inventory", "./sriov"}},
+		{"findings", "nictune check", &audit.Report{}, []string{"./audit", "./findings"}},
 		{"module", "nictune module decode", &module.Module{}, []string{"./inventory/module"}},
 	} {
 		schema, err := schemaOf(document.name, document.title, document.value, document.folders)
