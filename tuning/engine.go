@@ -476,7 +476,7 @@ func (t *transaction) change(ctx context.Context, i int) error {
 	if err := t.turn(ctx, i); err != nil {
 		return err
 	}
-	current, limit, err := t.ask(ctx, i)
+	current, err := t.read(ctx, i)
 	if c.Turn == Kept && kernel.ReasonOf(err) == kernel.Unsupported {
 		return t.pass(ctx, i, err)
 	}
@@ -493,7 +493,7 @@ func (t *transaction) change(ctx context.Context, i int) error {
 			return fmt.Errorf("%s was changed by somebody else meanwhile, or by an earlier change of this plan", c.Setting)
 		}
 	default:
-		if goal, err = t.due(ctx, i, current, limit); err != nil {
+		if goal, err = t.due(ctx, i, current); err != nil {
 			return err
 		}
 	}
@@ -502,7 +502,7 @@ func (t *transaction) change(ctx context.Context, i int) error {
 
 // due is what a late or a kept change is to write, now that the changes before it
 // are made: the fields that it decides.
-func (t *transaction) due(ctx context.Context, i int, current, limit Values) (Values, error) {
+func (t *transaction) due(ctx context.Context, i int, current Values) (Values, error) {
 	c, s, nic := &t.plan.Changes[i], t.settings[i], *t.nics[i]
 	fields := reachable(s, current, c.Goal)
 	next := over(current, c.Goal, fields)
@@ -644,15 +644,10 @@ func (t *transaction) holds(ctx context.Context, i int) error {
 
 // read asks for the state of one change's setting.
 func (t *transaction) read(ctx context.Context, i int) (Values, error) {
-	current, _, err := t.ask(ctx, i)
-	return current, err
-}
-
-// ask asks for the state of one change's setting, and for its limits.
-func (t *transaction) ask(ctx context.Context, i int) (current, limit Values, err error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout())
 	defer cancel()
-	return read(ctx, t.settings[i], t.Writer, *t.nics[i])
+	current, _, err := read(ctx, t.settings[i], t.Writer, *t.nics[i])
+	return current, err
 }
 
 func (t *transaction) write(ctx context.Context, i int, current, next Values) error {
