@@ -79,6 +79,9 @@ func (n NIC) Capabilities() Capabilities {
 	c.Redirect = after(c.Native, n.capability("redirect", d.Redirect))
 	c.Xmit = after(c.Native, n.capability("ndo-xmit", d.Xmit))
 	c.ZeroCopy = after(c.Native, n.capability("xsk-zerocopy", d.ZeroCopy))
+	if c.ZeroCopy.Answer == Yes {
+		c.ZeroCopy = hindered(c.ZeroCopy, n.obstacles(d.ZeroCopyBlockers))
+	}
 	c.MultiBuffer = multiBuffer(c.Native, n.capability("rx-sg", d.MultiBuffer))
 	c.Offload = n.capability("hw-offload", d.Offload)
 	if limit, ok := n.maxMTU(d); ok {
@@ -100,7 +103,7 @@ func (n NIC) native(d *Driver) Capability {
 	if c.Answer == Unsupported || c.Answer == Unknown {
 		return c
 	}
-	return hindered(c, append(n.obstacles(d), n.mtuObstacle(d)...))
+	return hindered(c, append(n.obstacles(d.Blockers), n.mtuObstacle(d)...))
 }
 
 // hindered turns a yes into what obstacles make of it, and names what is behind a
@@ -150,6 +153,8 @@ func (n NIC) capability(feature string, s Support) Capability {
 		return Capability{Answer: Yes, Why: "the kernel announces it"}
 	case announced != nil && said > 0 && f.release.Before(s.Announced):
 		return Capability{Answer: Yes, Why: fmt.Sprintf("the driver has it, and announces it from Linux %s on", s.Announced)}
+	case announced != nil && said > 0 && s.Quiet:
+		return Capability{Answer: Yes, Why: "the driver has it, and does not announce it (" + s.Source + ")"}
 	case announced != nil && said > 0 && s.When == "attached":
 		return Capability{Answer: Yes, Why: "the driver has it while a program is attached"}
 	case len(announced) > 0 && said > 0 && feature == "rx-sg":
@@ -181,7 +186,7 @@ func (n NIC) tooOld(s Support) string {
 	case !s.Since.IsZero():
 		return fmt.Sprintf("driver %s has it since Linux %s; this is %s", n.Driver.Name, s.Since, n.facts.release)
 	default:
-		return fmt.Sprintf("driver %s has it after Linux %s; this is %s", n.Driver.Name, s.Absent, n.facts.release)
+		return fmt.Sprintf("driver %s has it in Linux %s and not in %s; this is %s", n.Driver.Name, s.Seen, s.Absent, n.facts.release)
 	}
 }
 
@@ -220,12 +225,12 @@ func (n NIC) mtuObstacle(d *Driver) []Obstacle {
 	return []Obstacle{o}
 }
 
-// obstacles are what of the driver's blockers holds now. One that can't be seen is
+// obstacles are what of a driver's blockers holds now. One that can't be seen is
 // none.
-func (n NIC) obstacles(d *Driver) []Obstacle {
+func (n NIC) obstacles(list []Blocker) []Obstacle {
 	var all []Obstacle
 	kinds := blockers()
-	for _, b := range d.Blockers {
+	for _, b := range list {
 		if b.Effect == "turned-off" || b.applies(n.facts.release, n.facts.table.Read) <= 0 {
 			continue
 		}
@@ -288,7 +293,8 @@ func blockers() map[string]func(NIC, Blocker) (Obstacle, bool) {
 				Do:   "Take the virtual functions away (settings: {sriov: {num-vfs: 0}}), or use one of them for XDP.",
 			}, n.PCI.SRIOV.NumVFs > 0
 		},
-		"guest-offloads": guestOffloads,
+		"guest-offloads":  guestOffloads,
+		"access-platform": accessPlatform,
 		"bond-mode": func(n NIC, _ Blocker) (Obstacle, bool) {
 			b := n.Stack.Bond
 			modes := []string{"balance-rr", "active-backup", "balance-xor", "802.3ad"}
@@ -402,6 +408,17 @@ func guestOffloads(n NIC, _ Blocker) (Obstacle, bool) {
 		What: "the device merges or leaves checksums (" + strings.Join(names, ", ") + ") and can't be told to stop",
 		Do:   "Have the hypervisor offer ctrl_guest_offloads, or not offer these: " + strings.Join(names, "=off,") + "=off on QEMU's virtio-net device.",
 	}, true
+}
+
+// accessPlatform looks for VIRTIO_F_ACCESS_PLATFORM (linux/virtio_config.h): without
+// it the rings hold physical addresses, and there is no device to map memory for.
+func accessPlatform(n NIC, _ Blocker) (Obstacle, bool) {
+	const bit = 33
+	set := n.facts.extra.Virtio[n.Name]
+	return Obstacle{
+		What: "the device's memory is not mapped (no access_platform)",
+		Do:   "Have the hypervisor offer it: iommu_platform=on,disable-legacy=on on QEMU's virtio-net device.",
+	}, set != "" && (len(set) <= bit || set[bit] != '1')
 }
 
 func bondMembers(n NIC, _ Blocker) (Obstacle, bool) {

@@ -76,7 +76,7 @@ func TestCapabilities(t *testing.T) {
 		{"bnxt with header split, before it was refused", "6.12.1", nicText("bnxt_en", "basic redirect rx-sg", `"queues": {"rings": {"tcpDataSplit": "on"}}`), Yes, Unsupported, Yes, Yes, "announces"},
 		{"ixgbe with VFs", "6.12.1", nicText("ixgbe", "basic redirect xsk-zerocopy", `"pci": {"sriov": {"totalVfs": 63, "numVfs": 4}}`), Blocked, Blocked, Blocked, Unsupported, "4 virtual functions"},
 		{"vmxnet3 turns LRO off by itself", "6.12.1", nicText("vmxnet3", "basic redirect ndo-xmit", lroOn), Yes, Unsupported, Yes, Unsupported, "announces"},
-		{"netdevsim 6.12 says less than it has", "6.12.1", nicText("netdevsim", "hw-offload"), Yes, Unsupported, Unsupported, Unknown, "announces it from Linux 7.2"},
+		{"netdevsim 6.12 says less than it has", "6.12.1", nicText("netdevsim", "hw-offload"), Yes, Unsupported, Unsupported, Unsupported, "announces it from Linux 7.2"},
 		{"a tun device", "6.12.1", `{"name": "eth0", "driver": {"name": "tun"}, "offloads": {"xdpFeatures": []}}`, Blocked, Unsupported, Blocked, Unsupported, "no Ethernet header"},
 		{"a tap device", "6.12.1", nicText("tun", "basic redirect ndo-xmit"), Yes, Unsupported, Yes, Unsupported, "announces"},
 		{"fbnic that splits", "7.2.1", nicText("fbnic", "basic rx-sg", `"queues": {"rings": {"hdsThreshold": {"current": 1000, "maximum": 1536}}}`), Blocked, Unsupported, Unsupported, Blocked, "split from 1000"},
@@ -134,6 +134,18 @@ func TestVirtioGuestOffloads(t *testing.T) {
 		f.extra.Virtio[n.Name] = bits
 		if got := n.Capabilities().Native; got.Answer != want {
 			t.Errorf("%q: %+v", bits, got)
+		}
+	}
+}
+
+// Zero copy needs memory that is mapped for the device; programs don't.
+func TestVirtioAccessPlatform(t *testing.T) {
+	f, n := hostOf(t, "7.2.13", nicText("virtio_net", "basic redirect rx-sg xsk-zerocopy"))
+	const control = "001000000" // ctrl_guest_offloads
+	for bits, want := range map[string]Answer{"": Yes, control: Blocked, control + strings.Repeat("0", 24) + "1": Yes, control + strings.Repeat("0", 25): Blocked} {
+		f.extra.Virtio[n.Name] = bits
+		if c := n.Capabilities(); c.ZeroCopy.Answer != want || c.Native.Answer != Yes {
+			t.Errorf("%q: %+v, native %+v", bits, c.ZeroCopy, c.Native)
 		}
 	}
 }

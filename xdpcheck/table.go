@@ -35,7 +35,9 @@ type Driver struct {
 	MTU         *MTU      `json:"mtu"`
 	Attach      *Attach   `json:"attach"`
 	Blockers    []Blocker `json:"blockers"`
-	Notes       []string  `json:"notes"`
+	// ZeroCopyBlockers are in the way of AF_XDP without copying only.
+	ZeroCopyBlockers []Blocker `json:"zero-copy-blockers"`
+	Notes            []string  `json:"notes"`
 }
 
 // Support says which mainline kernels have something. Empty, nobody looked.
@@ -45,6 +47,8 @@ type Support struct {
 	Seen      Release `json:"seen"`
 	Absent    Release `json:"absent"`
 	Announced Release `json:"announced"`
+	// Quiet is set where the driver has it and never says so.
+	Quiet bool `json:"quiet"`
 	// When is "attached" for what a device tells only while a program is attached.
 	When   string `json:"when"`
 	Source string `json:"source"`

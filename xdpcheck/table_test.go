@@ -60,7 +60,7 @@ func TestTableIsSound(t *testing.T) {
 				t.Errorf("%s: %s when %q", name, what, s.When)
 			}
 		}
-		for _, b := range d.Blockers {
+		for _, b := range slices.Concat(d.Blockers, d.ZeroCopyBlockers) {
 			if blockers()[b.Kind] == nil || !slices.Contains([]string{"refuses", "hides", "turned-off"}, b.Effect) || !source.MatchString(b.Source) {
 				t.Errorf("%s: blocker %+v", name, b)
 			}
@@ -291,6 +291,9 @@ func driversText(known *Table) string {
 			}
 			fmt.Fprintf(&b, "- %s %s. Source: %s\n", map[string]string{"refuses": "refuses programs", "hides": "announces nothing and refuses programs"}[l.Effect], blockerWords(l.Kind, l.Feature), l.Source)
 		}
+		for _, l := range d.ZeroCopyBlockers {
+			fmt.Fprintf(&b, "- zero copy is refused %s. Source: %s\n", blockerWords(l.Kind, l.Feature), l.Source)
+		}
 		for _, n := range d.Notes {
 			fmt.Fprintf(&b, "- %s\n", n)
 		}
@@ -306,7 +309,8 @@ func blockerWords(kind, what string) string {
 		"channels-equal": "with another number of receive than of transmit queues", "channels-shared": "while receive and transmit queues are not combined channels",
 		"vfs": "while it has virtual functions", "guest-offloads": "while the device merges packets and offers no ctrl_guest_offloads",
 		"bond-mode": "in other modes than balance-rr, active-backup, balance-xor and 802.3ad", "bond-members": "while a member has a program, or can take none",
-		"peer-queues": "with fewer receive queues than the peer has transmit queues", "ethernet": "as a tun device, which has no Ethernet header",
+		"access-platform": "while the device takes no mapped addresses (access_platform)",
+		"peer-queues":     "with fewer receive queues than the peer has transmit queues", "ethernet": "as a tun device, which has no Ethernet header",
 	}
 	return words[kind]
 }
