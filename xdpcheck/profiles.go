@@ -159,7 +159,14 @@ func (r Readiness) Settings() map[string]map[string]any {
 		if all[item.Setting] == nil {
 			all[item.Setting] = map[string]any{}
 		}
-		maps.Copy(all[item.Setting], item.Value)
+		for field, value := range item.Value {
+			// Of two limits of one field the tighter one suits both.
+			was, isLimit := all[item.Setting][field].(int)
+			if is, ok := value.(int); ok && isLimit {
+				value = min(was, is)
+			}
+			all[item.Setting][field] = value
+		}
 	}
 	return all
 }

@@ -51,7 +51,7 @@ func Rules() []findings.Rule[NIC] {
 			Why:     "A socket that does not insist on zero copy gets its packets copied instead, and nobody is told.",
 			Remedy:  "Change what is named, before sockets are bound.",
 			Sources: []string{"docs/xdp-drivers.md, with the source of each claim", "Documentation/networking/af_xdp.rst: XDP_COPY and XDP_ZEROCOPY bind flags"},
-		}, Judge: func(n NIC) findings.Verdict { return n.Capabilities().ZeroCopy.verdict() }},
+		}, Judge: zeroCopyBlocked},
 	}
 }
 
@@ -72,6 +72,14 @@ func (c Capability) verdict() findings.Verdict {
 	default:
 		return findings.Unclear("%s", c.Why)
 	}
+}
+
+func zeroCopyBlocked(n NIC) findings.Verdict {
+	c := n.Capabilities()
+	if c.Native.Answer == Blocked && c.ZeroCopy.Answer == Blocked {
+		return findings.Inapplicable("programs are blocked already: xdp/native-blocked")
+	}
+	return c.ZeroCopy.verdict()
 }
 
 func genericMode(n NIC) findings.Verdict {

@@ -224,6 +224,9 @@ func writeReadinessPolicy(w io.Writer, profile xdpcheck.Profile, all []xdpcheck.
 		match := fmt.Sprintf("name: %q", r.Subject.Name)
 		if r.Subject.PCIAddress != "" {
 			match = fmt.Sprintf("pci: %q", r.Subject.PCIAddress)
+			if r.Subject.PermanentMAC != "" { // a function may have two ports
+				match += fmt.Sprintf(", permanentMac: %q", r.Subject.PermanentMAC)
+			}
 		}
 		fmt.Fprintf(&b, "apiVersion: nictune/v1\nkind: TuningPolicy\nname: %s-%s\nmatch: {%s}\nsettings:\n", profile.Name, strings.ToLower(r.Subject.Name), match)
 		for _, setting := range slices.Sorted(maps.Keys(settings)) {
