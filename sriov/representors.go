@@ -37,8 +37,8 @@ type RepresentorWish struct {
 func Representors() tuning.Knob[RepresentorState] {
 	return tuning.Knob[RepresentorState]{
 		Name: "representors",
-		Doc: "What the representors of a PF's virtual functions are called, and whether they offload rules of tc. They are there while the eswitch's " +
-			"mode is switchdev.",
+		Doc: "What the representors of a PF's virtual functions are called (ip link set name), and whether they offload rules of tc " +
+			"(ethtool -K hw-tc-offload). They are there while the eswitch's mode is switchdev.",
 		After:  []string{CountSetting, SwitchSetting},
 		Impact: func(inventory.NIC, RepresentorState, RepresentorState) tuning.Impact { return tuning.Seamless },
 		Wish:   tuning.WishOf(resolveRepresentors),
