@@ -320,3 +320,19 @@ func TestSickPF(t *testing.T) {
 		}
 	}
 }
+
+// A file that the directory lists and that isn't there any more went away with its
+// device; so did a device that isn't where it was.
+func TestPulledWhileReading(t *testing.T) {
+	h := smartHost(1)
+	h.files[pfDir+"/sriov_offset"] = "-> no file" // listed, and can't be read
+	pf := h.survey(t)
+	if len(pf.Unread) == 0 || pf.Unread[0].Fact != "firstVfOffset" || pf.Unread[0].Reason != inventory.Gone {
+		t.Errorf("%+v", pf.Unread)
+	}
+	delete(h.files, "/sys/bus/pci/devices/"+pfAddress)
+	nic := inventory.NIC{Name: "eth0", Function: inventory.PF, PCI: &inventory.PCI{Address: pfAddress}}
+	if _, err := deviceOf(t.Context(), h, nic); kernel.ReasonOf(err) != kernel.Gone {
+		t.Errorf("%v: %s", err, kernel.ReasonOf(err))
+	}
+}

@@ -41,6 +41,12 @@ func SetLink(t testing.TB, device string, up bool) {
 func Unplug(t testing.TB, device string) {
 	t.Helper()
 	QMP(t, fmt.Sprintf(`{"execute": "device_del", "arguments": {"id": %q}}`, device))
+	Unplugged(t, device)
+}
+
+// Unplugged waits until a card is out whose slot was told to let go of it.
+func Unplugged(t testing.TB, device string) {
+	t.Helper()
 	Eventually(t, device+" is out of its slot", func() bool {
 		var left []struct {
 			Name string `json:"name"`

@@ -7,11 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/nictune/nictune/inventory"
@@ -85,21 +83,28 @@ match: {driver: [igb]}
 settings:
   sriov: {vfs: max}
   vfs:
-    - {vf: "0-6", mac: derived, trust: on}
+    - {vf: "0-6", trust: on}
+    - {vf: "0-5", mac: derived}
+    - {vf: 6, mac: "02:00:5e:00:53:06", vlan: 200}
     - {vf: 1, vlan: 100, qos: 3, spoofchk: off, max-tx-rate: 500}
     - {vf: "2,3", driver: vfio-pci}
     - {vf: 4, driver: none}
 `
 	made := h.apply(t, document)
+	derived := map[string]bool{}
 	for _, pf := range pfs {
 		got := strings.Split(vfsOf(t, pf), "\n")
+		for _, vf := range got[:min(6, len(got))] {
+			_, address, _ := strings.Cut(vf, `"address":"`)
+			derived[address[:min(len(address), len("02:00:00:00:00:00"))]] = true
+		}
 		if len(got) != 8 || sriovFile(t, pf, "sriov_drivers_autoprobe") != "1" {
 			t.Fatalf("%s: %d VFs, autoprobe %s", pf, len(got)-1, sriovFile(t, pf, "sriov_drivers_autoprobe"))
 		}
 		for i, parts := range [][]string{
 			{`"trust":true`, `"spoofchk":true`, "igbvf"},
 			{`"vlan":100,"qos":3`, `"max_tx":500`, `"spoofchk":false`, "igbvf"},
-			{"vfio-pci"}, {"vfio-pci"}, {" ."}, {"igbvf"}, {"igbvf"},
+			{"vfio-pci"}, {"vfio-pci"}, {" ."}, {"igbvf"}, {"igbvf", `"address":"02:00:5e:00:53:06"`, `"vlan":200`},
 		} {
 			for _, part := range parts {
 				if !strings.Contains(got[i], part) {
@@ -107,6 +112,10 @@ settings:
 				}
 			}
 		}
+	}
+
+	if len(derived) != 2*6 || derived["00:00:00:00:00:00"] {
+		t.Errorf("derived addresses: %v", derived)
 	}
 
 	// Through zero to fewer: those that stay are as they were.
@@ -151,8 +160,8 @@ func TestVFsRefused(t *testing.T) {
 		"sriov: {vfs: 1, externally-managed: on}":                    "there are 0 of 1 VF",
 		"sriov: {vfs: 1}\n  vfs: [{vf: 1, trust: on}]":               "there is no VF 1: the PF has 1 VF",
 		"sriov: {vfs: 1}\n  vfs: [{vf: 0, vlan: 5, proto: 802.1ad}]": "protocol not supported",
-		"sriov: {vfs: 1}\n  vfs: [{vf: 0, min-tx-rate: 5}]":          "igb takes no min-tx-rate",
-		"sriov: {vfs: 1}\n  vfs: [{vf: 0, state: enable}]":           "igb does not set the link state",
+		"sriov: {vfs: 1}\n  vfs: [{vf: 0, min-tx-rate: 5}]":          "igb takes no min-tx-rate (invalid argument)",
+		"sriov: {vfs: 1}\n  vfs: [{vf: 0, state: enable}]":           "igb does not set the link state of VFs (operation not supported)",
 	} {
 		if _, err := h.plan(t, policyFor(pf, settings)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", settings, err)
@@ -160,6 +169,14 @@ func TestVFsRefused(t *testing.T) {
 	}
 
 	h.apply(t, policyFor(pf, "sriov: {vfs: 4}\n  vfs: [{vf: 0, driver: vfio-pci}]"))
+	for words, want := range map[string]string{ // the driver's own, as ip hears them
+		"vlan 5 proto 802.1ad": "protocol not supported", "min_tx_rate 5": "invalid argument", "state enable": "operation not supported",
+	} {
+		_, err := labtest.Try(t, "ip", append([]string{"link", "set", pf, "vf", "0"}, strings.Fields(words)...)...)
+		if err == nil || !strings.Contains(strings.ToLower(err.Error()), want) {
+			t.Errorf("%s: ip says %v, want %q", words, err, want)
+		}
+	}
 	device := func(vf int) string { return fmt.Sprintf("/sys/class/net/%s/device/virtfn%d", pf, vf) }
 	netdev := func(vf int) string {
 		found, _ := filepath.Glob(device(vf) + "/net/*")
@@ -231,56 +248,6 @@ func TestVFsRefused(t *testing.T) {
 	}
 	release()
 	labtest.Run(t, "ip", "netns", "del", "blue")
-}
-
-// TestVFsKilled kills -9 a plan that makes VFs and sets them up, before or after
-// every other of its writes: recovery leaves what was.
-func TestVFsKilled(t *testing.T) {
-	labtest.Require(t, "nics")
-	pf := igb(t)[0]
-	labtest.Run(t, "modprobe", "-a", "igbvf", "vfio-pci")
-	withoutVFs(t, pf)
-	state := func() string {
-		return vfsOf(t, pf) + sriovFile(t, pf, "sriov_numvfs") + sriovFile(t, pf, "sriov_drivers_autoprobe") + queuesOf(t, pf)
-	}
-	before := state()
-	cases := 0
-	const most, step = 120, 3
-	for at := 1; at < most; at += step {
-		w := live(t)
-		all := nics(t, w)
-		dir := t.TempDir()
-		p := plan(t, w, all, policyFor(pf, `sriov: {vfs: 2}
-  vfs: [{vf: "0-1", mac: derived, trust: on, vlan: 100}, {vf: 1, driver: vfio-pci}]`))
-		b, err := json.Marshal(errand{p, all})
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, errandFile), b, 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		child := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestQueuesToBeKilled$")
-		child.Env = append(os.Environ(), fmt.Sprintf("%s=%d", killAt, at), killDir+"="+dir)
-		out, err := child.CombinedOutput()
-		killed := child.ProcessState != nil && child.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
-		if !killed && err != nil {
-			t.Fatalf("point %d: %v: %s", at, err, out)
-		}
-		done, err := engine(t, w, dir).Recover(t.Context(), nics(t, w))
-		if err != nil {
-			t.Fatalf("point %d: %v", at, err)
-		}
-		if !killed { // behind the last write
-			break
-		}
-		cases++
-		if got := state(); len(done) != 1 || done[0].Outcome != tuning.Undone || got != before {
-			t.Fatalf("point %d: %+v\n%s\nbefore:\n%s", at, done, got, before)
-		}
-	}
-	if cases < 5 {
-		t.Errorf("%d points", cases)
-	}
 }
 
 // TestSimulatedVFs: what igb refuses netdevsim takes.
