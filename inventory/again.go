@@ -35,24 +35,37 @@ func ReadFeatures(ctx context.Context, r kernel.Reader, nic NIC) (map[string]Fea
 	return nic.Offloads.Features, err
 }
 
-// EachFeature reads the features of one NIC, by its index. It tells them one by one,
-// and nothing with an error.
-func EachFeature(ctx context.Context, r kernel.Reader, nic NIC, tell func(name string, f Feature)) error {
+// FeaturesAs reads the features of one NIC, by its index, and returns all after add was
+// called for each. A Reader of [Together] has that done once for all NICs with the same
+// features, which are most of a kind: nobody may write on it.
+func FeaturesAs[T any](ctx context.Context, r kernel.Reader, nic NIC, add func(all *T, name string, f Feature)) (all T, err error) {
 	s := &survey{Reader: r}
 	w := wordsOf(ctx, s, uapi.ETH_SS_FEATURES)
+	t, many := r.(*together)
 	told := false
 	g := groupFor(uapi.ETHTOOL_MSG_FEATURES_GET)
 	g.file = func(_ *NIC, w *words, body []byte) error {
 		told = true
-		return eachFeature(w, body, tell)
+		key := string(withoutHeader(body))
+		if many {
+			if known, ok := t.features[key].(T); ok {
+				all = known
+				return nil
+			}
+		}
+		err := eachFeature(w, body, func(name string, f Feature) { add(&all, name, f) })
+		if err == nil && many {
+			t.features[key] = all
+		}
+		return err
 	}
-	err := g.again(ctx, s, &nic, w)
+	err = g.again(ctx, s, &nic, w)
 	if err == nil && !told { // of a recorded host the survey's
 		for name, f := range nic.Offloads.Features {
-			tell(name, f)
+			add(&all, name, f)
 		}
 	}
-	return err
+	return all, err
 }
 
 // ReadCoalesce reads the interrupt moderation of one NIC, by its index.

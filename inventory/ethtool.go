@@ -234,6 +234,15 @@ func indexIn(body []byte, headerType uint16) (int, error) {
 	return index, attributes.Err()
 }
 
+// withoutHeader is what an answer says of its device, whichever that is.
+func withoutHeader(body []byte) []byte {
+	header := kernel.AttributesOf(body)
+	if !header.Next() || header.Type != ethtoolHeader {
+		return body
+	}
+	return header.Rest()
+}
+
 // errNoEthtool: kernels before 5.6, or built without ethtool netlink.
 var errNoEthtool = fmt.Errorf("this kernel has no ethtool netlink: %w", errors.ErrUnsupported)
 

@@ -18,7 +18,7 @@ import (
 // A dump is made once. So the Reader is for a time in which nothing is written,
 // and for one goroutine.
 func Together(r kernel.Reader) kernel.Reader {
-	return &together{Reader: r, dumps: map[uint16]*dump{}, words: map[uint32]*words{}}
+	return &together{Reader: r, dumps: map[uint16]*dump{}, words: map[uint32]*words{}, features: map[string]any{}}
 }
 
 type together struct {
@@ -26,6 +26,8 @@ type together struct {
 	dumps map[uint16]*dump // by command, from the first question on
 	// words are string sets, by their number, that were read by themselves.
 	words map[uint32]*words
+	// features are what was made of answers, by all of an answer but its device.
+	features map[string]any
 	// singly ends all dumps. Of a recorded host the facts are there already. And where
 	// one was not finished in time, the next would wait as long for the device that
 	// hangs.
@@ -71,9 +73,11 @@ func wordsOf(ctx context.Context, s *survey, id uint32) *words {
 
 // aside does something to a NIC without keeping hold of it.
 func (s *survey) aside(n *NIC, do func(*NIC) error) error {
-	desk := new(NIC)
+	var desk *NIC
 	if t, ok := s.Reader.(*together); ok {
 		desk = &t.desk
+	} else {
+		desk = new(NIC)
 	}
 	*desk = *n
 	err := do(desk)

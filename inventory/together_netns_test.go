@@ -21,9 +21,13 @@ func TestTogetherIsTheSame(t *testing.T) {
 		add := func(v any, err error) { said = append(said, v, fmt.Sprint(err)) }
 		features, err := ReadFeatures(t.Context(), r, nic)
 		add(features, err)
-		each := map[string]Feature{}
-		err = EachFeature(t.Context(), r, nic, func(name string, f Feature) { each[name] = f })
-		add(each, err)
+		made, err := FeaturesAs(t.Context(), r, nic, func(all *map[string]Feature, name string, f Feature) {
+			if *all == nil {
+				*all = map[string]Feature{}
+			}
+			(*all)[name] = f
+		})
+		add(made, err)
 		channels, err := ReadChannels(t.Context(), r, nic)
 		add(channels, err)
 		coalesce, err := ReadCoalesce(t.Context(), r, nic)

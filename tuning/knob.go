@@ -221,7 +221,7 @@ func (k Knob[T]) read(ctx context.Context, r kernel.Reader, nic inventory.NIC) (
 	if err != nil {
 		return nil, err
 	}
-	return found[T]{current, limit, k.Volatile}, nil
+	return found[T]{current, limit, k.Volatile, k.Wish}, nil
 }
 
 // reading is what was read of a setting. It becomes fields when somebody asks for
@@ -233,12 +233,21 @@ type reading interface {
 	whole() (current, limit Values, err error)
 	// volatile are the fields that the device moves by itself.
 	volatile() []string
+	// grants says whether a wish means the state that there is.
+	grants(ctx context.Context, ask Ask, wish json.RawMessage) bool
 }
 
 // found is a Knob's reading.
 type found[T any] struct {
 	current, limit T
 	moved          func(current T) []string // Knob.Volatile
+	wish           *Wish[T]
+}
+
+func (f found[T]) grants(ctx context.Context, ask Ask, wish json.RawMessage) bool {
+	// Who resolves may write on what it is given.
+	next, err := f.wish.resolve(ctx, ask, wish, copied(f.current))
+	return err == nil && reflect.DeepEqual(next, f.current)
 }
 
 func (f found[T]) volatile() []string {

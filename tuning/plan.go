@@ -324,7 +324,7 @@ func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Plan
 	var current, limit Values
 	seen, err := s.read(ctx, w.reader, *w.nic)
 	if err == nil {
-		if kept := w.asIs(ctx, s, seen, late); kept > 0 {
+		if kept := w.asIs(ctx, s, seen, late, planned); kept > 0 {
 			w.plan.Kept += kept
 			return nil
 		}
@@ -410,9 +410,16 @@ func (w *wanted) compare(ctx context.Context, s Setting, late bool, planned Plan
 
 // asIs counts the wanted fields when all of them are as wanted already, which most
 // plans find of most NICs, and costs little to find. 0 says to look closer.
-func (w *wanted) asIs(ctx context.Context, s Setting, seen reading, late bool) (fields int) {
-	if late || s.wishes() {
+func (w *wanted) asIs(ctx context.Context, s Setting, seen reading, late bool, planned Planned) (fields int) {
+	switch {
+	case late, s.wishes() && s.entries(): // whose own are to be told from others
 		return 0
+	case s.wishes():
+		wish, err := w.wish(ctx, s, nil, nil)
+		if err == nil && seen.grants(ctx, w.ask(*w.nic, w.target, s, nil, planned), wish) {
+			fields = max(len(w.Fields), 1)
+		}
+		return fields
 	}
 	volatile := seen.volatile()
 	for _, a := range w.Fields {

@@ -93,6 +93,61 @@ func eraseField[T any](t T, name string) (json.RawMessage, error) {
 	return v[name], err
 }
 
+// copied is a T that shares nothing with t which can be written.
+func copied[T any](t T) T {
+	copyOf(reflect.ValueOf(&t).Elem())
+	return t
+}
+
+// copyOf makes v, in place, a copy of itself.
+func copyOf(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			p := reflect.New(v.Type().Elem())
+			p.Elem().Set(v.Elem())
+			copyOf(p.Elem())
+			v.Set(p)
+		}
+	case reflect.Slice:
+		if !v.IsNil() {
+			s := reflect.MakeSlice(v.Type(), v.Len(), v.Len())
+			reflect.Copy(s, v)
+			copyEach(s)
+			v.Set(s)
+		}
+	case reflect.Array:
+		copyEach(v)
+	case reflect.Map:
+		if !v.IsNil() {
+			m := reflect.MakeMapWithSize(v.Type(), v.Len())
+			for entries := v.MapRange(); entries.Next(); {
+				e := reflect.New(v.Type().Elem()).Elem()
+				e.Set(entries.Value())
+				copyOf(e)
+				m.SetMapIndex(entries.Key(), e)
+			}
+			v.Set(m)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				copyOf(v.Field(i))
+			}
+		}
+	}
+}
+
+// copyEach copies the elements of a slice or an array that has more than numbers.
+func copyEach(v reflect.Value) {
+	if kind := v.Type().Elem().Kind(); kind <= reflect.Complex128 || kind == reflect.String {
+		return
+	}
+	for i := range v.Len() {
+		copyOf(v.Index(i))
+	}
+}
+
 // plain says of a type that it is a struct whose JSON is its fields, each by the name
 // in its tag, and left out where it is empty.
 func plain(t reflect.Type) bool {

@@ -94,3 +94,33 @@ func sameFields[T any](t *testing.T, v T) {
 		t.Errorf("%T: a field that is not there: %s, %v", v, value, err)
 	}
 }
+
+// A copy shares nothing that can be written.
+func TestCopied(t *testing.T) {
+	type inner struct {
+		P *uint32
+		L []string
+	}
+	type outer struct {
+		M map[string]inner
+		S []inner
+		A [2]*bool
+		N *inner
+		E []uint32
+	}
+	fresh := func() outer {
+		one := inner{new(uint32(1)), []string{"a"}}
+		return outer{map[string]inner{"x": one}, []inner{one}, [2]*bool{new(false), nil}, &inner{L: []string{"b"}}, []uint32{7}}
+	}
+	a := fresh()
+	b := copied(a)
+	if !reflect.DeepEqual(a, b) {
+		t.Fatalf("%+v is not %+v", b, a)
+	}
+	*b.M["x"].P, b.M["x"].L[0], *b.S[0].P, b.S[0].L[0], *b.A[0], b.N.L[0], b.E[0] = 2, "c", 2, "c", true, "c", 8
+	b.M["y"] = inner{}
+	b.S[0] = inner{}
+	if !reflect.DeepEqual(a, fresh()) {
+		t.Errorf("the original became %+v", a)
+	}
+}

@@ -190,3 +190,23 @@ func TestWishOptional(t *testing.T) {
 		}
 	}
 }
+
+// A wish may be worked out on the state itself: the plan sees what it was before.
+func TestWishInPlace(t *testing.T) {
+	h, nics := newHost()
+	state := "/toy/" + nics[0].ID() + "/table"
+	knob := tableKnob()
+	knob.Wish = WishOf(func(_ context.Context, _ Ask, wish spread, current table) (table, error) {
+		for i := range current.Entries {
+			current.Entries[i] = uint32(i) % *wish.Over
+		}
+		return current, nil
+	})
+	for has, changes := range map[string]int{`{"entries":[0,0,0,0],"said":""}`: 1, `{"entries":[0,1,0,1],"said":""}`: 0} {
+		h.files[state] = has
+		p, err := MakePlan(t.Context(), h, []Setting{knob}, want(t, nics, "eth0 table over=2"), nil)
+		if err != nil || len(p.Changes) != changes || p.Kept != 1-changes {
+			t.Errorf("%s: %+v, %v", has, p, err)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -106,6 +107,11 @@ func newRoot(app *app) *cobra.Command {
 				// Collecting the garbage of a command that ends in a moment was a tenth
 				// of its CPU time. 400 lets the heap reach 16 MiB before that.
 				debug.SetGCPercent(400)
+			}
+			if cmd.Name() != "agent" && os.Getenv("GOMAXPROCS") == "" {
+				// A command asks the kernel one question after the other. On a second CPU
+				// the runtime only looks for work meanwhile.
+				runtime.GOMAXPROCS(1)
 			}
 			if app.timeout <= 0 {
 				return fmt.Errorf("--timeout %s leaves no time for anything", app.timeout)

@@ -69,6 +69,9 @@ func (a *Attributes) Next() bool {
 	return true
 }
 
+// Rest is what follows the current attribute. It shares memory with the input.
+func (a *Attributes) Rest() []byte { return a.rest }
+
 // Err is what was wrong with the run, or nil.
 func (a *Attributes) Err() error { return a.err }
 

@@ -123,15 +123,18 @@ func featuresImpact(_ inventory.NIC, current, next FeatureSet) tuning.Impact {
 // they are.
 func readFeatures(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit FeatureSet, err error) {
 	const most = 64 // that a kernel can have
-	current, limit = make(FeatureSet, most), make(FeatureSet, most)
-	err = inventory.EachFeature(ctx, r, nic, func(name string, f inventory.Feature) {
-		current[name] = FeatureState{Active: f.Active, Requested: f.Wanted}
+	type states struct{ current, limit FeatureSet }
+	all, err := inventory.FeaturesAs(ctx, r, nic, func(all *states, name string, f inventory.Feature) {
+		if all.current == nil {
+			*all = states{make(FeatureSet, most), make(FeatureSet, most)}
+		}
+		all.current[name] = FeatureState{Active: f.Active, Requested: f.Wanted}
 		if f.Fixed {
-			current[name] = FeatureState{Active: f.Active, Requested: f.Active}
-			limit[name] = current[name]
+			all.current[name] = FeatureState{Active: f.Active, Requested: f.Active}
+			all.limit[name] = all.current[name]
 		}
 	})
-	return current, limit, err
+	return all.current, all.limit, err
 }
 
 func writeFeatures(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next FeatureSet) error {
