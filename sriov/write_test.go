@@ -221,6 +221,14 @@ func (k *fakeKernel) NetlinkSet(_ context.Context, req kernel.Request) error {
 	return a.Err()
 }
 
+func (k *fakeKernel) UdevRules(_ context.Context, name string, rules []byte) error {
+	k.did = append(k.did, "rules")
+	if delete(k.files, path.Join(kernel.UdevRulesDir, name)); rules != nil {
+		k.files[path.Join(kernel.UdevRulesDir, name)] = string(rules)
+	}
+	return nil
+}
+
 // turn resolves a wish and writes it, as the engine would.
 func turn(t *testing.T, k *fakeKernel, nic inventory.NIC, wish ...VFWish) (before, after VFState, err error) {
 	t.Helper()
@@ -491,5 +499,35 @@ func TestNamesOfRepresentors(t *testing.T) {
 		if got, err := wish(nil, item); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, %v, want %s", got, err, want)
 		}
+	}
+}
+
+// TestUnmanaged: udev is told, and of the network devices that are there it is asked
+// to look at them again. Without udev there is nobody to tell.
+func TestUnmanaged(t *testing.T) {
+	k, nic := smartKernel(t, 2)
+	knob := Unmanaged()
+	if current, _, err := knob.Read(t.Context(), k, nic); kernel.ReasonOf(err) != kernel.Unsupported {
+		t.Errorf("without udev: %+v, %v", current, err)
+	}
+	k.files["/run/udev/control"] = ""
+	current, _, err := knob.Read(t.Context(), k, nic)
+	if err != nil || current.Unmanaged == nil || *current.Unmanaged {
+		t.Fatalf("%+v, %v", current, err)
+	}
+	err = knob.Write(t.Context(), k, nic, current, Management{new(true)})
+	if want := []string{"rules", "eth10/uevent change", "eth11/uevent change"}; err != nil || !slices.Equal(k.did, want) {
+		t.Errorf("%v, %v", k.did, err)
+	}
+	const file = kernel.UdevRulesDir + "/81-nictune-vfs-pci-0000-3b-00.0.rules"
+	if rules := k.files[file]; !strings.Contains(rules, `"*PCI_SLOT_NAME=0000:3b:00.0*"`) || !strings.Contains(rules, `ENV{NM_UNMANAGED}="1"`) {
+		t.Errorf("%s: %q", file, rules)
+	}
+	again, _, err := knob.Read(t.Context(), k, nic)
+	if err != nil || !*again.Unmanaged {
+		t.Errorf("%+v, %v", again, err)
+	}
+	if err := knob.Write(t.Context(), k, nic, again, current); err != nil || k.files[file] != "" {
+		t.Errorf("%q, %v", k.files[file], err)
 	}
 }

@@ -86,6 +86,10 @@ type Writer interface {
 	// irqs 24 25", and returns when it has dealt with it. What came of it
 	// Irqbalance tells.
 	IrqbalanceSet(ctx context.Context, request string) error
+	// UdevRules puts a file into [UdevRulesDir], in place of one of its name, or with
+	// nil takes it away. udev sees that by itself when it next has something to do, but
+	// looks no more often than every three seconds.
+	UdevRules(ctx context.Context, name string, rules []byte) error
 }
 
 // Families that a Request can name. Any generic netlink family works by its

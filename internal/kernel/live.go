@@ -149,6 +149,14 @@ func (l *Live) IrqbalanceSet(ctx context.Context, request string) error {
 	return err
 }
 
+// UdevRules implements Writer.
+func (l *Live) UdevRules(ctx context.Context, name string, rules []byte) error {
+	_, err := guard(ctx, l.slots, opUdevRules, name, func() (struct{}, error) {
+		return struct{}{}, writeRules(UdevRulesDir, name, rules)
+	})
+	return err
+}
+
 // DriverInfo implements Reader.
 func (l *Live) DriverInfo(ctx context.Context, device string) (DriverInfo, error) {
 	return guard(ctx, l.slots, ioctlOp(uapi.ETHTOOL_GDRVINFO), device, func() (DriverInfo, error) { return driverInfo(l.library, device) })
