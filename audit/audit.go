@@ -14,6 +14,7 @@ import (
 	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/policies"
 	"github.com/nictune/nictune/sriov"
 	"github.com/nictune/nictune/xdpcheck"
 )
@@ -27,6 +28,8 @@ type Evidence struct {
 	Counted Sample `json:"counted"`
 	// Earlier is an earlier look at the same host, where it was watched.
 	Earlier *Look `json:"earlier,omitempty"`
+	// Migratable are the VFs, as "eth0 vf 3", that policies want to be migratable.
+	Migratable map[string]bool `json:"migratable,omitempty"`
 	// whole is the host when only some of its devices are judged.
 	whole *sriov.Inventory
 	// XDP is what the groups xdp and offload need beside the inventory.
@@ -147,6 +150,34 @@ func look(ctx context.Context, r kernel.Reader, groups []Group) (*Look, error) {
 	return l, nil
 }
 
+// Want notes what tuning policies want of the host, as far as rules go by it.
+func (e *Evidence) Want(wants []policies.Want) {
+	e.Migratable = map[string]bool{}
+	for _, w := range wants {
+		if w.NIC == nil || w.Setting != sriov.FunctionSetting {
+			continue
+		}
+		for _, item := range w.Items {
+			vfs, wanted := "", false
+			for _, field := range item.Fields {
+				switch field.Field {
+				case "vf":
+					vfs = field.Value.String()
+				case "migratable":
+					wanted, _ = field.Value.Bool()
+				}
+			}
+			numbers, err := inventory.ParseCPUSet(vfs)
+			if err != nil || !wanted {
+				continue // of subfunctions, or plan says what is wrong with it
+			}
+			for vf := range numbers.All() {
+				e.Migratable[fmt.Sprintf("%s vf %d", w.NIC.Name, vf)] = true
+			}
+		}
+	}
+}
+
 // Judge judges the evidence by the groups' rules.
 func Judge(e *Evidence, groups []Group) []findings.Finding {
 	var all []findings.Finding
@@ -190,7 +221,7 @@ func vfs(e *Evidence) []findings.Finding {
 	if e.whole != nil {
 		whole = e.whole
 	}
-	return sriov.Judge(e.PFs, whole)
+	return sriov.Judge(e.PFs, whole, e.Migratable)
 }
 
 // perNIC judges each NIC by rules.

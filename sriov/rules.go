@@ -21,6 +21,7 @@ type onPF struct {
 type evidence struct {
 	*Inventory
 	addresses addresses
+	asked     map[string]bool
 }
 
 // Subject is the identity of the PF's NIC, or its address where it has none here.
@@ -60,9 +61,10 @@ func Rules() []findings.About {
 }
 
 // Judge judges PFs and their VFs. whole is the host that they are of: VFs are
-// compared with others that need not be judged.
-func Judge(pfs []PF, whole *Inventory) []findings.Finding {
-	host := &evidence{whole, addressesIn(whole)}
+// compared with others that need not be judged. migratable are the VFs, as "eth0 vf
+// 3", that policies want to be migratable.
+func Judge(pfs []PF, whole *Inventory, migratable map[string]bool) []findings.Finding {
+	host := &evidence{whole, addressesIn(whole), migratable}
 	var all []findings.Finding
 	for i := range pfs {
 		pf := onPF{&pfs[i], host}
@@ -149,9 +151,9 @@ func vfRules() []findings.Rule[onVF] {
 		}, Judge: duplicateMAC},
 		{About: findings.About{
 			ID: "sriov/not-migratable", Severity: findings.Warning,
-			Title:   "the VF has the driver for live migration and can't be migrated",
-			Why:     "A variant of vfio-pci saves and restores the device's state when a VM moves. The card keeps that state only for functions that are set migratable: the VM starts, and the day that it has to move it can't.",
-			Remedy:  "Set the function migratable while no driver is bound (devlink port function set PORT migratable enable), or bind vfio-pci where the VM never moves.",
+			Title:   "the VF can't be migrated, and shall be",
+			Why:     "A policy asks for it (nictune check -f), or a variant of vfio-pci is bound, which saves and restores the device's state when a VM moves. The card keeps that state only for functions that are set migratable: the VM starts, and the day that it has to move it can't.",
+			Remedy:  "Set the function migratable (port-functions: {migratable: on}), or bind vfio-pci where the VM never moves.",
 			Sources: []string{"Linux: Documentation/networking/devlink/devlink-port.rst, migratable capability", "Linux: drivers/vfio/pci/mlx5"},
 		}, Judge: notMigratable},
 	}
@@ -329,17 +331,16 @@ func notMigratable(v onVF) findings.Verdict {
 	switch {
 	case v.DriverKind == "":
 		return findings.Unread(v.Unread, "driver", "address")
-	case v.DriverKind != DriverVFIOVariant:
-		return findings.Inapplicable("no driver for live migration: %s", v.drivenByWhat())
+	case v.DriverKind != DriverVFIOVariant && !v.pf.host.asked[v.pf.nameOf(v.VF)]:
+		return findings.Inapplicable("nobody asks for it: no policy, and the driver is %s", v.drivenByWhat())
 	case f == nil && slices.ContainsFunc(v.pf.Unread, func(u inventory.Unread) bool { return u.Fact == "vfs.portFunction" }):
 		return findings.Unread(v.pf.Unread, "vfs.portFunction")
 	case f == nil || f.Migratable == nil:
-		return findings.Unclear("%s: the card has no port for the VF that tells (devlink, in switchdev mode)", v.Driver)
+		return findings.Unclear("the card has no port for the VF that tells (devlink, in switchdev mode)")
 	case *f.Migratable:
-		return findings.Passes("migratable, with %s", v.Driver)
+		return findings.Passes("migratable, driver %s", v.drivenByWhat())
 	}
-	return findings.Fails("migratable is off, driver "+v.Driver, "migratable on").
-		To("Set the function migratable while no driver is bound (devlink port function set %s migratable enable), or bind vfio-pci where the VM never moves.", f.Port)
+	return findings.Fails("migratable is off, driver "+v.drivenByWhat(), "migratable on")
 }
 
 // drivenByWhat is the VF's driver, also where there is none.

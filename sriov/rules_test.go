@@ -49,7 +49,7 @@ func variant(vf *VF, migratable *bool) {
 // verdicts are the findings by rule and subject.
 func verdicts(inv *Inventory) map[string]findings.Finding {
 	all := map[string]findings.Finding{}
-	for _, f := range Judge(inv.PFs, inv) {
+	for _, f := range Judge(inv.PFs, inv, map[string]bool{"eth0 vf 1": true}) {
 		all[f.Rule+" "+f.Subject.String()] = f
 	}
 	return all
@@ -157,6 +157,8 @@ func TestRules(t *testing.T) {
 			variant(vf, nil)
 			vf.PortFunction, pf.Unread = nil, []inventory.Unread{{Fact: "vfs.portFunction", Reason: inventory.Failed, Detail: "i/o error"}}
 		}, "sriov/not-migratable eth0 vf 0", findings.Error, "i/o error"},
+		{"a policy asks", func(_ *Inventory, pf *PF, _ *VF) { pf.VFs[1].PortFunction = &PortFunction{Migratable: new(false)} }, "sriov/not-migratable eth0 vf 1", findings.Fail, "off, driver mlx5_core"},
+		{"a policy asks of a card that can't say", func(*Inventory, *PF, *VF) {}, "sriov/not-migratable eth0 vf 1", findings.Unknown, "no port"},
 		{"no variant driver", func(*Inventory, *PF, *VF) {}, "sriov/not-migratable eth0 vf 0", findings.NotApplicable, "mlx5_core"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -188,7 +190,7 @@ func TestRulesOfAPart(t *testing.T) {
 	whole.PFs[0].VFs[0].Settings.MAC = "02:00:00:00:00:01"
 	part := whole.PFs[0]
 	part.VFs = slices.Clone(part.VFs[1:])
-	all := Judge([]PF{part}, whole)
+	all := Judge([]PF{part}, whole, nil)
 	if len(all) != 2+8 {
 		t.Errorf("%d verdicts", len(all))
 	}

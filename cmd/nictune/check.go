@@ -92,7 +92,7 @@ func newCheckGroupCommand(app *app, group audit.Group) *cobra.Command {
 	flags.BoolVar(&c.all, "all", false, "list what passes, is unknown or does not apply, too")
 	flags.StringVar(&c.failOn, "fail-on", string(findings.Warning), "the least `SEVERITY` that makes the exit status 2: info, warning or critical")
 	flags.DurationVar(&c.watch, "watch", 0, "look twice, `INTERVAL` apart (10s), and judge what happened between")
-	flags.StringSliceVarP(&c.matching.policies, "policy", "f", nil, "obey the check policies in these `FILES` or directories: rules off, severities, waivers")
+	flags.StringSliceVarP(&c.matching.policies, "policy", "f", nil, "obey the check policies in these `FILES` or directories: rules off, severities, waivers; of tuning policies, judge whether VFs are as migratable as they ask")
 	c.matching.labelFlags(cmd)
 	flags.StringVar(&c.explain, "explain", "", "explain a `RULE` instead: why it matters, what to do, its sources")
 	if err := cmd.RegisterFlagCompletionFunc("explain", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -114,7 +114,7 @@ func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devic
 	if c.watch < 0 || c.watch > 0 && (a.host != "" || a.root != "") {
 		return errors.New("--watch takes an interval as 10s, and a running host to look at twice")
 	}
-	checks, labels, err := a.checkPolicies(c.matching)
+	documents, labels, err := a.checkPolicies(c.matching)
 	if err != nil {
 		return err
 	}
@@ -130,11 +130,18 @@ func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devic
 		if !reader.recorded.IsZero() {
 			evidence.CollectedAt = reader.recorded
 		}
+		if len(documents.Policies) > 0 {
+			wants, err := a.resolve(&evidence.Inventory.Inventory, documents.Policies, c.matching)
+			if err != nil {
+				return err
+			}
+			evidence.Want(wants)
+		}
 		if err := only(evidence, devices); err != nil {
 			return err
 		}
 		all := audit.Judge(evidence, groups)
-		all, undecided := audit.Obey(all, evidence, checks, labels, time.Now())
+		all, undecided := audit.Obey(all, evidence, documents.Checks, labels, time.Now())
 		var facts factSheet
 		if len(groups) == 1 {
 			facts = a.facts(reader, evidence, groups[0].Name)
@@ -164,21 +171,29 @@ func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devic
 	})
 }
 
-// checkPolicies are those that the flags name, held against the rules that there are,
-// and the host's labels.
-func (a *app) checkPolicies(m matching) ([]policies.CheckPolicy, map[string]string, error) {
+// checkPolicies are the documents that the flags name: check policies, held against
+// the rules that there are, and tuning policies, of which some rules ask what they
+// want. With them come the host's labels.
+func (a *app) checkPolicies(m matching) (policies.Documents, map[string]string, error) {
 	labels, err := a.hostLabels(m)
 	if err != nil || len(m.policies) == 0 {
-		return nil, labels, err
+		return policies.Documents{}, labels, err
 	}
 	documents, err := policies.LoadDocuments(m.policies...)
-	if err == nil && len(documents.Checks) == 0 {
-		err = fmt.Errorf("no document of kind %s in %s", policies.CheckKind, strings.Join(m.policies, ", "))
+	// Of what tuning policies want the rules ask for one setting so far.
+	documents.Policies = slices.DeleteFunc(documents.Policies, func(p policies.Policy) bool {
+		return !slices.ContainsFunc(p.Settings, func(b policies.Block) bool { return b.Setting == sriov.FunctionSetting })
+	})
+	if err == nil && len(documents.Checks)+len(documents.Policies) == 0 {
+		err = fmt.Errorf("no document of kind %s in %s, and no policy with the setting %s", policies.CheckKind, strings.Join(m.policies, ", "), sriov.FunctionSetting)
 	}
 	if err == nil {
 		err = policies.BindChecks(documents.Checks, ruleIDs())
 	}
-	return documents.Checks, labels, err
+	if err == nil {
+		documents.Policies, err = bindPolicies(documents.Policies, nil)
+	}
+	return documents, labels, err
 }
 
 // only keeps the devices that are named, also those that went away meanwhile.
