@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/nictune/nictune/findings"
+	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/inventory/module"
 )
 
@@ -77,6 +78,15 @@ func moduleRules() []findings.Rule[nic] {
 			Sources: []string{"SFF-8472, 8.6: nominal signalling rate", "SFF-8636, 6.3.8 and 6.3.30"},
 		}, Judge: moduleRate},
 	}
+}
+
+// Module judges a module by itself, read from wherever: by the rules that need no
+// link. name is what the findings call it.
+func Module(m *module.Module, name string) []findings.Finding {
+	e := &Evidence{}
+	all := findings.Judge(moduleRules(), nic{NIC: &inventory.NIC{Name: name, Module: m}, evidence: e})
+	findings.Sort(all)
+	return all
 }
 
 // noModule is the verdict where there is no module to judge, and whether there is none.

@@ -1,16 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/nictune/nictune/audit"
 	"github.com/nictune/nictune/exporters/terminal"
+	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/inventory/module"
 	"github.com/nictune/nictune/sriov"
@@ -28,6 +32,7 @@ func newModuleCommand(app *app) *cobra.Command {
 
 func newModuleDecodeCommand(app *app) *cobra.Command {
 	var format, port string
+	var check bool
 	cmd := &cobra.Command{
 		Use:   "decode FILE",
 		Short: "Say what a dump of a module's memory holds",
@@ -41,9 +46,13 @@ FILE is what "ethtool -m DEV raw on" or "hex on" wrote, a hexdump of SONiC
 Which of them it is shows in its content.
 
 What the module does not say is left out. What stands under a checksum that does
-not hold is marked as doubtful, and not judged.`,
+not hold is marked as doubtful, and not judged.
+
+With --check it is judged instead, by the rules for modules of nictune check link;
+the exit status is then 2 where one of them fails.`,
 		Example: `  ethtool -m eth0 raw on | nictune module decode -
   nictune module decode dump.hex
+  nictune module decode --check dump.hex
   nictune module decode -o json dump.bin | jq '.dom.lanes[].rxPower.dBm'
   nictune module decode --port Ethernet8 hexdump-of-all-ports.txt`,
 		Args: cobra.ExactArgs(1),
@@ -64,16 +73,29 @@ not hold is marked as doubtful, and not judged.`,
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
+			var written any = m
+			write := terminal.Module
+			all := audit.Module(m, cmp.Or(port, filepath.Base(args[0])))
+			if check {
+				written = all
+				write = func(w io.Writer, _ *module.Module) error { return terminal.Findings(w, all, false) }
+			}
 			switch format {
 			case "json":
-				return writeJSON(app.stdout, m)
+				err = writeJSON(app.stdout, written)
 			case "yaml":
-				return writeYAML(app.stdout, m)
+				err = writeYAML(app.stdout, written)
+			default:
+				err = write(app.stdout, m)
 			}
-			return terminal.Module(app.stdout, m)
+			if err == nil && check && findings.Failed(all, findings.Warning) {
+				return &exitStatus{code: exitDifferences}
+			}
+			return err
 		},
 	}
 	outputFlag(cmd, &format, "text", "json", "yaml")
+	cmd.Flags().BoolVar(&check, "check", false, "judge it instead: what is wrong, why that matters, what to do")
 	cmd.Flags().StringVar(&port, "port", "", "of a hexdump of several ports, the one called `NAME`")
 	return cmd
 }

@@ -59,6 +59,9 @@ func Findings(w io.Writer, list []findings.Finding, all bool) error {
 // word is a status or severity as a line begins with it.
 func word(s string) string { return fmt.Sprintf("%-8s", strings.ToUpper(s)) }
 
+// widest is how wide the names of devices make what stands below them, at most.
+const widest = 16
+
 // margin is as wide as word, and what follows it.
 const margin = "          "
 
@@ -76,10 +79,16 @@ func failures(w io.Writer, same []findings.Finding) {
 		policy = policy && f.Policy == first.Policy
 	}
 	width = max(width, len("expected"))
+	width = min(width, widest)
 	say := func(label, text string) {
-		if text != "" {
-			wrap(w, margin+fmt.Sprintf("%-*s  ", width, label), printable(text))
+		if text == "" {
+			return
 		}
+		if len([]rune(label)) > width {
+			fmt.Fprintln(w, margin+label)
+			label = ""
+		}
+		wrap(w, margin+fmt.Sprintf("%-*s  ", width, label), printable(text))
 	}
 	advice := first.Severity != findings.Info
 	for _, f := range same {
