@@ -54,11 +54,14 @@ Exit status: 0 when nothing fails, 2 when a rule of at least the severity of
   nictune check -f checks.yaml --fail-on critical
   nictune check --explain link/half-duplex`
 	for _, g := range audit.Groups() {
-		if g.Name == "xdp" {
+		switch g.Name {
+		case "xdp":
 			cmd.AddCommand(newCheckXDPCommand(app, g))
-			continue
+		case "link":
+			cmd.AddCommand(newCheckLinkCommand(app, g))
+		default:
+			cmd.AddCommand(newCheckGroupCommand(app, g))
 		}
-		cmd.AddCommand(newCheckGroupCommand(app, g))
 	}
 	return cmd
 }

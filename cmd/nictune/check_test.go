@@ -92,9 +92,30 @@ func TestCheckRefuses(t *testing.T) {
 		{"--host", numaHost, "check", "--watch", "1s"}, {"check", "--watch", "-1s"},
 		{"--host", numaHost, "check", "--fail-on", "bad"}, {"--host", numaHost, "check", "nosuch0"},
 		{"check", "--explain", "link/none"},
+		{"--host", numaHost, "check", "link", "--cable-test", "--allow", "link-flap", "eth0"}, {"check", "link", "--cable-test"},
+		{"check", "link", "--tdr"}, {"check", "link", "--cable-test", "--allow", "everything", "eth0"},
 	} {
 		if stdout, stderr, exit := nictune(t, args...); exit != exitError || stdout != "" || stderr == "" {
 			t.Errorf("%v: %d, %s%s", args, exit, stdout, stderr)
+		}
+	}
+}
+
+// A dump from elsewhere is judged like a module that is plugged in.
+func TestModuleDecodeCheck(t *testing.T) {
+	const dumps = "../../inventory/module/testdata/"
+	for file, want := range map[string]struct {
+		exit int
+		text string
+	}{
+		"qsfp-40g-sr4-finisar-ftl410qe3c.hex":          {exitDifferences, "TX power of lane 2 -0.38 dBm"},
+		"edited-cmis-400g-lr4-vdm.hex":                 {exitOK, "nothing fails"},
+		"sfp-10g-sr-finisar-ftlx8571d3bcl-mup0wb0.hex": {exitDifferences, "RX LOS of lane 1"},
+		"edited-osfp-2x400g-fr4-lite.hex":              {exitDifferences, "page checksum of page 00h does not hold"},
+	} {
+		stdout, stderr, exit := nictune(t, "module", "decode", "--check", dumps+file)
+		if exit != want.exit || !strings.Contains(stdout, want.text) || stderr != "" {
+			t.Errorf("%s: %d, %s\n%s", file, exit, stderr, stdout)
 		}
 	}
 }

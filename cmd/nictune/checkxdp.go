@@ -338,12 +338,17 @@ func mayProbe(n xdpcheck.NIC, impact, allowed tuning.Impact, uses []inventory.Us
 	if !impact.Within(allowed) {
 		return fmt.Errorf("%s: attaching a program has the impact %s: allow it with --allow %s", n.Name, impact, impact)
 	}
-	if impact == tuning.Seamless || slices.Contains(disrupt, n.Name) {
+	return mayDisturb(n.Name, "attaching a program", impact, uses, disrupt)
+}
+
+// mayDisturb says why what would disturb a NIC's uses is not done; nil where it may be.
+func mayDisturb(name, what string, impact tuning.Impact, uses []inventory.Use, disrupt []string) error {
+	if impact == tuning.Seamless || slices.Contains(disrupt, name) {
 		return nil
 	}
 	for _, u := range uses {
 		if u.Kind == inventory.DefaultRoute || u.Kind == inventory.SSHSession {
-			return fmt.Errorf("%s: attaching a program (%s) would disturb %s: allow it with --disrupt %s", n.Name, impact, u, n.Name)
+			return fmt.Errorf("%s: %s (%s) would disturb %s: allow it with --disrupt %s", name, what, impact, u, name)
 		}
 	}
 	return nil

@@ -20,6 +20,7 @@ var rooms = []room{
 	{"tuning/settings", []string{"inventory", "internal/kernel", "tuning", "sriov"}},
 	{"sriov", []string{"inventory", "internal/kernel", "tuning", "findings"}},
 	{"xdpcheck", []string{"inventory", "internal/kernel", "findings"}},
+	{"cabletest", []string{"inventory", "internal/kernel"}},
 	{"audit", []string{"inventory", "inventory/module", "internal/kernel", "policies", "tuning", "findings", "sriov", "xdpcheck"}},
 	{"exporters", []string{"inventory", "inventory/module", "policies", "tuning", "findings", "audit", "sriov", "xdpcheck"}},
 	{"agent", []string{"inventory", "internal/kernel", "policies", "tuning", "findings", "audit", "exporters"}},
