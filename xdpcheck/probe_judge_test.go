@@ -53,6 +53,9 @@ func judge(t testing.TB, live *kernel.Live, name string) (Capabilities, Probed) 
 	if c.ZeroCopy.Answer == Unknown || granted != (c.ZeroCopy.Answer == Yes) {
 		t.Errorf("%s: zero copy is said to be %s (%s); the driver: %v, %s", name, c.ZeroCopy.Answer, c.ZeroCopy.Why, granted, p.ZeroCopyRefused)
 	}
+	if p.ZeroCopy != nil && !granted && p.ZeroCopyRefused == "" {
+		t.Errorf("%s: a socket that insists on zero copy was bound without it", name)
+	}
 	if p.MultiBuffer && c.MultiBuffer.Answer != Yes {
 		t.Errorf("%s: multi-buffer is said to be %s (%s), and the driver took such a program", name, c.MultiBuffer.Answer, c.MultiBuffer.Why)
 	}

@@ -7,6 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+
 	"github.com/nictune/nictune/lab/labtest"
 )
 
@@ -57,4 +62,56 @@ func up(t *testing.T, name string) {
 	t.Helper()
 	labtest.Run(t, "ip", "link", "set", name, "up")
 	time.Sleep(time.Second)
+}
+
+// libxdp's dispatcher is known by its name, and the programs that it calls by the
+// links that replace its functions.
+func TestDispatcher(t *testing.T) {
+	labtest.Require(t, "nics")
+	live := open(t)
+	labtest.Run(t, "ip", "link", "add", "d0", "type", "veth", "peer", "name", "d1")
+	defer labtest.Run(t, "ip", "link", "del", "d0")
+	index := surveyed(t, live, "d0").Index
+
+	// int prog0(struct xdp_md *), as a function that another program may replace.
+	number := &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}
+	proto := &btf.FuncProto{Return: number, Params: []btf.FuncParam{{Name: "ctx", Type: &btf.Pointer{Target: &btf.Struct{Name: "xdp_md", Size: 24}}}}}
+	function := func(name string) *btf.Func { return &btf.Func{Name: name, Type: proto, Linkage: btf.GlobalFunc} }
+	main := btf.WithFuncMetadata(asm.Call.Label("prog0").WithSymbol(dispatcher), function(dispatcher))
+	prog0 := btf.WithFuncMetadata(asm.Mov.Imm(asm.R0, 2).WithSymbol("prog0"), function("prog0"))
+	calls, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: dispatcher, Type: ebpf.XDP, License: "GPL",
+		Instructions: asm.Instructions{main, asm.Return(), prog0, asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer calls.Close()
+	component, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "component", Type: ebpf.Extension, License: "GPL", AttachTarget: calls, AttachTo: "prog0",
+		Instructions: asm.Instructions{btf.WithFuncMetadata(asm.Mov.Imm(asm.R0, 2).WithSymbol("component"), function("component")), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer component.Close()
+	replaced, err := link.AttachFreplace(calls, "prog0", component)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer replaced.Close()
+	held, err := link.AttachXDP(link.XDPOptions{Program: calls, Interface: index, Flags: link.XDPDriverMode})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	n := surveyed(t, live, "d0")
+	programs, err := Programs(n.facts.nics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := programs[index]
+	if len(got) != 1 || !got[0].Dispatcher || len(got[0].Components) != 1 || got[0].Components[0].Name != "component" {
+		t.Errorf("%+v", got)
+	}
 }

@@ -335,6 +335,12 @@ func mayProbe(n xdpcheck.NIC, impact, allowed tuning.Impact, uses []inventory.Us
 	if err := n.Refuses(); err != nil {
 		return err
 	}
+	for _, u := range uses {
+		// Before Linux 6.15 only sock_diag tells of them.
+		if u.Kind == inventory.XDPSocket {
+			return fmt.Errorf("%s has %s: nothing was tried; the probe would take its packets' memory away", n.Name, u)
+		}
+	}
 	if !impact.Within(allowed) {
 		return fmt.Errorf("%s: attaching a program has the impact %s: allow it with --allow %s", n.Name, impact, impact)
 	}

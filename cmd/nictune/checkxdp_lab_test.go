@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/lab/labtest"
+	"github.com/nictune/nictune/lab/nstest"
 	"github.com/nictune/nictune/xdpcheck"
 )
 
@@ -86,6 +88,15 @@ func TestCheckXDPProbe(t *testing.T) {
 	if shown := string(labtest.Run(t, "ip", "link", "show", name)); strings.Contains(shown, "xdp") {
 		t.Errorf("a program is left: %s", shown)
 	}
+	nic, err := net.InterfaceByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closer := nstest.XDPSocket(t, nic.Index, 0)
+	if _, stderr, exit := nictune(t, "check", "xdp", "--probe", "--allow", "nic-reset", name); exit != exitRefused || !strings.Contains(stderr, "an AF_XDP socket on queue 0") {
+		t.Errorf("with an AF_XDP socket: exit %d, %s", exit, stderr)
+	}
+	closer()
 	labtest.Run(t, "ip", "addr", "add", "192.0.2.2/24", "dev", name)
 	labtest.Run(t, "ip", "route", "add", "default", "via", "192.0.2.1")
 	defer labtest.Run(t, "ip", "addr", "del", "192.0.2.2/24", "dev", name)
