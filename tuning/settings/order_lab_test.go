@@ -3,14 +3,13 @@
 package settings
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -39,7 +38,11 @@ func queueState(t *testing.T, r kernel.Reader, nic inventory.NIC) string {
 			if err != nil {
 				t.Fatal(err)
 			}
-			fmt.Fprintf(&b, "%s %s", strings.TrimPrefix(file, "/sys/class/net/"+name+"/"), content)
+			value := strings.TrimSpace(string(content))
+			if strings.HasSuffix(file, "_cpus") { // as wide as the host has CPUs
+				value = strings.TrimLeft(value, "0")
+			}
+			fmt.Fprintln(&b, strings.TrimPrefix(file, "/sys/class/net/"+name+"/"), value)
 		}
 	}
 	affinity, _, err := IRQ().Read(t.Context(), r, nic)
@@ -208,123 +211,105 @@ func TestQueuesInOnePlan(t *testing.T) {
 
 func queuesAsBefore(t *testing.T, name string) {
 	t.Helper()
+	_, current, _ := strings.Cut(string(labtest.Ethtool(t, "-l", name)), "Combined:\t") // the maximum
+	_, current, _ = strings.Cut(current, "Combined:\t")
+	channels, err := strconv.Atoi(strings.TrimSpace(current))
+	if err != nil || channels == 0 {
+		t.Fatalf("channels of %s: %q", name, current)
+	}
 	t.Cleanup(func() {
 		labtest.Ethtool(t, "-X", name, "default")
-		labtest.Ethtool(t, "-L", name, "combined", "4")
+		labtest.Ethtool(t, "-L", name, "combined", fmt.Sprint(channels))
 		labtest.Ethtool(t, "-C", name, "rx-usecs", "3")
 		queueFile(t, name, "napi_defer_hard_irqs", "0")
 	})
 }
 
-// mortalWriter kills its own process before (odd) or after (even) any write.
-type mortalWriter struct {
-	kernel.Writer
-	calls, at int
+// killedEverywhere kills -9 a process at each point of what it is given to do, and
+// has the next start recover: begin says what is to be done from where, with which
+// state directory, and see how it is. It returns the number of kills.
+func killedEverywhere(t *testing.T, w *countingWriter, begin func() (dir string, given errand), see func() string) (cases int) {
+	t.Helper()
+	const most = 100
+	for at := 1; at < most; at++ {
+		dir, given := begin()
+		before := see()
+		was := killed(t, dir, at, given)
+		e := engine(t, w, dir)
+		done, err := e.Recover(t.Context(), given.NICs)
+		e.Store.Close() // for the next
+		if err != nil {
+			t.Fatalf("point %d: %v", at, err)
+		}
+		got := see()
+		if !was { // behind the last write
+			if len(done) != 0 || got == before {
+				t.Errorf("without a kill there was something to recover (%d), or nothing changed", len(done))
+			}
+			return cases
+		}
+		if len(done) != 1 || done[0].Outcome != tuning.Undone || got != before {
+			t.Fatalf("point %d: %+v:\n%s\nbefore:\n%s", at, done, got, before)
+		}
+		cases++
+	}
+	t.Fatalf("no end at point %d", most)
+	return cases
 }
 
-func (w *mortalWriter) around(write func() error) error {
-	w.calls++
-	if w.calls*2-1 == w.at {
-		die()
-	}
-	err := write()
-	if w.calls*2 == w.at {
-		die()
-	}
-	return err
-}
-
-func (w *mortalWriter) NetlinkSet(ctx context.Context, req kernel.Request) error {
-	return w.around(func() error { return w.Writer.NetlinkSet(ctx, req) })
-}
-
-func (w *mortalWriter) WriteFile(ctx context.Context, path string, data []byte) error {
-	return w.around(func() error { return w.Writer.WriteFile(ctx, path, data) })
-}
-
-func (w *mortalWriter) EthtoolSet(ctx context.Context, device string, arg []byte) (out []byte, err error) {
-	err = w.around(func() error {
-		out, err = w.Writer.EthtoolSet(ctx, device, arg)
-		return err
-	})
-	return out, err
-}
-
-// TestQueuesToBeKilled is the process that TestQueuesKilled kills.
-func TestQueuesToBeKilled(t *testing.T) {
-	labtest.Require(t)
-	dir := os.Getenv(killDir)
-	var at int
-	if _, err := fmt.Sscan(os.Getenv(killAt), &at); err != nil {
-		return // not started by TestQueuesKilled
-	}
-	var given errand
-	b, err := os.ReadFile(filepath.Join(dir, errandFile))
-	if err == nil {
-		err = json.Unmarshal(b, &given)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &mortalWriter{Writer: live(t).Writer, at: at}
-	if _, err := engine(t, w, dir).Apply(t.Context(), given.Plan, given.NICs, disrupting(given.Plan.Changes[0].NIC.Name)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// TestQueuesKilled kills -9 a plan that shrinks and one that grows before and after
-// each of their writes.
+// TestQueuesKilled kills -9 plans that shrink and that grow before and after each
+// of their writes: such as say all that hangs on the queues, interrupts too, and
+// such as say nothing of it.
 func TestQueuesKilled(t *testing.T) {
-	labtest.Require(t, "nics")
+	labtest.Require(t, "numa")
 	name := igb(t)[0]
 	queuesAsBefore(t, name)
 	w := live(t)
 	all := nics(t, w)
 	nic := named(t, all, name)
-	cases := 0
-	for _, test := range []string{"grow, and keep", "shrink, against a foreign table"} {
-		const most = 100
-		for at, end := 1, false; at < most && !end; at++ {
-			t.Run(fmt.Sprint(test, " ", at), func(t *testing.T) {
+	for _, test := range []string{"grow", "grow, and keep", "shrink", "shrink, against a foreign table"} {
+		t.Run(test, func(t *testing.T) {
+			cases := killedEverywhere(t, w, func() (string, errand) {
 				document := queuesFor(t, name, test)
-				before := queueState(t, w, nic)
-				dir := t.TempDir()
-				b, err := json.Marshal(errand{plan(t, w, all, document), all})
-				if err == nil {
-					err = os.WriteFile(filepath.Join(dir, errandFile), b, 0o600)
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				child := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestQueuesToBeKilled$")
-				child.Env = append(os.Environ(), fmt.Sprintf("%s=%d", killAt, at), killDir+"="+dir)
-				out, err := child.CombinedOutput()
-				killed := child.ProcessState != nil && child.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
-				if !killed && err != nil {
-					t.Fatalf("%s, point %d: %v: %s", test, at, err, out)
-				}
-				done, err := engine(t, w, dir).Recover(t.Context(), all)
-				if err != nil {
-					t.Fatalf("%s, point %d: %v", test, at, err)
-				}
-				if end = !killed; end { // behind the last write
-					if len(done) != 0 {
-						t.Errorf("%s: without a kill there was something to recover: %d", test, len(done))
-					}
-					return
-				}
-				if got := queueState(t, w, nic); len(done) != 1 || done[0].Outcome != tuning.Undone || got != before {
-					t.Fatalf("%s, point %d:\n%s\nbefore:\n%s", test, at, got, before)
-				}
-				cases++
-			})
-			if t.Failed() {
-				return
+				return t.TempDir(), errand{plan(t, w, all, document), all, disrupting(name)}
+			}, func() string { return queueState(t, w, nic) })
+			t.Logf("%d of %d kills recovered to the state before", cases, cases)
+			if cases < 4 {
+				t.Errorf("only %d kills", cases)
 			}
-		}
+		})
 	}
-	t.Logf("%d of %d kills recovered to the state before", cases, cases)
-	if cases < 10 {
-		t.Errorf("only %d kills", cases)
+}
+
+// TestRulesKilled does that where rules and RSS contexts, which nictune put there,
+// hang on the queues.
+func TestRulesKilled(t *testing.T) {
+	labtest.Require(t, "numa")
+	const few = `channels: {combined: 2}
+  rss-contexts: [{context: 1, equal: 1}, {context: 2, weight: [1, 3], hfunc: xor}]
+  flows: [{flow-type: udp4, dst-port: 53, queue: 1}, {flow-type: tcp4, dst-port: 80, context: 1}]`
+	const many = `channels: {combined: 4}
+  rss-contexts: [{context: 1, start: 2, equal: 2}, {context: 2, weight: [1, 3], hfunc: xor}]
+  flows: [{flow-type: udp4, dst-port: 53, queue: 3}, {flow-type: udp4, dst-port: 123, queue: 1}, {flow-type: tcp4, dst-port: 80, context: 1}, {flow-type: tcp4, dst-port: 81, context: 2}]`
+	for i, c := range []struct{ name, from, to string }{{"shrink", many, few}, {"grow", few, many}} {
+		t.Run(c.name, func(t *testing.T) {
+			port := netdevsim(t, 50+i, false)[0]
+			h := tune(t)
+			h.apply(t, policyFor(port, c.from))
+			h.Store.Close() // for the process that is killed
+			given := errand{h.planned(t, policyFor(port, c.to)), h.all, allow}
+			cases := killedEverywhere(t, h.w, func() (string, errand) { return h.dir, given }, func() string {
+				seen := rulesOf(t, port) + string(labtest.Ethtool(t, "-l", port)) + string(labtest.Ethtool(t, "-x", port))
+				for _, context := range []string{"1", "2"} {
+					table, err := labtest.Try(t, "ethtool", "-x", port, "context", context)
+					seen += fmt.Sprintf("context %s: %v\n%s", context, err, table)
+				}
+				return seen
+			})
+			t.Logf("%d of %d kills recovered to the state before", cases, cases)
+			if cases < 10 {
+				t.Errorf("only %d kills", cases)
+			}
+		})
 	}
 }

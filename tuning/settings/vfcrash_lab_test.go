@@ -4,16 +4,11 @@ package settings
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"os"
-	"os/exec"
 	"path"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -71,10 +66,6 @@ func TestVFsKilled(t *testing.T) {
 	p, ops, before := sevenVFsOf(t, pf, state)
 	w := live(t)
 	all := nics(t, w)
-	given, err := json.Marshal(errand{p, all})
-	if err != nil {
-		t.Fatal(err)
-	}
 	nth, last := map[string]int{}, map[string]int{}
 	for _, op := range ops {
 		last[path.Base(op)]++
@@ -104,21 +95,16 @@ func TestVFsKilled(t *testing.T) {
 		at := points[i]
 		op := ops[(at-1)/2]
 		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, errandFile), given, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		child := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestTenKnobsToBeKilled$")
-		child.Env = append(os.Environ(), fmt.Sprintf("%s=%d", killAt, at), killDir+"="+dir)
-		out, err := child.CombinedOutput()
+		killed := killed(t, dir, at, errand{p, all, allow})
 		e := engine(t, w, dir)
-		if killed := child.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL; !killed && err == nil && at > 2*len(ops)-4 {
+		if !killed && at > 2*len(ops)-4 {
 			// A driver that was bound in time is asked for once: fewer writes.
 			if _, err := e.Rollback(t.Context(), 1, all, allow, false); err != nil {
 				t.Fatal(err)
 			}
 			continue
 		} else if !killed {
-			t.Fatalf("point %d: the process ended with %v: %s", at, err, out)
+			t.Fatalf("point %d: the process was not killed", at)
 		}
 		done, err := e.Recover(t.Context(), all)
 		if err != nil || len(done) != 1 || done[0].Outcome != tuning.Undone {
