@@ -22,8 +22,9 @@ type Management struct {
 // Unmanaged keeps others from the network devices of VFs. It comes before these.
 func Unmanaged() tuning.Knob[Management] {
 	return tuning.Knob[Management]{
-		Name:   "vf-netdevs",
-		Doc:    "Who else sets up the network devices of a PF's virtual functions. It holds until the next boot, as the virtual functions do.",
+		Name: "vf-netdevs",
+		Doc: "Who else sets up the network devices of a PF's virtual functions (a rule in /run/udev/rules.d). It holds until the next boot, as the " +
+			"virtual functions do.",
 		Impact: func(inventory.NIC, Management, Management) tuning.Impact { return tuning.Seamless },
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit Management, err error) {
 			d, err := deviceOf(ctx, r, nic)

@@ -622,9 +622,12 @@ func (d *device) distribute(ctx context.Context, w kernel.Writer, current VFStat
 // setMTU gives a VF's network device its MTU. One that was taken away and came
 // back has lost it.
 func (d *device) setMTU(ctx context.Context, w kernel.Writer, vf *virtual, value string) error {
-	mtu, err := strconv.ParseUint(value, 10, 32)
-	if vf == nil || err != nil { // none is wanted
+	if vf == nil || value == "" || value == noMTU { // none is wanted
 		return nil
+	}
+	mtu, err := strconv.ParseUint(value, 10, 32)
+	if err != nil {
+		return err
 	}
 	now, err := d.look(ctx, vf)
 	if err != nil || now.Netdev == nil || now.Netdev.Name == "" {

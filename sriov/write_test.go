@@ -100,8 +100,8 @@ func (k *fakeKernel) WriteFile(_ context.Context, name string, data []byte) erro
 		delete(k.files, vfDir(vf)+"/driver")
 		delete(k.files, fmt.Sprintf("%s/net/eth%d/mtu", vfDir(vf), 10+vf))
 	case "drivers_probe":
-		switch override := strings.TrimSpace(k.files[vfDir(vf)+"/driver_override"]); {
-		case override == "" || override == "(null)":
+		switch override := strings.TrimSpace(k.files[vfDir(vf)+"/driver_override"]); override {
+		case "", "(null)":
 			if strings.TrimSpace(k.files[pfDir+"/sriov_drivers_autoprobe"]) == "1" {
 				k.bound(vf)
 			}
