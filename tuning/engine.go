@@ -646,7 +646,7 @@ func (t *transaction) holds(ctx context.Context, i int) error {
 func (t *transaction) read(ctx context.Context, i int) (Values, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout())
 	defer cancel()
-	current, _, err := read(ctx, t.settings[i], t.Writer, *t.nics[i])
+	current, err := read(ctx, t.settings[i], t.Writer, *t.nics[i])
 	return current, err
 }
 

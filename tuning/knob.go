@@ -267,13 +267,14 @@ func (f found[T]) whole() (current, limit Values, err error) {
 	return current, limit, err
 }
 
-// read reads a setting whole.
-func read(ctx context.Context, s Setting, r kernel.Reader, nic inventory.NIC) (current, limit Values, err error) {
+// read reads the whole state of a setting.
+func read(ctx context.Context, s Setting, r kernel.Reader, nic inventory.NIC) (Values, error) {
 	seen, err := s.read(ctx, r, nic)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return seen.whole()
+	current, _, err := seen.whole()
+	return current, err
 }
 
 func (k Knob[T]) spell(field string, value json.RawMessage) (json.RawMessage, error) {

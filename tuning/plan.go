@@ -284,8 +284,7 @@ func (p *planner) target(ctx context.Context, wants []policies.Want) {
 			return nil
 		},
 		read: func(s Setting) (Values, error) {
-			state, _, err := read(ctx, s, p.reader, *nic)
-			return state, err
+			return read(ctx, s, p.reader, *nic)
 		},
 		fault: func(s Setting, err error) {
 			w := &wanted{Want: policies.Want{Setting: s.name()}, planner: p, target: target, nic: nic}

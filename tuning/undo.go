@@ -437,7 +437,7 @@ func (r *rollback) target(ctx context.Context, indexes []int) ([]Change, error) 
 	read := func(s Setting) (Values, error) {
 		ctx, cancel := context.WithTimeout(ctx, r.timeout())
 		defer cancel()
-		state, _, err := read(ctx, s, r.Writer, *nic)
+		state, err := read(ctx, s, r.Writer, *nic)
 		return state, err
 	}
 	changes := arrangement{
