@@ -15,7 +15,7 @@ import (
 func TestAnInventoryAsksOnceForAllDevices(t *testing.T) {
 	live := open(t)
 	ask := func(count int) *calls {
-		names := devices(t, count)
+		names := devices(t, count, veths)
 		counted := &calls{Reader: live}
 		inv, err := inventory.Read(t.Context(), counted)
 		if err != nil {
@@ -43,7 +43,7 @@ func TestAnInventoryAsksOnceForAllDevices(t *testing.T) {
 // So does a plan. What grows with the devices is again one ioctl for each. (There are
 // those of the test above, perhaps.)
 func TestAPlanAsksOnceForAllDevices(t *testing.T) {
-	asNew := strings.Replace(converged, "gro: on, ", "", 1) // which a veth has not at first
+	asNew := strings.Replace(fleets[0].policy(), "gro: on, ", "", 1) // which a veth has not at first
 	wanted, err := policies.Parse("converged.yaml", []byte(asNew))
 	if err == nil {
 		wanted, err = policies.Bind(wanted, tuning.Catalogue(settings.All()))
@@ -53,7 +53,7 @@ func TestAPlanAsksOnceForAllDevices(t *testing.T) {
 	}
 	live := open(t)
 	ask := func(count int) *calls {
-		devices(t, count)
+		devices(t, count, veths)
 		counted := &calls{Reader: live}
 		inv, err := inventory.ReadIdentity(t.Context(), counted)
 		if err != nil {

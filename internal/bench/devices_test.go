@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -19,9 +20,12 @@ func TestMain(m *testing.M) { nstest.Main(m) }
 // deviceCount is the size of host that the benchmarks look at.
 const deviceCount = 1000
 
-// devices fills the test's network namespace up to count devices, veth pairs
-// that are up, and returns the names of all of them.
-func devices(tb testing.TB, count int) []string {
+// veths adds two devices.
+const veths = "link add %s up type veth peer name %s\n"
+
+// devices fills the test's network namespace up to count devices, and returns the
+// names of all of them. add makes two, for ip -batch.
+func devices(tb testing.TB, count int, add string) []string {
 	tb.Helper()
 	nstest.Require(tb)
 	names := listed(tb)
@@ -31,7 +35,7 @@ func devices(tb testing.TB, count int) []string {
 	var batch strings.Builder
 	for i := len(names); i < count; i += 2 {
 		a, b := fmt.Sprintf("nic%04d", i), fmt.Sprintf("nic%04d", i+1)
-		fmt.Fprintf(&batch, "link add %s up type veth peer name %s\nlink set %s up\n", a, b, b)
+		fmt.Fprintf(&batch, add+"link set %s up\n", a, b, b)
 	}
 	file := filepath.Join(tb.TempDir(), "devices")
 	if err := os.WriteFile(file, []byte(batch.String()), 0o600); err != nil {
@@ -43,6 +47,19 @@ func devices(tb testing.TB, count int) []string {
 		tb.Fatalf("%d devices in the namespace, want %d", len(names), count)
 	}
 	return names
+}
+
+// remove takes devices away. With one end of a veth goes the other.
+func remove(tb testing.TB, names []string) {
+	tb.Helper()
+	file := filepath.Join(tb.TempDir(), "devices")
+	if err := os.WriteFile(file, []byte("link del "+strings.Join(names, "\nlink del ")+"\n"), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	_ = exec.CommandContext(tb.Context(), "ip", "-force", "-batch", file).Run() //nolint:errcheck // those that went with the other
+	if left := listed(tb); len(left) > 0 {
+		tb.Fatalf("%d devices are left", len(left))
+	}
 }
 
 // listed asks the standard library, so that nictune's own count has something

@@ -44,7 +44,7 @@ const target = 20
 // BenchmarkInventory measures, side by side in one run on a host of 1,000
 // devices, the CPU time of a full inventory.
 func BenchmarkInventory(b *testing.B) {
-	names := devices(b, deviceCount)
+	names := devices(b, deviceCount, veths)
 	live := open(b)
 	var ethtool time.Duration
 

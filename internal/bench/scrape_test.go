@@ -10,7 +10,7 @@ import (
 // BenchmarkScrape measures what a scrape reads anew each time, the standard
 // counters of 1,000 devices, beside the bare dump that they come from.
 func BenchmarkScrape(b *testing.B) {
-	names := devices(b, deviceCount)
+	names := devices(b, deviceCount, veths)
 	live := open(b)
 	counted := &calls{Reader: live}
 	if _, err := inventory.ReadStatistics(b.Context(), counted); err != nil {
