@@ -22,6 +22,9 @@ settings:
   rings: {rx: 2048}
   irq: {cpus: 0}
 `
+	for _, name := range labtest.NICs(t, "igb", 2) {
+		labtest.Run(t, "ip", "link", "set", name, "down")
+	}
 	s, base, state := enforced(t, policy, "--interval=1h", "--allow=nic-reset")
 	// at is the name of the card at an address, "" if there is none.
 	at := func(address string) string {

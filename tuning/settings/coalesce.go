@@ -51,7 +51,7 @@ func Coalesce() tuning.Knob[Moderation] {
 		Name: "coalesce",
 		Doc: "When the NIC interrupts: how long it waits, and for how many packets (ethtool -C). " +
 			"Most drivers change it while packets flow.",
-		After:    []string{"channels", "rings"},
+		After:    rebuildQueues,
 		Keep:     keepCoalesce,
 		Round:    roundCoalesce,
 		Volatile: movedByDevice,

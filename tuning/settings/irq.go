@@ -41,7 +41,7 @@ func IRQ() tuning.Knob[IRQAffinity] {
 		Doc:    "Which CPUs the interrupts of the queues fire on (/proc/irq/*/smp_affinity_list), and so which handle their packets. Interrupts that serve no queue stay as they are. A running irqbalance is asked to leave these interrupts alone, and gets them back with the undo; one that can't be asked is an error, because it would move them again.",
 		Impact: func(inventory.NIC, IRQAffinity, IRQAffinity) tuning.Impact { return tuning.Seamless },
 		Wish:   tuning.WishOf(resolveIRQ),
-		After:  []string{"channels", "rings"},
+		After:  rebuildQueues,
 		Keep:   keepIRQ,
 		// What irqbalance moves is nobody's choice.
 		Volatile: func(current IRQAffinity) []string {

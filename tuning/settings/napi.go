@@ -83,7 +83,7 @@ func NAPI() tuning.Knob[NAPIState] {
 			"and with that each queue; with queues it sets these alone (netdev NAPI_SET, Linux 6.13). What a queue has for itself is seen only while the device is up.",
 		Impact: func(inventory.NIC, NAPIState, NAPIState) tuning.Impact { return tuning.Seamless },
 		Wish:   tuning.WishOf(resolveNAPI),
-		After:  []string{"channels", "rings"},
+		After:  rebuildQueues,
 		Read:   readNAPI,
 		Write:  writeNAPI,
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/sriov"
 	"github.com/nictune/nictune/tuning"
 )
 
@@ -25,6 +26,10 @@ const (
 	rpsFlowCnt = "rps_flow_cnt"
 	xpsCPUs    = "xps_cpus"
 )
+
+// rebuildQueues are the settings whose change has drivers make their queues anew: what
+// was set for single ones is lost then. igb does it for VFs, too.
+var rebuildQueues = []string{"channels", "rings", sriov.CountSetting}
 
 // direction is a way through a NIC: its queues have names that begin with it.
 type direction string

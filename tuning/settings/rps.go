@@ -27,7 +27,7 @@ func RPS() tuning.Knob[QueueFiles] {
 		Doc:    "Which CPUs handle the packets of each receive queue in software: RPS and RFS (/sys/class/net/*/queues/rx-*). Where the NIC has a queue for each CPU, rss and irq do the same for less.",
 		Impact: func(inventory.NIC, QueueFiles, QueueFiles) tuning.Impact { return tuning.Seamless },
 		Wish:   tuning.WishOf(resolveRPS),
-		After:  []string{"channels", "rings"},
+		After:  rebuildQueues,
 		Round:  roundFlows,
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit QueueFiles, err error) {
 			current, err = readQueueFiles(ctx, r, nic, receiving, rpsCPUs, rpsFlowCnt)

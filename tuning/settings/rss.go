@@ -13,6 +13,7 @@ import (
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/sriov"
 	"github.com/nictune/nictune/tuning"
 )
 
@@ -51,7 +52,7 @@ func RSS() tuning.Knob[RSSState] {
 		Impact:  func(nic inventory.NIC, _, _ RSSState) tuning.Impact { return hashImpact(nic) },
 		Breaks:  rssBreaks,
 		Wish:    tuning.WishOf(resolveRSS),
-		After:   []string{"channels"},
+		After:   []string{"channels", sriov.CountSetting}, // igb has fewer queues beside VFs
 		MakeWay: makeWayRSS,
 		Keep:    keepRSS,
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit RSSState, err error) {

@@ -104,6 +104,7 @@ func TestSwitchdev(t *testing.T) {
 func TestRenamed(t *testing.T) {
 	labtest.Require(t, "nics")
 	name := labtest.NIC(t, "e1000e")
+	labtest.Run(t, "ip", "link", "set", name, "down") // as it is when it comes back: no gate waits for its link
 	device, err := filepath.EvalSymlinks("/sys/class/net/" + name + "/device")
 	if err != nil {
 		t.Fatal(err)

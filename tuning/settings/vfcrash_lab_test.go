@@ -27,6 +27,13 @@ func vfHost(t *testing.T) (pf string, state func() string) {
 	pf = igb(t)[0]
 	labtest.Run(t, "modprobe", "-a", "igbvf", "vfio-pci")
 	withoutVFs(t, pf)
+	for _, file := range []string{"rx-1/rps_cpus", "tx-1/xps_cpus"} { // igb forgets them when it makes VFs
+		name := "/sys/class/net/" + pf + "/queues/" + file
+		if err := os.WriteFile(name, []byte("2"), 0); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.WriteFile(name, []byte("0"), 0) })
+	}
 	return pf, func() string {
 		return vfsOf(t, pf) + sriovFile(t, pf, "sriov_numvfs") + sriovFile(t, pf, "sriov_drivers_autoprobe") + queuesOf(t, pf)
 	}

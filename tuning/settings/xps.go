@@ -22,7 +22,7 @@ func XPS() tuning.Knob[QueueFiles] {
 		Doc:    "Which CPUs send through which transmit queue (/sys/class/net/*/queues/tx-*/xps_cpus).",
 		Impact: func(inventory.NIC, QueueFiles, QueueFiles) tuning.Impact { return tuning.Seamless },
 		Wish:   tuning.WishOf(resolveXPS),
-		After:  []string{"channels", "rings"},
+		After:  rebuildQueues,
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit QueueFiles, err error) {
 			current, err = readQueueFiles(ctx, r, nic, sending, xpsCPUs)
 			if kernel.ReasonOf(err) == kernel.Unsupported {
