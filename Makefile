@@ -22,7 +22,7 @@ FUZZ_EXECS ?= 20000
 FUZZ_LIMIT ?= 120
 
 # How many images of module memory it decodes.
-MODULE_IMAGES ?= 200000
+MODULE_IMAGES ?= 100000
 
 LISTEN ?= 127.0.0.1:9810
 BENCH ?= .
@@ -73,10 +73,12 @@ test: setup ## Run every test: units, namespaces, fuzz targets, the lab
 	@scripts/test
 
 .PHONY: test-unit
-test-unit: ## Unit tests and namespace tests, with the race detector
+test-unit: ## Unit tests and namespace tests
 	@scripts/test-unit
-	go test -vet=off -count=1 -run TestDevicesThatComeAndGo ./cmd/nictune # 500 times, too many for the race detector
-	go test -vet=off -count=1 -run 'TestAnyPolicy|TestCrashAtEachWrite' ./tuning # ten times as many as with the race detector
+
+.PHONY: test-race
+test-race: ## The same with the race detector
+	@RACE=true scripts/test-unit
 
 .PHONY: test-fuzz
 test-fuzz: ## Run every fuzz target for FUZZ_EXECS executions
