@@ -60,9 +60,14 @@ func TestDecodeCounters(t *testing.T) {
 func FuzzDecodeCounters(f *testing.F) {
 	f.Add([]byte(kernel.Body{}.Nested(uapi.ETHTOOL_A_FEC_STATS, kernel.Body{}.Bytes(uapi.ETHTOOL_A_FEC_STAT_CORRECTED, counted(1)))))
 	f.Add([]byte(kernel.Body{}.Nested(uapi.ETHTOOL_A_STATS_GRP, kernel.Body{}.Nested(uapi.ETHTOOL_A_STATS_GRP_STAT, kernel.Body{}.Bytes(3, counted(1))))))
-	f.Fuzz(func(_ *testing.T, body []byte) {
+	f.Add([]byte("RxErr 0\nBadTLP 12\nTOTAL_ERR_COR 12\n"))
+	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, decode := range []func([]byte, Counters) error{decodeFECCounters, decodePauseCounters, decodeStandardCounters} {
 			_ = decode(body, Counters{})
+		}
+		c := Counters{}
+		if err := parseAER(string(body), "aer/", c); err == nil && bytes.Count(body, []byte("\n"))+1 < len(c) {
+			t.Errorf("%d counters of %q", len(c), body)
 		}
 	})
 }

@@ -17,7 +17,10 @@ type Host struct {
 	Hostname string `json:"hostname,omitempty"`
 	// Machine is what the firmware says of the machine.
 	Machine *Machine `json:"machine,omitempty"`
-	Kernel  string   `json:"kernel,omitempty"`
+	// VirtualMachine is whether the host is one, by its CPU's flag or its device tree.
+	// It is absent where neither tells. Xen's dom0 is none.
+	VirtualMachine *bool  `json:"virtualMachine,omitempty"`
+	Kernel         string `json:"kernel,omitempty"`
 	// Distribution is PRETTY_NAME of os-release.
 	Distribution string `json:"distribution,omitempty"`
 	Architecture string `json:"architecture,omitempty"`
@@ -151,6 +154,7 @@ func (s *survey) readCPUs(ctx context.Context) {
 	}
 	var machine string
 	h.CPUs.Model, machine = parseCPUInfo(info)
+	h.VirtualMachine = s.readVirtual(ctx, info)
 	// The file is as old as Linux 6.1.
 	if arch, err := s.ReadFile(ctx, "/proc/sys/kernel/arch"); err == nil {
 		machine = trimmed(arch)

@@ -43,6 +43,31 @@ func TestParseCPUInfo(t *testing.T) {
 	}
 }
 
+// A virtual machine is known by its CPU, or by its device tree, whatever its firmware
+// calls it; dom0 is none.
+func TestVirtualMachine(t *testing.T) {
+	const xeon, flagged = "flags\t\t: fpu vme lm\n", "flags\t\t: fpu lm hypervisor lahf_lm\n"
+	for _, c := range []struct {
+		what  string
+		files map[string]string
+		want  *bool
+	}{
+		{"a server", map[string]string{"/proc/cpuinfo": xeon, "/proc/device-tree/hypervisor/compatible": "x"}, new(false)},
+		{"a droplet", map[string]string{"/proc/cpuinfo": flagged}, new(true)},
+		{"a guest of Xen", map[string]string{"/proc/cpuinfo": flagged, "/sys/hypervisor/properties/features": "000002205\n"}, new(true)},
+		{"Xen's dom0", map[string]string{"/proc/cpuinfo": flagged, "/sys/hypervisor/properties/features": "00000ad05\n"}, new(false)},
+		{"arm64 with KVM", map[string]string{"/proc/cpuinfo": "Features\t: fp\n", "/proc/device-tree/hypervisor/compatible": "linux,kvm\x00"}, new(true)},
+		{"Xen's dom0 on arm64", map[string]string{"/proc/device-tree/hypervisor/compatible": "xen,xen-4.18\x00xen,xen\x00", "/sys/hypervisor/properties/features": "800\n"}, new(false)},
+		{"QEMU's board", map[string]string{"/proc/device-tree/compatible": "linux,dummy-virt\x00"}, new(true)},
+		{"another board", map[string]string{"/proc/device-tree/compatible": "raspberrypi,5-model-b\x00brcm,bcm2712\x00"}, nil},
+		{"arm64 with ACPI", map[string]string{"/proc/cpuinfo": "Features\t: fp\n"}, nil},
+	} {
+		s := newMapHost(c.files).survey()
+		s.readCPUs(t.Context())
+		same(t, c.what, s.host.VirtualMachine, c.want)
+	}
+}
+
 func TestParseNode(t *testing.T) {
 	memory, err := parseNodeMemory([]byte("\nNode 1 MemTotal:       16265432 kB\nNode 1 MemFree:        1 kB\n"))
 	if err != nil || *memory != 16265432*1024 {
@@ -132,7 +157,8 @@ func TestReadHost(t *testing.T) {
 	readHost(t.Context(), s)
 	same(t, "host", s.host, Host{
 		Hostname: "edge-17", Machine: &Machine{Vendor: "Dell Inc.", Product: "PowerEdge R640", BIOS: BIOS{Version: "2.21.2"}}, Kernel: "6.12.48-amd64", Distribution: "Debian GNU/Linux 13 (trixie)", Architecture: "x86_64",
-		CPUs: CPUs{Model: "A CPU", Online: "0-3", Isolated: "2-3"},
+		VirtualMachine: new(false),
+		CPUs:           CPUs{Model: "A CPU", Online: "0-3", Isolated: "2-3"},
 		Nodes: []NUMANode{
 			{ID: 2, CPUs: "0-1", MemoryBytes: new(uint64(2 << 20)), Distances: []int{10, 21}},
 			{ID: 10, CPUs: "2-3", MemoryBytes: new(uint64(1 << 20)), Distances: []int{21, 10}},
@@ -188,6 +214,9 @@ func FuzzParseHostFiles(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		parsePrettyName(in)
 		parseCPUInfo(in)
+		parseHypervisorFlag(in)
+		parseVirtualBoard(in)
+		parseXenDom0(in)
 		_, _ = parseNodeMemory(in)
 		_, _ = parseDistances(in)
 		for _, p := range parseCommandLine(in) {
