@@ -22,12 +22,13 @@ import (
 // Evidence is what rules are judged on: the facts about one host.
 type Evidence struct {
 	sriov.Inventory
-	// Others are NICs that are not judged, and share cards with those that are.
-	Others []inventory.NIC `json:"others,omitempty"`
 	// Counted are the counters at the time of the facts.
 	Counted Sample `json:"counted"`
 	// Earlier is an earlier look at the same host, where it was watched.
 	Earlier *Look `json:"earlier,omitempty"`
+	// Left are NICs that left the list of devices while the host was looked at, by
+	// their ID. True: what they are devices of is still on its bus.
+	Left map[string]bool `json:"left,omitempty"`
 	// Migratable are the VFs, as "eth0 vf 3", that policies want to be migratable.
 	Migratable map[string]bool `json:"migratable,omitempty"`
 	// whole is the host when only some of its devices are judged.
@@ -122,6 +123,9 @@ func Gather(ctx context.Context, r kernel.Reader, groups []Group, watch time.Dur
 	}
 	whole := e.Inventory
 	e.whole = &whole
+	if named(groups, "link") {
+		e.Left = left(ctx, r, e)
+	}
 	e.NICs, e.PFs = slices.Clone(e.NICs), slices.Clone(e.PFs) // from these is taken what is not asked for
 	for i := range e.PFs {
 		e.PFs[i].VFs = slices.Clone(e.PFs[i].VFs)
@@ -199,16 +203,71 @@ type nic struct {
 // Subject is the NIC's identity.
 func (n nic) Subject() findings.Subject { return findings.NICSubject(&n.evidence.Host, n.NIC) }
 
+// lost are the NICs of the earlier look that the host no longer has, by their ID,
+// whatever they are called now.
+func (e *Evidence) lost() []inventory.NIC {
+	if e.Earlier == nil {
+		return nil
+	}
+	here := map[string]bool{}
+	all := e.All()
+	for i := range all {
+		here[all[i].ID()] = true
+	}
+	var lost []inventory.NIC
+	for i := range e.Earlier.NICs {
+		if n := &e.Earlier.NICs[i]; !here[n.ID()] {
+			lost = append(lost, *n)
+		}
+	}
+	return lost
+}
+
+// left finds out which NICs are no longer in the list of devices, and whether their
+// hardware is still there: one that was given to a container, or has no driver any
+// more, did not leave its bus. A driver's word that there is no such device counts for
+// nothing: many say so of what they don't have, a PHY for instance.
+func left(ctx context.Context, r kernel.Reader, e *Evidence) map[string]bool {
+	gone := e.lost()
+	var doubtful []inventory.NIC
+	for _, n := range e.NICs {
+		if slices.ContainsFunc(n.Unread, wentAway) {
+			doubtful = append(doubtful, n)
+		}
+	}
+	if len(doubtful) > 0 {
+		if now, err := inventory.ReadStatistics(ctx, r); err == nil {
+			gone = append(gone, slices.DeleteFunc(doubtful, func(n inventory.NIC) bool {
+				return slices.ContainsFunc(now, func(s inventory.Statistics) bool { return s.Index == n.Index })
+			})...)
+		}
+	}
+	all := map[string]bool{}
+	for _, n := range gone {
+		var bus, address string
+		switch {
+		case n.PCI != nil:
+			bus, address = "pci", n.PCI.Address
+		case n.Parent != nil:
+			bus, address = n.Parent.Bus, n.Parent.Address
+		default:
+			continue // a software device
+		}
+		_, err := r.ReadDir(ctx, "/sys/bus/"+bus+"/devices/"+address)
+		all[n.ID()] = err == nil
+	}
+	return all
+}
+
+// wentAway reports whether the kernel said that there is no such device.
+func wentAway(u inventory.Unread) bool { return u.Reason == inventory.Gone }
+
 // links judges each NIC, and says of those that went away that they did.
 func links(e *Evidence) []findings.Finding {
 	all := perNIC(append(linkRules(), goneRule()))(e)
-	if e.Earlier == nil {
-		return all
-	}
-	for i := range e.Earlier.NICs {
-		n := nic{NIC: &e.Earlier.NICs[i], evidence: e}
-		n.lost = !slices.ContainsFunc(e.NICs, func(now inventory.NIC) bool { return now.ID() == n.ID() })
-		if n.lost && n.Function != inventory.Virtual { // those come and go
+	lost := e.lost()
+	for i := range lost {
+		if n := (nic{NIC: &lost[i], evidence: e, lost: true}); n.Function != inventory.Virtual { // those come and go
 			all = append(all, findings.Judge([]findings.Rule[nic]{goneRule()}, n)...)
 		}
 	}

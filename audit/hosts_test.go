@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,10 +44,20 @@ func hostCases(t *testing.T) []hostCase {
 				t.Fatalf("%s: %q", file, section.Name)
 			}
 			e := &Evidence{}
+			// Others are NICs of the host that are not asked for.
+			host := struct {
+				*Evidence
+				Others []inventory.NIC `json:"others"`
+			}{Evidence: e}
 			d := json.NewDecoder(bytes.NewReader(section.Data))
 			d.DisallowUnknownFields()
-			if err := d.Decode(e); err != nil {
+			if err := d.Decode(&host); err != nil {
 				t.Fatalf("%s: %s: %v", file, section.Name, err)
+			}
+			if len(host.Others) > 0 {
+				whole := e.Inventory
+				whole.NICs = slices.Concat(e.NICs, host.Others)
+				e.whole = &whole
 			}
 			all = append(all, hostCase{rule, findings.Status(status), about, e})
 		}

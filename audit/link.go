@@ -48,6 +48,20 @@ func (n nic) noCarrier() (findings.Verdict, bool) {
 	return findings.Verdict{}, false
 }
 
+// untold is the verdict where the driver's answer about its link lacks something.
+func (n nic) untold(what string) findings.Verdict {
+	const fact = "link.supportedModes" // all of it comes in one answer
+	if n.noted(fact) {
+		return findings.Unread(n.Unread, fact)
+	}
+	return findings.Unclear("the driver tells no %s", what)
+}
+
+// cut reports whether a port that is up has no carrier.
+func (n nic) cut() bool {
+	return n.Link.Admin != "down" && n.Link.Carrier != nil && !*n.Link.Carrier
+}
+
 // before is the NIC as the earlier look saw it; nil where there was none.
 func (n nic) before() *inventory.NIC {
 	if n.evidence.Earlier == nil {

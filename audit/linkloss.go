@@ -46,9 +46,9 @@ func lossRules() []findings.Rule[nic] {
 			Sources: []string{"IEEE 802.3, 30.3.1.1.7, .10, .12, .13 and .15: alignment errors, late collisions, internal MAC and carrier sense errors"},
 		}, Judge: macFaults},
 		{About: findings.About{
-			ID: "link/pause-storm", Severity: findings.Critical,
-			Title:   "flow control stops the link for long",
-			Why:     "A pause frame stops the sender for up to 65535 times 512 bits. Many of them a second stop it nearly always, and through the switch everybody who sends to it; a host that hangs can stop a whole network this way.",
+			ID: "link/pause-storm", Severity: findings.Warning,
+			Title:   "flow control may stop the link for long",
+			Why:     "A pause frame stops the sender for up to 65535 times 512 bits, or until one that lets it go on, which counts as one, too. At this rate they can stop it half the time, and through the switch everybody who sends to it; a host that hangs can stop a whole network this way. How long each one lasted is not counted.",
 			Remedy:  "Find who sends them. From this host: it can't take what it gets (nictune check queues), or hangs. From the switch: look for the port that is congested behind it. Switch flow control off (pause: {rx: off, tx: off}) unless storage needs it.",
 			Sources: []string{"IEEE 802.3, annex 31B: PAUSE, pause_quantum of 512 bit times", "Linux Documentation/networking/statistics.rst: pause frame statistics"},
 		}, Judge: pauseStorm},
@@ -103,7 +103,7 @@ func preFEC(n nic) findings.Verdict {
 	case strings.EqualFold(l.FEC.Active, "off"):
 		return findings.Inapplicable("FEC is off")
 	case l.SpeedMbps == nil:
-		return findings.Unread(n.Unread, "link.supportedModes")
+		return n.untold("speed")
 	}
 	limit, blockBits := preFECLimit(l.FEC.Active, *l.SpeedMbps, l.Lanes)
 	if limit == 0 {
@@ -236,6 +236,9 @@ func (n nic) growing(names []string, name string) findings.Verdict {
 	return findings.Unclear("%s since the driver was loaded: whether it still happens --watch shows", strings.Join(total, ", "))
 }
 
+// fewPauses are so few pause frames a second that bursts alone cause them.
+const fewPauses = 200
+
 func pauseStorm(n nic) findings.Verdict {
 	if v, is := n.noCarrier(); is {
 		return v
@@ -251,19 +254,21 @@ func pauseStorm(n nic) findings.Verdict {
 	case !rx.Watched && !tx.Watched:
 		return findings.Unclear("%d pause frames received and %d sent since the driver was loaded; how fast --watch shows", rx.Total, tx.Total)
 	case n.Link.SpeedMbps == nil:
-		return findings.Unread(n.Unread, "link.supportedModes")
+		return n.untold("speed")
 	}
-	// So many a second with the longest pause stop the link altogether.
-	whole := float64(*n.Link.SpeedMbps) * 1e6 / (65535 * 512)
-	for _, side := range []struct {
-		count
-		did string
-	}{{rx, "received"}, {tx, "sent"}} {
-		if side.Watched && side.PerSecond() >= whole/10 {
-			return findings.Fails(
-				fmt.Sprintf("%.0f pause frames a second %s over %s", side.PerSecond(), side.did, n.evidence.Watched()),
-				fmt.Sprintf("fewer than %.0f, a tenth of what can stop %d Mb/s altogether", whole/10, *n.Link.SpeedMbps))
-		}
+	// So many a second with the longest pause stop the link for half of the time.
+	half := float64(*n.Link.SpeedMbps) * 1e6 / (65535 * 512) / 2
+	fastest, did := rx, "received"
+	if !rx.Watched || tx.Watched && tx.More > rx.More {
+		fastest, did = tx, "sent"
+	}
+	seen := fmt.Sprintf("%.0f pause frames a second %s over %s", fastest.PerSecond(), did, n.evidence.Watched())
+	could := fmt.Sprintf("%.0f of the longest stop %d Mb/s for half of the time", half, *n.Link.SpeedMbps)
+	switch {
+	case fastest.PerSecond() >= max(half, fewPauses):
+		return findings.Fails(seen, fmt.Sprintf("fewer than %.0f; %s", max(half, fewPauses), could))
+	case fastest.PerSecond() >= half:
+		return findings.Unclear("%s: %s, but bursts alone cause so few", seen, could)
 	}
 	return findings.Passes("%d pause frames received and %d sent within %s", rx.More, tx.More, n.evidence.Watched())
 }

@@ -74,7 +74,7 @@ func halfDuplex(n nic) findings.Verdict {
 		}
 		return findings.Fails(seen, "full duplex")
 	default:
-		return findings.Unread(n.Unread, "link.supportedModes") // they come in one answer
+		return n.untold("duplex")
 	}
 }
 
@@ -84,7 +84,7 @@ func slow(n nic) findings.Verdict {
 		return v
 	}
 	if l.SpeedMbps == nil {
-		return findings.Unread(n.Unread, "link.supportedModes")
+		return n.untold("speed")
 	}
 	speed, ours := *l.SpeedMbps, fastest(l.Supported)
 	switch {
@@ -112,7 +112,7 @@ func autonegMismatch(n nic) findings.Verdict {
 		return v
 	}
 	if l.Autoneg == nil {
-		return findings.Unread(n.Unread, "link.supportedModes")
+		return n.untold("autonegotiation")
 	}
 	var peer *inventory.LinkAbility
 	if l.Abilities != nil {
@@ -152,6 +152,19 @@ var (
 	}
 )
 
+// laneSpeed is the most that a lane of the link carries, in Mb/s: where the driver
+// names no lanes, by what there is. 40 and 56 Gb/s always have four.
+func laneSpeed(l *inventory.Link) int {
+	switch speed := *l.SpeedMbps; {
+	case l.Lanes != nil && *l.Lanes > 0:
+		return speed / *l.Lanes
+	case speed == 40000 || speed == 56000:
+		return speed / 4
+	default:
+		return speed
+	}
+}
+
 func fecMissing(n nic) findings.Verdict {
 	l := &n.Link
 	if v, is := n.noCarrier(); is {
@@ -159,9 +172,9 @@ func fecMissing(n nic) findings.Verdict {
 	}
 	switch {
 	case l.SpeedMbps == nil:
-		return findings.Unread(n.Unread, "link.supportedModes")
-	case *l.SpeedMbps < 25000:
-		return findings.Inapplicable("%d Mb/s needs none", *l.SpeedMbps)
+		return n.untold("speed")
+	case laneSpeed(l) < 25000:
+		return findings.Inapplicable("lanes of %d Mb/s need none", laneSpeed(l))
 	case l.FEC == nil:
 		return findings.Unread(n.Unread, "link.fec")
 	case l.FEC.Active == "":

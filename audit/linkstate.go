@@ -3,6 +3,8 @@ package audit
 import (
 	"cmp"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nictune/nictune/findings"
@@ -51,18 +53,29 @@ func gone(n nic) findings.Verdict {
 	if n.Function == inventory.Virtual {
 		return findings.Inapplicable("a software device")
 	}
-	if n.lost {
-		return findings.Fails(fmt.Sprintf("it was there, and %s later it was not", n.evidence.Watched()), "a NIC that stays")
-	}
-	for _, u := range n.Unread {
-		if u.Reason == inventory.Gone {
-			return findings.Fails("it went away while "+u.Fact+" was read", "a NIC that stays")
-		}
-	}
-	if n.evidence.Earlier == nil {
+	onBus, left := n.evidence.Left[n.ID()]
+	doubt := slices.IndexFunc(n.Unread, wentAway)
+	var seen string
+	switch {
+	case n.lost:
+		seen = fmt.Sprintf("it was there, and %s later it was not", n.evidence.Watched())
+	case left && doubt >= 0:
+		seen = "it went away while " + n.Unread[doubt].Fact + " was read"
+	case doubt >= 0:
+		u := n.Unread[doubt]
+		return findings.Unclear("%s: %s; nothing else says that it went away", u.Fact, cmp.Or(u.Detail, "no such device"))
+	case n.evidence.Earlier == nil:
 		return findings.Passes("it answered")
+	default:
+		return findings.Passes("there for %s", n.evidence.Watched())
 	}
-	return findings.Passes("there for %s", n.evidence.Watched())
+	switch {
+	case n.Function == inventory.VF || n.Function == inventory.SF || n.Function == inventory.Representor:
+		return findings.Inapplicable("%s; such devices come and go with the guests and containers that they are given to", seen)
+	case onBus:
+		return findings.Unclear("%s; its hardware is still on the bus: it was given to another network namespace, its driver let go of it, or it crashed, which dmesg tells", seen)
+	}
+	return findings.Fails(seen, "a NIC that stays")
 }
 
 func down(n nic) findings.Verdict {
@@ -85,7 +98,15 @@ func down(n nic) findings.Verdict {
 	if l.ProtoDown {
 		reason = "a protocol holds it down (protodown)"
 	}
-	v := findings.Fails("no carrier; "+cmp.Or(reason, "the driver gives no reason"), "a link, or a device that is set down")
+	seen := "no carrier; " + cmp.Or(reason, "the driver gives no reason")
+	unlit := n.unlit()
+	if len(unlit) > 0 {
+		seen += "; the module: " + strings.Join(unlit, ", ")
+	}
+	v := findings.Fails(seen, "a link, or a device that is set down")
+	if len(unlit) > 0 {
+		v = v.To("Check the fibre, its polarity (the two may be swapped) and its connectors, and that the far end is up; set the device down if nothing is meant to be plugged in.")
+	}
 	if remedy := stateRemedies[l.ExtendedState]; remedy != "" {
 		v = v.To("%s", remedy)
 	}

@@ -45,14 +45,14 @@ func moduleRules() []findings.Rule[nic] {
 		{About: findings.About{
 			ID: "link/module-dark", Severity: findings.Critical,
 			Title:   "no light on a lane",
-			Why:     "A lane that is on measures nothing: on the receiving side the fibre is out, broken or dirty, or the far laser is off; on the sending side it is this laser.",
+			Why:     "A lane that is on measures nothing while there is a link, or sends nothing: on the receiving side the fibre is out, broken or dirty, or the far laser is off; on the sending side it is this laser.",
 			Remedy:  "Receiving: check the fibre, its polarity (the two may be swapped), and that the far end is up. Sending: set the device up, then replace the module.",
 			Sources: []string{"SFF-8472, 9.8: measured power", "OIF CMIS 5.x, 8.10: lane monitors"},
 		}, Judge: moduleDark},
 		{About: findings.About{
 			ID: "link/module-signals", Severity: findings.Critical,
 			Title:   "the module raises a fault of a signal",
-			Why:     "Loss of signal (LOS) and of lock (LOL) name the side that is wrong: RX comes from the far end over the fibre, TX from this card. A TX fault is the laser's own.",
+			Why:     "While there is a link, loss of signal (LOS) and of lock (LOL) name the side that is wrong: RX comes from the far end over the fibre, TX from this card. A TX fault is the laser's own.",
 			Remedy:  "RX: check the fibre and the far end's laser. TX: reseat the module in its cage, and see that it is made for the card's rate. TX fault: replace the module.",
 			Sources: []string{"SFF-8472, table 9-11: status", "SFF-8636, 6.2.3: interrupt flags", "OIF CMIS 5.x, 8.10.3: lane flags"},
 		}, Judge: moduleSignals},
@@ -123,7 +123,9 @@ type monitor struct {
 	limit *module.Range
 }
 
-// monitors are what the module measures.
+// monitors are what the module measures and can be held against limits as the port
+// is: one that is set down need not send light, and without a carrier nobody may be
+// at the other end, which link/down says.
 func (n nic) monitors() []monitor {
 	d := n.Module.DOM
 	if d == nil {
@@ -131,14 +133,43 @@ func (n nic) monitors() []monitor {
 	}
 	all := []monitor{{d.Temperature, "temperature", d.Thresholds.Temperature}, {d.Voltage, "voltage", d.Thresholds.Voltage}}
 	for _, l := range d.Lanes {
-		of := ""
-		if len(d.Lanes) > 1 {
-			of = fmt.Sprintf(" of lane %d", l.Number)
+		of := laneName(d, l)
+		if n.Link.Admin != "down" {
+			all = append(all, monitor{l.Bias, "bias current" + of, d.Thresholds.Bias}, monitor{l.TXPower, "TX power" + of, d.Thresholds.TXPower})
+			if !n.cut() {
+				all = append(all, monitor{l.RXPower, "RX power" + of, d.Thresholds.RXPower})
+			}
 		}
-		all = append(all, monitor{l.Bias, "bias current" + of, d.Thresholds.Bias},
-			monitor{l.TXPower, "TX power" + of, d.Thresholds.TXPower}, monitor{l.RXPower, "RX power" + of, d.Thresholds.RXPower})
 	}
 	return slices.DeleteFunc(all, func(m monitor) bool { return m.Monitor == nil })
+}
+
+// laneName is what is put behind a value to say which lane it is of.
+func laneName(d *module.DOM, l module.Lane) string {
+	if len(d.Lanes) < 2 {
+		return ""
+	}
+	return fmt.Sprintf(" of lane %d", l.Number)
+}
+
+// unlit is what the module says of the light that it doesn't receive, or too little of.
+func (n nic) unlit() []string {
+	if n.Module == nil || n.Module.DOM == nil || len(n.Module.Doubts) > 0 {
+		return nil
+	}
+	var said []string
+	for _, l := range n.Module.DOM.Lanes {
+		of := laneName(n.Module.DOM, l)
+		switch p := l.RXPower; {
+		case p != nil && p.Light == "dark":
+			said = append(said, "no light measured as RX power"+of)
+		case p != nil && strings.HasPrefix(p.Verdict, "low"):
+			said = append(said, "RX power"+of+" "+measured(p.Level))
+		case l.RXLossOfSignal != nil && *l.RXLossOfSignal:
+			said = append(said, "RX LOS"+of)
+		}
+	}
+	return said
 }
 
 // measured says the value with its unit, power in dBm.
@@ -275,6 +306,8 @@ func moduleDark(n nic) findings.Verdict {
 		return findings.Fails("nothing measured as "+strings.Join(seen, ", "), "light on every lane that is on")
 	case lit == 0:
 		return findings.Unclear("no lane is on, or no power is measured")
+	case n.cut():
+		return findings.Passes("it sends light; there is no carrier, and link/down says what it receives")
 	}
 	return findings.Passes("light on each lane that is on")
 }
@@ -303,6 +336,9 @@ func moduleSignals(n nic) findings.Verdict {
 			{l.TXFault, "TX fault"}, {l.TXLossOfSignal, "TX LOS"}, {l.TXLossOfLock, "TX LOL"}, {l.TXEqualizerFail, "TX equalizer"},
 			{l.RXLossOfSignal, "RX LOS"}, {l.RXLossOfLock, "RX LOL"},
 		} {
+			if n.cut() && s.name != "TX fault" {
+				continue
+			}
 			told = told || s.on != nil
 			if s.on != nil && *s.on {
 				raised = append(raised, fmt.Sprintf("%s of lane %d", s.name, l.Number))
@@ -311,8 +347,12 @@ func moduleSignals(n nic) findings.Verdict {
 	}
 	list := strings.Join(raised, ", ")
 	switch {
+	case !told && n.cut():
+		return findings.Inapplicable("no carrier: link/down says what it receives")
 	case !told:
 		return findings.Unclear("no signal was read: reading them can clear them")
+	case len(raised) == 0 && n.cut():
+		return findings.Passes("no fault of its own; there is no carrier, and link/down says what it receives")
 	case len(raised) == 0:
 		return findings.Passes("none raised")
 	case d.Flags == "clear-on-read" && n.Link.Carrier != nil && *n.Link.Carrier:

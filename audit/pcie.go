@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,7 +30,7 @@ func pcieRules() []findings.Rule[nic] {
 		{About: findings.About{
 			ID: "pcie/too-narrow", Severity: findings.Warning,
 			Title:   "PCIe carries less than the ports need at line rate",
-			Why:     "What the network delivers and PCIe can't take piles up in the card's buffer and is dropped there, as rx_missed or a counter of the driver's own; flow control then stops the switch.",
+			Why:     "All ports below a link of PCIe share it. What the network delivers and PCIe can't take piles up in the card's buffer and is dropped there, as rx_missed or a counter of the driver's own; flow control then stops the switch.",
 			Remedy:  "Move the card to a slot that is wide and fast enough along the whole path, or use fewer of its ports at full rate.",
 			Sources: []string{"PCI Express Base Specification, 4.2: line coding", "Linux drivers/pci/pci.c: pcie_print_link_status"},
 		}, Judge: tooNarrow},
@@ -111,7 +112,8 @@ func (n nic) noPCIe() (findings.Verdict, bool) {
 	return findings.Verdict{}, false
 }
 
-// makers of virtual machines, by what their firmware says that the machine is.
+// virtualMachines are words of firmwares of virtual machines, for machines whose CPUs
+// don't tell.
 var virtualMachines = []string{
 	"qemu", "kvm", "vmware", "virtualbox", "innotek", "xen", "bochs", "virtual machine", "parallels",
 	"google compute engine", "amazon ec2", "openstack", "bhyve", "ovirt", "rhev", "nutanix ahv", "alibaba cloud ecs",
@@ -120,6 +122,9 @@ var virtualMachines = []string{
 // virtual reports whether the host is a virtual machine: its PCIe topology then is
 // its hypervisor's invention, also around a device that was passed through.
 func (e *Evidence) virtual() bool {
+	if is := e.Host.VirtualMachine; is != nil {
+		return *is
+	}
 	m := e.Host.Machine
 	if m == nil {
 		return false
@@ -224,29 +229,51 @@ func belowSlot(n nic) findings.Verdict {
 // with 256 bytes of data some 24 are headers, and descriptors and doorbells share it.
 const usable = 0.85
 
-func tooNarrow(n nic) findings.Verdict {
-	if v, is := n.noPCIe(); is {
-		return v
-	}
+// passage is a link on the way to a function, with all ports whose packets pass it.
+type passage struct {
+	address, kind string
+	rate          *inventory.PCIeRate
+	// need is what the ports need, in GB/s.
+	need  float64
+	ports int
+}
+
+// usable is what is left for packets, in GB/s.
+func (p passage) usable() float64 { return p.rate.GBs * usable }
+
+// passages are the links whose rate is known: the narrowest first, the others from the
+// function up.
+func (n nic) passages() []passage {
 	p := n.PCI
-	var narrow *inventory.PCIeRate
-	kind := "its own link"
-	for _, hop := range p.Path {
-		if hop.Address == p.Bottleneck && hop.Link != nil {
-			narrow, kind = hop.Link.Current, strings.ReplaceAll(hop.Kind, "-", " ")
+	var all []passage
+	add := func(address, kind string, link *inventory.PCIeLink) {
+		if link != nil && link.Current != nil {
+			all = append(all, passage{address: address, kind: kind, rate: link.Current})
 		}
 	}
-	if p.Bottleneck == p.Address && p.Link != nil {
-		narrow = p.Link.Current
+	add(p.Address, "its own link", p.Link)
+	for _, hop := range slices.Backward(p.Path) {
+		add(hop.Address, strings.ReplaceAll(hop.Kind, "-", " "), hop.Link)
 	}
-	if narrow == nil {
-		return n.noRates()
+	slices.SortStableFunc(all, func(a, b passage) int { return cmp.Compare(a.rate.GBs, b.rate.GBs) })
+	for i := range all {
+		all[i].need, all[i].ports = n.needed(all[i].address)
 	}
-	need, ports := 0.0, 0
-	all := slices.Concat(n.evidence.NICs, n.evidence.Others)
+	return all
+}
+
+// needed is what the ports need, in GB/s, whose packets pass a link, and how many
+// they are.
+func (n nic) needed(address string) (need float64, ports int) {
+	all := n.evidence.All()
 	for i := range all {
 		other := &all[i]
-		if other.Function == inventory.VF || other.Function == inventory.SF || other.Function == inventory.Representor || !sameCard(p, other.PCI) {
+		switch {
+		case other.Function == inventory.VF || other.Function == inventory.SF || other.Function == inventory.Representor, other.PCI == nil:
+			continue
+		case address == n.PCI.Address && !sameCard(n.PCI, other.PCI):
+			continue
+		case address != n.PCI.Address && !slices.ContainsFunc(other.PCI.Path, func(h inventory.PCIHop) bool { return h.Address == address }):
 			continue
 		}
 		l := &other.Link
@@ -262,16 +289,33 @@ func tooNarrow(n nic) findings.Verdict {
 			need += float64(speed) / 8000
 		}
 	}
-	if need == 0 {
+	return need, ports
+}
+
+func tooNarrow(n nic) findings.Verdict {
+	if v, is := n.noPCIe(); is {
+		return v
+	}
+	all := n.passages()
+	if len(all) == 0 {
+		return n.noRates()
+	}
+	// The one that has the least for what its ports need.
+	worst := all[0]
+	for _, p := range all {
+		if p.need*worst.usable() > worst.need*p.usable() {
+			worst = p
+		}
+	}
+	if worst.need == 0 {
 		return findings.Unclear("what the port needs is not known: no link, and no modes")
 	}
-	has := narrow.GBs * usable
-	what := fmt.Sprintf("%d ports of this card need", ports)
-	if ports == 1 {
+	what := fmt.Sprintf("%d ports behind it need", worst.ports)
+	if worst.ports == 1 {
 		what = "the port needs"
 	}
-	seen := fmt.Sprintf("%s (%s) is the narrowest at %s: %.2f GB/s are left for packets each way, %s %.2f", p.Bottleneck, kind, rate(narrow), has, what, need)
-	if has >= need {
+	seen := fmt.Sprintf("%s (%s) is the tightest at %s: %.2f GB/s are left for packets each way, %s %.2f", worst.address, worst.kind, rate(worst.rate), worst.usable(), what, worst.need)
+	if worst.usable() >= worst.need {
 		return findings.Passes("%s", seen)
 	}
 	if n.evidence.virtual() {
@@ -280,7 +324,7 @@ func tooNarrow(n nic) findings.Verdict {
 	if b := n.before(); b == nil && n.savesPower() {
 		return findings.Unclear("%s; it may be saving power: --watch shows", seen)
 	}
-	return findings.Fails(seen, fmt.Sprintf("%.2f GB/s or more along the whole path", need/usable))
+	return findings.Fails(seen, fmt.Sprintf("%.2f GB/s or more there", worst.need/usable))
 }
 
 // savesPower reports whether a link on the way is slower, but not narrower, than both

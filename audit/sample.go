@@ -58,7 +58,7 @@ func sample(ctx context.Context, r kernel.Reader, inv *inventory.Inventory) Samp
 // parseUptime reads the first number of /proc/uptime, in seconds.
 func parseUptime(text string) time.Duration {
 	var seconds float64
-	if _, err := fmt.Sscan(text, &seconds); err != nil || seconds < 0 || seconds > 1e9 {
+	if _, err := fmt.Sscan(text, &seconds); err != nil || !(seconds >= 0 && seconds <= 1e9) { // also what is no number
 		return 0
 	}
 	return time.Duration(seconds * float64(time.Second))
@@ -104,12 +104,17 @@ func (s *Sample) count(earlier *Sample, of func(*Sample) inventory.Counters, nam
 	return c
 }
 
+// noted reports whether the NIC's notes say why a fact is missing.
+func (n nic) noted(fact string) bool {
+	return slices.ContainsFunc(n.Unread, func(u inventory.Unread) bool { return u.Fact == fact })
+}
+
 // uncounted is the verdict where a counter is missing: with the reason where its
 // source could not be read.
 func (n nic) uncounted(name string) findings.Verdict {
 	source, _, _ := strings.Cut(name, "/")
 	fact := "counters/" + source
-	if slices.ContainsFunc(n.Unread, func(u inventory.Unread) bool { return u.Fact == fact }) {
+	if n.noted(fact) {
 		return findings.Unread(n.Unread, fact)
 	}
 	return findings.Unclear("this device doesn't count %s", name)

@@ -14,7 +14,6 @@ import (
 	"github.com/nictune/nictune/audit"
 	"github.com/nictune/nictune/exporters/terminal"
 	"github.com/nictune/nictune/findings"
-	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/policies"
 	"github.com/nictune/nictune/sriov"
 )
@@ -218,14 +217,8 @@ func only(e *audit.Evidence, devices []string) error {
 			then = append(then, d)
 		}
 	}
-	all := slices.Clone(e.NICs)
 	if err := keep(&e.Inventory, now); err != nil {
 		return err
-	}
-	for _, n := range all {
-		if !slices.ContainsFunc(e.NICs, func(kept inventory.NIC) bool { return kept.Index == n.Index }) {
-			e.Others = append(e.Others, n)
-		}
 	}
 	if e.Earlier == nil {
 		return nil
