@@ -10,7 +10,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
@@ -112,22 +111,20 @@ func (n NIC) uppers() []*inventory.NIC {
 //
 // The caller has asked Refuses, and made sure that ProbeImpact is allowed.
 func Probe(ctx context.Context, live *kernel.Live, nic inventory.NIC) (p Probed, err error) {
-	if had, ok := ParseRelease(release(ctx, live)); ok && had.Before(Release{5, 9}) {
+	had, known := ParseRelease(release(ctx, live))
+	if known && had.Before(Release{5, 9}) {
 		return p, &Refusal{
 			Why: fmt.Sprintf("Linux %s has no bpf_link for XDP (5.9 has)", had),
 			Do:  "nothing was tried; without one the program would stay if this process died",
 		}
 	}
-	if err := rlimit.RemoveMemlock(); err != nil { // before Linux 5.11 programs count
-		return p, fmt.Errorf("%s: raise RLIMIT_MEMLOCK: %w", nic.Name, err)
-	}
-	had := nic.Link.Carrier != nil && *nic.Link.Carrier
-	held, err := attach(nic, 0)
+	carried := nic.Link.Carrier != nil && *nic.Link.Carrier
+	held, err := attach(nic, had, 0)
 	var refused *refusedError
 	if errors.As(err, &refused) {
 		p.Refused = kernelWord(err)
-		if held, err = attach(nic, fragments); err != nil {
-			return p, settle(ctx, live, nic, had, &p)
+		if held, err = attach(nic, had, fragments); err != nil {
+			return p, settle(ctx, live, nic, carried, &p)
 		}
 		p.MultiBuffer = true
 	}
@@ -152,7 +149,7 @@ func Probe(ctx context.Context, live *kernel.Live, nic inventory.NIC) (p Probed,
 	if err := held.Close(); err != nil {
 		return p, fmt.Errorf("%s: detach the probe's program (it goes when this process ends): %w", nic.Name, err)
 	}
-	return p, settle(ctx, live, nic, had, &p)
+	return p, settle(ctx, live, nic, carried, &p)
 }
 
 // release is the running kernel's.
@@ -195,6 +192,16 @@ func kernelWord(err error) string {
 	}
 }
 
+// overLimit says what may be meant where a kernel before Linux 5.11 refuses to load a
+// program: there its memory counts against RLIMIT_MEMLOCK, also root's
+// (kernel/bpf/syscall.c, bpf_charge_memlock), since then against the cgroup's.
+func overLimit(err error, on Release) error {
+	if kernel.ReasonOf(err) != kernel.Denied || on.IsZero() || !on.Before(Release{5, 11}) {
+		return err
+	}
+	return fmt.Errorf("in Linux %s a program's memory counts against RLIMIT_MEMLOCK: if you are root, raise it (ulimit -l unlimited): %w", on, err)
+}
+
 // fragments is BPF_F_XDP_HAS_FRAGS of linux/bpf.h.
 const fragments = 1 << 5
 
@@ -204,14 +211,14 @@ type refusedError struct{ error }
 func (e *refusedError) Unwrap() error { return e.error }
 
 // attach attaches a program that returns XDP_PASS.
-func attach(nic inventory.NIC, flags uint32) (link.Link, error) {
+func attach(nic inventory.NIC, on Release, flags uint32) (link.Link, error) {
 	const pass = 2
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "nictune_probe", Type: ebpf.XDP, License: "GPL", Flags: flags,
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, pass), asm.Return()},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("load an XDP program: %w", err)
+		return nil, fmt.Errorf("%s: load an XDP program: %w", nic.Name, overLimit(err, on))
 	}
 	defer func() { _ = program.Close() }() // the link holds it
 	held, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: nic.Index, Flags: link.XDPDriverMode})

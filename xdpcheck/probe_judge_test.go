@@ -2,7 +2,11 @@ package xdpcheck
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,4 +95,21 @@ func open(t testing.TB) *kernel.Live {
 	}
 	t.Cleanup(func() { _ = live.Close() })
 	return live
+}
+
+// Where a kernel before 5.11 refuses a program the limit that may be meant is named; a
+// newer one has none.
+func TestOverLimit(t *testing.T) {
+	denied := fmt.Errorf("load program: %w", fs.ErrPermission)
+	if err := overLimit(denied, Release{5, 10}); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "ulimit -l") {
+		t.Error(err)
+	}
+	for _, on := range []Release{{5, 11}, {}} {
+		if err := overLimit(denied, on); err.Error() != denied.Error() {
+			t.Errorf("%s: %v", on, err)
+		}
+	}
+	if other := errors.New("busy"); overLimit(other, Release{5, 10}).Error() != other.Error() {
+		t.Error("another error is taken for the limit")
+	}
 }

@@ -67,6 +67,7 @@ func TestRulesBite(t *testing.T) {
 		{"exec in cmd", perFile(checkOwnedImports), "cmd/nictune/a.go", `import "os/exec"`, "runs no programs"},
 		{"exec in a test", perFile(checkOwnedImports), "inventory/a_test.go", `import "os/exec"`, ""},
 		{"client_golang in a library", perFile(checkOwnedImports), "audit/a.go", `import "github.com/prometheus/client_golang/prometheus"`, "only exporters and cmd"},
+		{"ebpf's limits", perFile(checkOwnedImports), "xdpcheck/a.go", `import "github.com/cilium/ebpf/rlimit"`, "in every command"},
 		{"ebpf outside the probe", perFile(checkOwnedImports), "audit/a.go", `import "github.com/cilium/ebpf/link"`, "only the probe"},
 
 		{"environment in a library", perFile(checkOwnedCalls), "audit/a.go", `import "os"; var a = os.Getenv("A")`, "only cmd reads the environment"},

@@ -55,6 +55,7 @@ var ownedImports = []owned{
 	{"github.com/mdlayher/ethtool", []string{"internal/kernel"}, "only the seam opens sockets"},
 	{"github.com/vishvananda/netlink", []string{"internal/kernel"}, "only the seam opens sockets"},
 	{"github.com/cilium/ebpf", []string{"xdpcheck"}, "only the probe loads programs"},
+	{"github.com/cilium/ebpf/rlimit", nil, "its initialiser changes RLIMIT_MEMLOCK and makes a map in every command"},
 	{"cel.dev/cel-go", []string{"policies"}, "one language of conditions, with one environment"},
 	{"github.com/prometheus/client_golang", []string{"exporters", "cmd"}, "only exporters and cmd know Prometheus"},
 	{"github.com/prometheus/exporter-toolkit", []string{"exporters", "cmd"}, "only exporters and cmd serve"},
