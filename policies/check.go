@@ -205,8 +205,7 @@ type Ruling struct {
 // decided is one, too: the ruling is then what the other policies make of it.
 func Rule(checks []CheckPolicy, rule string, nic *inventory.NIC, host *Host) (Ruling, error) {
 	var ruling Ruling
-	var decided *CheckPolicy
-	exact := false
+	var said []says
 	var fs faults
 	for i := range checks {
 		c := &checks[i]
@@ -217,20 +216,8 @@ func Rule(checks []CheckPolicy, rule string, nic *inventory.NIC, host *Host) (Ru
 		if !ok || err != nil {
 			continue
 		}
-		for _, r := range c.Rules {
-			if !meant(r.Rule, rule) {
-				continue
-			}
-			// In one document the rule's own line counts for more than its group's.
-			own := r.Rule == rule
-			switch {
-			case decided == nil, c.Priority > decided.Priority, c == decided && own && !exact:
-				ruling.Severity, ruling.By, decided, exact = r.Severity, r.Source, c, own
-			case c == decided || c.Priority < decided.Priority || r.Severity == ruling.Severity:
-			default:
-				fs.add(c.text, r.Source, utf8.RuneCountInString(r.Rule), "%s is %s here and %s at %s, of the same priority %d: raise one of them",
-					rule, r.Severity, ruling.Severity, ruling.By, c.Priority)
-			}
+		if r := c.about(rule); r != nil {
+			said = append(said, says{c, r})
 		}
 		for j := range c.Waivers {
 			w := &c.Waivers[j]
@@ -239,7 +226,39 @@ func Rule(checks []CheckPolicy, rule string, nic *inventory.NIC, host *Host) (Ru
 			}
 		}
 	}
+	// What a higher priority overrules contradicts nobody.
+	slices.SortStableFunc(said, func(a, b says) int { return cmp.Compare(b.policy.Priority, a.policy.Priority) })
+	for i, s := range said {
+		switch {
+		case i == 0:
+			ruling.Severity, ruling.By = s.rule.Severity, s.rule.Source
+		case s.policy.Priority == said[0].policy.Priority && s.rule.Severity != ruling.Severity:
+			fs.add(s.policy.text, s.rule.Source, utf8.RuneCountInString(s.rule.Rule), "%s is %s here and %s at %s, of the same priority %d: raise one of them",
+				rule, s.rule.Severity, ruling.Severity, ruling.By, s.policy.Priority)
+		}
+	}
 	return ruling, fs.err()
+}
+
+// says is what one document makes of a rule.
+type says struct {
+	policy *CheckPolicy
+	rule   *RuleSetting
+}
+
+// about is what the document says of a rule, nil if nothing. The rule's own line counts
+// for more than its group's.
+func (c *CheckPolicy) about(rule string) *RuleSetting {
+	var group *RuleSetting
+	for i := range c.Rules {
+		switch r := &c.Rules[i]; {
+		case r.Rule == rule:
+			return r
+		case group == nil && meant(r.Rule, rule):
+			group = r
+		}
+	}
+	return group
 }
 
 // holds says whether the policy is for a NIC, or the host.

@@ -25,6 +25,8 @@ func check(name, match, rest string) string {
 // the rule's own line over its group's, and only on NICs that it is for.
 func TestRule(t *testing.T) {
 	igb := &inventory.NIC{Name: "eth0", Function: inventory.PF, Driver: &inventory.Driver{Name: "igb"}}
+	conflict := check("a", "{}", "rules: {link/eee: off}") + check("b", "{}", "rules: {link/eee: warning}")
+	higher := check("c", "{}", "priority: 10\nrules: {link/eee: info}")
 	edge := &Host{Labels: map[string]string{"role": "edge"}}
 	for _, c := range []struct {
 		name, text, rule string
@@ -40,6 +42,8 @@ func TestRule(t *testing.T) {
 		{"own line last", check("a", "{}", `rules: {"link/*": info, link/eee: critical}`), "link/eee", igb, "critical"},
 		{"higher priority", check("a", "{}", "priority: 1\nrules: {link/eee: info}") + check("b", "{}", "rules: {link/eee: off}"), "link/eee", igb, "info"},
 		{"higher priority, last", check("b", "{}", "rules: {link/eee: off}") + check("a", "{}", "priority: 1\nrules: {link/eee: info}"), "link/eee", igb, "info"},
+		{"a conflict below the highest priority, which comes last", conflict + higher, "link/eee", igb, "info"},
+		{"a conflict below the highest priority, which comes first", higher + conflict, "link/eee", igb, "info"},
 		{"agreed", check("a", "{}", "rules: {link/eee: off}") + check("b", "{driver: igb}", "rules: {link/eee: off}"), "link/eee", igb, "off"},
 		{"the host, by an empty match", check("a", "{}", "rules: {link/eee: off}"), "link/eee", nil, "off"},
 		{"the host, by its label", check("a", "{labels: {role: edge}}", "rules: {link/eee: off}"), "link/eee", nil, "off"},
