@@ -206,6 +206,8 @@ type Finding struct {
 	// Why and Remedy are there where something is to be done.
 	Why    string `json:"why,omitempty"`
 	Remedy string `json:"remedy,omitempty"`
+	// Exact says that the remedy is for this subject, and not the rule's.
+	Exact bool `json:"-"`
 	// Policy is where a policy switched the rule off, or changed its severity.
 	Policy string `json:"policy,omitempty"`
 	// Waiver is the one that accepts, or did, that it fails.
@@ -236,7 +238,7 @@ func Judge[S Judged](rules []Rule[S], s S) []Finding {
 			Seen: v.Seen, Expected: v.Expected,
 		}
 		if v.Status == Fail {
-			f.Why, f.Remedy = r.Why, cmp.Or(v.Remedy, r.Remedy)
+			f.Why, f.Remedy, f.Exact = r.Why, cmp.Or(v.Remedy, r.Remedy), v.Remedy != "" && v.Remedy != r.Remedy
 		}
 		all = append(all, f)
 	}

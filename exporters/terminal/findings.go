@@ -66,8 +66,8 @@ const widest = 16
 const margin = "          "
 
 // failures writes one rule's failures: the rule, each device with what was seen, and
-// once what is the same of all. What is only for information has no advice: --explain
-// has it.
+// once what is the same of all. What is only for information has no advice but that for
+// the device itself: --explain has the rule's.
 func failures(w io.Writer, same []findings.Finding) {
 	first := same[0]
 	fmt.Fprintf(w, "%s  %s: %s\n", word(string(first.Severity)), first.Rule, first.Title)
@@ -96,7 +96,7 @@ func failures(w io.Writer, same []findings.Finding) {
 		if !expected {
 			say("", "expected: "+f.Expected)
 		}
-		if !remedy && advice {
+		if !remedy && (advice || f.Exact) {
 			say("", "do: "+f.Remedy)
 		}
 		if !policy && f.Policy != "" {
@@ -111,9 +111,9 @@ func failures(w io.Writer, same []findings.Finding) {
 	}
 	if advice {
 		say("why", first.Why)
-		if remedy {
-			say("do", first.Remedy)
-		}
+	}
+	if remedy && (advice || first.Exact) {
+		say("do", first.Remedy)
 	}
 	if policy && first.Policy != "" {
 		say("severity", "by "+first.Policy)

@@ -13,6 +13,9 @@ func TestFindings(t *testing.T) {
 		{Rule: "link/down", Severity: findings.Critical, Status: findings.Fail, Subject: eth("eth0"), Title: "no link", Seen: "no carrier; No cable", Expected: "a link", Why: "A leg of a bond that is missing is missed when the other one fails, which is seldom when it suits.", Remedy: "Plug it in."},
 		{Rule: "link/down", Severity: findings.Critical, Status: findings.Fail, Subject: eth("enp65s0f0np0"), Title: "no link", Seen: "no carrier", Expected: "a link", Why: "A leg of a bond that is missing is missed when the other one fails, which is seldom when it suits.", Remedy: "Look.\x1b[2J", Waiver: &findings.Waiver{Reason: "moved", Owner: "jane", Expires: "2026-01-31", Expired: true, Policy: "a (edge.yaml:9:3)"}},
 		{Rule: "link/eee", Severity: findings.Info, Status: findings.Fail, Subject: eth("eth0"), Title: "it sleeps", Seen: "active", Expected: "awake", Why: "Why.", Remedy: "Do."},
+		{Rule: "xdp/native-blocked", Severity: findings.Info, Status: findings.Fail, Subject: eth("eth0"), Title: "it is blocked", Seen: "rx-lro is on", Expected: "nothing", Why: "Why.", Remedy: "Turn it off.", Exact: true},
+		{Rule: "xdp/zero-copy-blocked", Severity: findings.Info, Status: findings.Fail, Subject: eth("eth0"), Title: "it copies", Seen: "rx-lro is on", Expected: "nothing", Why: "Why.", Remedy: "Do."},
+		{Rule: "xdp/zero-copy-blocked", Severity: findings.Info, Status: findings.Fail, Subject: eth("eth1"), Title: "it copies", Seen: "vfs", Expected: "nothing", Why: "Why.", Remedy: "Take them away.", Exact: true},
 		{Rule: "link/fec", Severity: findings.Warning, Status: findings.Error, Subject: eth("eth0"), Seen: "link.fec: failed: input/output error"},
 		{Rule: "link/pre-fec-errors", Severity: findings.Warning, Status: findings.Error, Subject: eth("eth0"), Seen: "link.fec: failed: input/output error"},
 		{Rule: "link/sqi", Severity: findings.Warning, Status: findings.Unknown, Subject: eth("eth0"), Seen: "not told"},
@@ -33,10 +36,21 @@ INFO      link/eee: it sleeps
           eth0      active
           expected  awake
 
+INFO      xdp/native-blocked: it is blocked
+          eth0      rx-lro is on
+          expected  nothing
+          do        Turn it off.
+
+INFO      xdp/zero-copy-blocked: it copies
+          eth0      rx-lro is on
+          eth1      vfs
+                    do: Take them away.
+          expected  nothing
+
 ERROR     eth0: link.fec: failed: input/output error
           not judged for it: link/fec, link/pre-fec-errors
 WAIVED    eth0  link/flaps: lost once (a test; jane, until 2099-01-31)
-2 critical, 1 info, 2 error, 1 unknown, 1 waived, 1 passed (--all lists them)
+2 critical, 4 info, 2 error, 1 unknown, 1 waived, 1 passed (--all lists them)
 `
 	var b strings.Builder
 	if err := Findings(&b, list, false); err != nil || b.String() != want {
