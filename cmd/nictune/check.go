@@ -28,7 +28,7 @@ type checking struct {
 
 func newCheckCommand(app *app) *cobra.Command {
 	cmd := newCheckGroupCommand(app, audit.Group{Doc: "everything that nictune has rules for"})
-	cmd.Use = "check"
+	cmd.Use = "check [DEVICE...]"
 	cmd.Short = "Judge the host's NICs and say what to do"
 	cmd.Args = cobra.ArbitraryArgs
 	cmd.Long = `Judge links, cables and what else nictune has rules for. Each rule says what it
@@ -103,6 +103,14 @@ func newCheckGroupCommand(app *app, group audit.Group) *cobra.Command {
 		panic(err) // the flag was added above
 	}
 	return cmd
+}
+
+// apart declares that what a flag asks for is no judging by rules, so that the flags
+// about that can't be meant.
+func apart(cmd *cobra.Command, flag string) {
+	for _, other := range []string{"watch", "policy", "all", "fail-on", "explain", "label", "labels"} {
+		cmd.MarkFlagsMutuallyExclusive(flag, other)
+	}
 }
 
 // report is what nictune check writes with -o json.

@@ -87,12 +87,19 @@ func TestCheckObeysPolicies(t *testing.T) {
 	}
 }
 
+func TestCheckUsage(t *testing.T) {
+	if stdout, _, exit := nictune(t, "check", "--help"); exit != exitOK || !strings.Contains(stdout, "nictune check [DEVICE...] [flags]\n") {
+		t.Errorf("%d, %s", exit, stdout)
+	}
+}
+
 func TestCheckRefuses(t *testing.T) {
 	for _, args := range [][]string{
 		{"--host", numaHost, "check", "--watch", "1s"}, {"check", "--watch", "-1s"},
 		{"--host", numaHost, "check", "--fail-on", "bad"}, {"--host", numaHost, "check", "nosuch0"},
 		{"check", "--explain", "link/none"},
 		{"--host", numaHost, "check", "link", "--cable-test", "--allow", "link-flap", "eth0"}, {"check", "link", "--cable-test"},
+		{"check", "link", "--cable-test", "--all", "--allow", "link-flap", "nosuch0"},
 		{"check", "link", "--tdr"}, {"check", "link", "--cable-test", "--allow", "everything", "eth0"},
 	} {
 		if stdout, stderr, exit := nictune(t, args...); exit != exitError || stdout != "" || stderr == "" {

@@ -47,7 +47,7 @@ where one is not, 3 where it was not allowed.`
 	flags.BoolVar(&c.echoes, "tdr", false, "with --cable-test: measure what a pulse echoes")
 	flags.StringVar(&c.allow, "allow", string(tuning.Seamless), "with --cable-test: the worst `IMPACT` that it may have: link-flap")
 	flags.StringSliceVar(&c.disrupt, "disrupt", nil, "with --cable-test: `NAMES` of NICs whose uses may be disturbed")
-	cmd.MarkFlagsMutuallyExclusive("cable-test", "watch")
+	apart(cmd, "cable-test")
 	cmd.RunE = func(cmd *cobra.Command, devices []string) error {
 		c.format, _ = cmd.Flags().GetString("output") // newCheckGroupCommand added it
 		switch {

@@ -62,6 +62,8 @@ with --probe 3 where a NIC was refused.`
 	flags.StringVar(&x.allow, "allow", "", "with --probe: the worst `IMPACT` that attaching may have: link-flap, nic-reset")
 	flags.StringSliceVar(&x.disrupt, "disrupt", nil, "with --probe: `NAMES` of NICs whose uses may be disturbed")
 	cmd.MarkFlagsMutuallyExclusive("profile", "probe")
+	apart(cmd, "profile")
+	apart(cmd, "probe")
 	if err := cmd.RegisterFlagCompletionFunc("profile", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return strings.Split(profileNames(), ", "), cobra.ShellCompDirectiveNoFileComp
 	}); err != nil {

@@ -82,6 +82,11 @@ func TestCheckXDPRefuses(t *testing.T) {
 		{[]string{"--allow", "nic-reset"}, "go with --probe"},
 		{[]string{"--probe", "--allow", "party", "eth0"}, "unknown impact"},
 		{[]string{"--probe", "--profile", "l4lb"}, "profile probe"},
+		{[]string{"--profile", "l4lb", "--watch", "5s", "eth0"}, "[profile watch]"},
+		{[]string{"--profile", "l4lb", "-f", "/nonexistent", "eth0"}, "[policy profile]"},
+		{[]string{"--profile", "l4lb", "--all", "eth0"}, "[all profile]"},
+		{[]string{"--probe", "--fail-on", "info", "eth0"}, "[fail-on probe]"},
+		{[]string{"--probe", "--explain", "xdp/jit-off"}, "[explain probe]"},
 		{[]string{"--profile", "l4lb", "eth99"}, "no network device matches"},
 	} {
 		_, stderr, exit := nictune(t, append([]string{"check", "xdp", "--host", labHost}, test.args...)...)
