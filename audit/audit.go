@@ -303,7 +303,7 @@ func (e *Evidence) All() []inventory.NIC {
 }
 
 // XDPFacts are what package xdpcheck judges.
-func (e *Evidence) XDPFacts() *xdpcheck.Facts { return xdpcheck.Of(&e.Host, e.All(), e.XDP) }
+func (e *Evidence) XDPFacts() *xdpcheck.Facts { return xdpcheck.Of(&e.Host, e.All(), e.Unread, e.XDP) }
 
 // perXDP judges each NIC by the rules of package xdpcheck.
 func perXDP(rules []findings.Rule[xdpcheck.NIC]) func(*Evidence) []findings.Finding {

@@ -80,7 +80,7 @@ func (n NIC) Capabilities() Capabilities {
 	c.Xmit = after(c.Native, n.capability("ndo-xmit", d.Xmit))
 	c.ZeroCopy = after(c.Native, n.capability("xsk-zerocopy", d.ZeroCopy))
 	if c.ZeroCopy.Answer == Yes {
-		c.ZeroCopy = hindered(c.ZeroCopy, n.obstacles(d.ZeroCopyBlockers))
+		c.ZeroCopy = n.hindered(c.ZeroCopy, d.ZeroCopyBlockers, nil)
 	}
 	c.MultiBuffer = multiBuffer(c.Native, n.capability("rx-sg", d.MultiBuffer))
 	c.Offload = n.capability("hw-offload", d.Offload)
@@ -103,13 +103,18 @@ func (n NIC) native(d *Driver) Capability {
 	if c.Answer == Unsupported || c.Answer == Unknown {
 		return c
 	}
-	return hindered(c, append(n.obstacles(d.Blockers), n.mtuObstacle(d)...))
+	return n.hindered(c, d.Blockers, d.MTU)
 }
 
-// hindered turns a yes into what obstacles make of it, and names what is behind a
-// "blocked".
-func hindered(c Capability, obstacles []Obstacle) Capability {
+// hindered turns a yes into what a driver's blockers, and its largest MTU, make of it,
+// and names what is behind a "blocked". A kernel that announces nothing at all does
+// not tell of what could not be read, either.
+func (n NIC) hindered(c Capability, list []Blocker, mtu *MTU) Capability {
+	obstacles := append(n.obstacles(list), n.mtuObstacle(mtu)...)
 	if len(obstacles) == 0 {
+		if unseen := n.unseen(list, mtu); n.Offloads.XDPFeatures == nil && len(unseen) > 0 {
+			return Capability{Answer: Unknown, Why: c.Why + "; whether a setting is in the way is not known: " + strings.Join(unseen, ", ") + " could not be read"}
+		}
 		return c
 	}
 	var whats []string
@@ -192,20 +197,27 @@ func (n NIC) tooOld(s Support) string {
 
 // maxMTU is the largest MTU for programs that take packets of one buffer.
 func (n NIC) maxMTU(d *Driver) (int, bool) {
-	if d == nil || d.MTU == nil {
+	if d == nil {
 		return 0, false
 	}
-	return d.MTU.limit(n.facts.memory, n.Offloads.PrivateFlags)
+	return n.limit(d.MTU)
+}
+
+func (n NIC) limit(m *MTU) (int, bool) {
+	if m == nil {
+		return 0, false
+	}
+	return m.limit(n.facts.memory, n.Offloads.PrivateFlags)
 }
 
 // mtuObstacle is the NIC's MTU, where it is too large.
-func (n NIC) mtuObstacle(d *Driver) []Obstacle {
-	limit, ok := n.maxMTU(d)
+func (n NIC) mtuObstacle(m *MTU) []Obstacle {
+	limit, ok := n.limit(m)
 	if !ok {
 		return nil
 	}
 	of, whose := n.NIC, ""
-	if d.MTU.Of == "peer" {
+	if m.Of == "peer" {
 		if of = n.facts.named(n.Stack.Peer); of == nil {
 			return nil
 		}
@@ -217,7 +229,7 @@ func (n NIC) mtuObstacle(d *Driver) []Obstacle {
 	o := Obstacle{
 		What:   fmt.Sprintf("%sMTU %d, and one buffer holds %d at most", whose, *of.Link.MTU, limit),
 		Do:     fmt.Sprintf("Set the MTU of %s to %d at most, or attach a program that takes packets of several buffers (SEC(\"xdp.frags\")).", of.Name, limit),
-		Source: d.MTU.Source, Setting: "netdev",
+		Source: m.Source, Setting: "netdev",
 	}
 	if of == n.NIC {
 		o.Value = map[string]any{"mtu": limit}
@@ -225,15 +237,12 @@ func (n NIC) mtuObstacle(d *Driver) []Obstacle {
 	return []Obstacle{o}
 }
 
-// obstacles are what of a driver's blockers holds now. One that can't be seen is
-// none.
+// obstacles are what of a driver's blockers holds now. One that can't be seen is none
+// here: unseen tells of those.
 func (n NIC) obstacles(list []Blocker) []Obstacle {
 	var all []Obstacle
 	kinds := blockers()
-	for _, b := range list {
-		if b.Effect == "turned-off" || b.applies(n.facts.release, n.facts.table.Read) <= 0 {
-			continue
-		}
+	for _, b := range n.relevant(list) {
 		if judge := kinds[b.Kind]; judge != nil {
 			if o, holds := judge(n, b); holds {
 				o.Source = b.Source
@@ -242,6 +251,58 @@ func (n NIC) obstacles(list []Blocker) []Obstacle {
 		}
 	}
 	return all
+}
+
+// relevant are those blockers that this kernel's driver has, and does not remove by
+// itself.
+func (n NIC) relevant(list []Blocker) []Blocker {
+	return slices.DeleteFunc(slices.Clone(list), func(b Blocker) bool {
+		return b.Effect == "turned-off" || b.applies(n.facts.release, n.facts.table.Read) <= 0
+	})
+}
+
+// unseen are the facts that blockers and the largest MTU are judged on, where they
+// could not be read.
+func (n NIC) unseen(list []Blocker, mtu *MTU) []string {
+	facts := map[string]string{
+		"feature": "offloads.features", "tcp-data-split": "queues.rings", "rx-buf-len": "queues.rings", "hds-thresh": "queues.rings",
+		"channels-half": "queues.channels", "channels-equal": "queues.channels", "channels-shared": "queues.channels", "peer-queues": "queues.channels",
+		"vfs": "pci.sriov", "guest-offloads": virtioFeatures, "access-platform": virtioFeatures, "bond-mode": "stack.bond",
+	}
+	var all []string
+	for _, b := range n.relevant(list) {
+		if fact := facts[b.Kind]; fact != "" && n.unread(fact) && !slices.Contains(all, fact) {
+			all = append(all, fact)
+		}
+	}
+	if mtu != nil && mtu.Of == "" && n.Link.MTU == nil {
+		all = append(all, "link.mtu")
+	}
+	return all
+}
+
+// virtioFeatures is what is said of a fact that no inventory has.
+const virtioFeatures = "the virtio device's feature bits"
+
+// unread reports whether a fact is missing for another reason than that the driver or
+// kernel has no such thing.
+func (n NIC) unread(fact string) bool {
+	switch {
+	case fact == "offloads.features" && n.Offloads.Features == nil:
+		return true // every device has some
+	case fact == virtioFeatures:
+		return n.facts.extra.Virtio[n.Name] == ""
+	}
+	return unread(n.Unread, fact) || unread(n.facts.unread, "nics."+fact)
+}
+
+// unread reports whether notes say that a fact, or one above or below it, could not be
+// read.
+func unread(notes []inventory.Unread, fact string) bool {
+	return slices.ContainsFunc(notes, func(u inventory.Unread) bool {
+		of := u.Fact == fact || strings.HasPrefix(fact, u.Fact+".") || strings.HasPrefix(u.Fact, fact+".")
+		return of && (u.Reason != inventory.Unsupported || u.NotRecorded())
+	})
 }
 
 // blockers are the kinds of drivers.yaml. Each tells whether it is in the way.

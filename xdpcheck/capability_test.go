@@ -24,7 +24,7 @@ func hostOf(t testing.TB, release string, nics ...string) (*Facts, NIC) {
 		list = append(list, n)
 	}
 	host := &inventory.Host{Hostname: "h", Kernel: release, Architecture: "x86_64"}
-	f := Of(host, list, &Extra{PageSize: 4096, JIT: "1", Virtio: map[string]string{}})
+	f := Of(host, list, nil, &Extra{PageSize: 4096, JIT: "1", Virtio: map[string]string{}})
 	return f, f.NIC(0)
 }
 
@@ -65,6 +65,9 @@ func TestCapabilities(t *testing.T) {
 		{"an unknown driver that has it", "6.12.1", nicText("acme", "basic"), Yes, Unknown, Unknown, Unknown, "announces"},
 		{"an unknown driver, 4.18", "4.18.0-553.el8.x86_64", nicText("acme", ""), Unknown, Unknown, Unknown, Unknown, "doesn't announce"},
 		{"mlx5 on 4.18", "4.18.0-553.el8.x86_64", nicText("mlx5_core", ""), Yes, Unknown, Unknown, Unknown, "by the table"},
+		{"ixgbe on 5.4, of which LRO could not be read", "5.4.0", `{"name": "eth0", "driver": {"name": "ixgbe"}, "link": {"mtu": 1500}, "offloads": {}, "unread": [{"fact": "offloads.features", "reason": "denied"}]}`, Unknown, Unknown, Unknown, Unsupported, "offloads.features could not be read"},
+		{"ixgbe on 5.4, of which VFs could not be read", "5.4.0", nicText("ixgbe", "", `"unread": [{"fact": "pci", "reason": "failed"}]`), Unknown, Unknown, Unknown, Unsupported, "pci.sriov could not be read"},
+		{"ixgbe on 5.4", "5.4.0", nicText("ixgbe", "", `"unread": [{"fact": "queues.rss.fields", "reason": "failed"}, {"fact": "queues.channels", "reason": "unsupported"}]`), Yes, Yes, Unknown, Unsupported, "by the table"},
 		{"mlx5", "6.12.1", nicText("mlx5_core", "basic redirect xsk-zerocopy rx-sg"), Yes, Yes, Yes, Yes, "announces"},
 		{"mlx5 with LRO", "6.12.1", nicText("mlx5_core", "-", lroOn), Blocked, Blocked, Blocked, Blocked, "rx-lro is on"},
 		{"mlx5 with something else", "6.12.1", nicText("mlx5_core", "-"), Blocked, Blocked, Blocked, Blocked, "can't be seen from here"},
@@ -214,6 +217,7 @@ func TestRules(t *testing.T) {
 		},
 		"offload/not-in-force": {
 			findings.Fail: {nicText("igb", "basic", feature("tx-tcp-segmentation", false, true, true))}, findings.Pass: {plain}, findings.Unknown: {`{"name": "eth0", "offloads": {}}`},
+			findings.NotApplicable: {nicText("bridge", "-", `"function": "virtual"`, feature("tx-tcp-segmentation", false, true, true))},
 		},
 		"offload/checksum-off": {
 			findings.Fail: {nicText("igb", "basic", feature("rx-checksum", false, true, false))}, findings.Pass: {nicText("igb", "basic", feature("rx-checksum", true, true, true))},

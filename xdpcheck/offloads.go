@@ -160,7 +160,7 @@ func OffloadRules() []findings.Rule[NIC] {
 			ID: "offload/segmentation-off", Severity: findings.Info,
 			Title:   "TCP is segmented by the CPU though the NIC could",
 			Why:     "With TSO one send of 64 KiB crosses the stack once and is cut into packets by the NIC. Software segmentation (GSO) saves part of that, at the CPU's expense.",
-			Remedy:  "Turn it on: ethtool -K NAME tso on. Capturing tools show segments larger than the MTU then; that is no fault.",
+			Remedy:  "Turn it on, unless the driver leaves it off by default, as r8169 does where chips have faults: ethtool -K NAME tso on. Capturing tools show segments larger than the MTU then; that is no fault.",
 			Sources: []string{"Documentation/networking/segmentation-offloads.rst"},
 		}, Judge: segmentationOff},
 		{About: findings.About{
@@ -174,6 +174,9 @@ func OffloadRules() []findings.Rule[NIC] {
 }
 
 func notInForce(n NIC) findings.Verdict {
+	if n.Function == inventory.Virtual {
+		return findings.Inapplicable("a software device: its features follow those of the devices below it")
+	}
 	o := n.OffloadReport()
 	if o == nil {
 		return findings.Unread(n.Unread, "offloads.features")

@@ -24,7 +24,7 @@ func surveyed(t testing.TB, live *kernel.Live, name string) NIC {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, ok := Of(&inv.Host, inv.NICs, Read(ctx, live, &inv.Host, inv.NICs)).Named(name)
+	n, ok := Of(&inv.Host, inv.NICs, inv.Unread, Read(ctx, live, &inv.Host, inv.NICs)).Named(name)
 	if !ok {
 		t.Fatalf("%s is not there", name)
 	}

@@ -251,6 +251,8 @@ func (n NIC) splitItem() Item {
 	const source = "Documentation/networking/ethtool-netlink.rst, tcp-data-split; bnxt_en and gve refuse programs while it is on"
 	r := n.Queues.Rings
 	switch {
+	case r == nil && n.unread("queues.rings"):
+		return unclear("header-split", source, "the rings' settings could not be read")
 	case r == nil || r.TCPDataSplit == "" || r.TCPDataSplit == "unknown":
 		if n.driver() != nil && !slices.ContainsFunc(n.driver().Blockers, func(b Blocker) bool { return b.Kind == "tcp-data-split" || b.Kind == "hds-thresh" }) {
 			return passes("header-split", source, "the driver tells of none")
@@ -401,7 +403,10 @@ func (n NIC) ruleItem() Item {
 	if t == nil {
 		return unclear(name, source, "the NIC's rules are not known")
 	}
-	spare, _ := n.spare()
+	spare, ok := n.spare()
+	if !ok {
+		return unclear(name, source, "the NIC doesn't show its RSS table, and so not which queues it leaves out")
+	}
 	for _, r := range t.Rules {
 		if r.Queue != nil && slices.Contains(spare, *r.Queue) {
 			return passes(name, source, "rule %d sends %s to queue %d", r.Location, cmp.Or(r.FlowType, "packets"), *r.Queue)
@@ -440,6 +445,10 @@ func (n NIC) switchdevItem() Item {
 	switch {
 	case n.Port.SwitchID != "":
 		return passes(name, source, "the port belongs to switch %s", n.Port.SwitchID)
+	case n.unread("port.switchId"):
+		return unclear(name, source, "whether the port belongs to a switch could not be read")
+	case n.Devlink == nil && n.unread("devlink"):
+		return unclear(name, source, "the device's devlink instance could not be read")
 	case n.Devlink == nil:
 		return fails(name, source, "the device has no devlink instance, and so no switch to set up", "Use a NIC with an embedded switch.")
 	}
@@ -473,8 +482,13 @@ func (n NIC) pfItem() Item {
 
 func (n NIC) iommuItem() Item {
 	const name, source = "iommu", "Documentation/driver-api/vfio.rst"
-	if len(n.facts.host.IOMMU.Units) == 0 {
-		return fails(name, source, "no IOMMU is in use", "Turn it on in the firmware, and with intel_iommu=on on the kernel's command line.")
+	switch {
+	case len(n.facts.host.IOMMU.Units) > 0:
+	case unread(n.facts.unread, "iommu.units"):
+		return unclear(name, source, "which IOMMUs are in use could not be read")
+	default:
+		return fails(name, source, "no IOMMU is in use",
+			"Turn it on in the firmware: VT-d on Intel, AMD-Vi (IOMMU) on AMD, SMMU on ARM. On Intel the kernel may need intel_iommu=on on its command line, too.")
 	}
 	return passes(name, source, "%s", strings.Join(n.facts.host.IOMMU.Units, ", "))
 }
@@ -501,29 +515,39 @@ func (n NIC) vfsItem() Item {
 	return passes(name, source, "%d of %d", n.PCI.SRIOV.NumVFs, n.PCI.SRIOV.TotalVFs)
 }
 
-// migrationItem is whether the kernel has a vfio driver that migrates such VFs.
+// migrationModule is a variant of vfio-pci that migrates VFs.
+type migrationModule struct {
+	name, source string
+	since        Release
+}
+
+// migrationModules are they, by the PF's driver. pds_vfio_pci is none of a NIC's: it
+// asks for a PF of pds_core, which makes no network device.
+func migrationModules() map[string]migrationModule {
+	return map[string]migrationModule{
+		"mlx5_core": {"mlx5_vfio_pci", "drivers/vfio/pci/mlx5, Linux 5.18", Release{5, 18}},
+	}
+}
+
+// migrationItem is whether the kernel has a vfio driver that migrates such VFs. That
+// it is new enough doesn't say that it was built with it.
 func (n NIC) migrationItem() Item {
 	const name = "live-migration"
-	known := map[string]struct {
-		module, source string
-		since          Release
-	}{
-		"mlx5_core": {"mlx5_vfio_pci", "drivers/vfio/pci/mlx5, Linux 5.18", Release{5, 18}},
-		"ionic":     {"pds_vfio_pci", "drivers/vfio/pci/pds, Linux 6.6", Release{6, 6}},
-	}
 	if n.Driver == nil {
 		return unclear(name, "drivers/vfio/pci", "the driver is not known")
 	}
-	k, ok := known[n.Driver.Name]
+	k, ok := migrationModules()[n.Driver.Name]
 	switch {
 	case !ok:
 		return unclear(name, "drivers/vfio/pci", "whether a vfio driver migrates VFs of %s is not known", n.Driver.Name)
+	case slices.Contains(n.facts.extra.Modules, k.name):
+		return passes(name, k.source, "%s is loaded; bind VFs to it", k.name)
 	case n.facts.release.IsZero():
-		return unclear(name, k.source, "the kernel's release is not known")
+		return unclear(name, k.source, "%s is not loaded, and the kernel's release is not known", k.name)
 	case n.facts.release.Before(k.since):
-		return fails(name, k.source, fmt.Sprintf("Linux %s has no %s", n.facts.release, k.module), fmt.Sprintf("Run Linux %s or newer, or fail over to a virtio device (net_failover).", k.since))
+		return fails(name, k.source, fmt.Sprintf("Linux %s has no %s", n.facts.release, k.name), fmt.Sprintf("Run Linux %s or newer, or fail over to a virtio device (net_failover).", k.since))
 	}
-	return passes(name, k.source, "%s is in this kernel; bind VFs to it", k.module)
+	return unclear(name, k.source, "Linux %s can have %s, and it is not loaded: modprobe %s tells", n.facts.release, k.name, k.name)
 }
 
 func (n NIC) pageItem() Item {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/nictune/nictune/findings"
+	"github.com/nictune/nictune/inventory"
 )
 
 const (
@@ -73,6 +74,35 @@ func TestProfilesOfAnUnknownHost(t *testing.T) {
 	}
 }
 
+// A driver that migrates VFs is there where it was seen, not where it may have been
+// built.
+func TestMigration(t *testing.T) {
+	f, n := hostOf(t, "6.12.1", nicText("mlx5_core", "basic"))
+	if got := n.migrationItem(); got.Status != findings.Unknown || !strings.Contains(got.Seen, "modprobe mlx5_vfio_pci") {
+		t.Errorf("not seen: %+v", got)
+	}
+	f.extra.Modules = []string{"mlx5_vfio_pci"}
+	if got := n.migrationItem(); got.Status != findings.Pass {
+		t.Errorf("loaded: %+v", got)
+	}
+	if _, n := hostOf(t, "5.15.1", nicText("mlx5_core", "basic")); n.migrationItem().Status != findings.Fail {
+		t.Error("a kernel before it has it")
+	}
+}
+
+// IOMMUs that could not be listed are not none.
+func TestUnreadIOMMUs(t *testing.T) {
+	f, n := hostOf(t, "6.12.1", nicText("igb", "basic"))
+	f.unread = []inventory.Unread{{Fact: "iommu.units", Reason: inventory.Denied}}
+	if got := n.iommuItem(); got.Status != findings.Unknown {
+		t.Errorf("%+v", got)
+	}
+	f.host.IOMMU.Units = []string{"ivhd0"}
+	if got := n.iommuItem(); got.Status != findings.Pass {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestOtherProfiles(t *testing.T) {
 	item := func(profile, name string, nics ...string) Item {
 		p, err := FindProfile(profile)
@@ -100,7 +130,14 @@ func TestOtherProfiles(t *testing.T) {
 		{"sriov-host", "vfs", []string{nicText("igb", "basic", `"pci": {"sriov": {"totalVfs": 7, "numVfs": 0}}`)}, findings.Fail},
 		{"sriov-host", "iommu-group", []string{nicText("igb", "basic", `"iommu": {"group": 4, "members": ["0000:01:00.1"]}`)}, findings.Fail},
 		{"sriov-host", "iommu-group", []string{nicText("igb", "basic", `"iommu": {"group": 4}`)}, findings.Pass},
-		{"sriov-host", "live-migration", []string{nicText("mlx5_core", "basic")}, findings.Pass},
+		{"sriov-host", "live-migration", []string{nicText("mlx5_core", "basic")}, findings.Unknown},
+		{"sriov-host", "live-migration", []string{nicText("ionic", "basic")}, findings.Unknown},
+		{"sriov-host", "iommu", []string{nicText("igb", "basic")}, findings.Fail},
+		{"tc-offload", "switchdev", []string{nicText("ice", "basic", `"unread": [{"fact": "devlink", "reason": "failed"}]`)}, findings.Unknown},
+		{"tc-offload", "switchdev", []string{nicText("ice", "basic", `"unread": [{"fact": "devlink", "reason": "unsupported"}]`)}, findings.Fail},
+		{"ddos-filter", "header-split", []string{nicText("igb", "basic")}, findings.Pass},
+		{"ddos-filter", "header-split", []string{nicText("igb", "basic", `"unread": [{"fact": "queues.rings", "reason": "denied"}]`)}, findings.Unknown},
+		{"queue-share", "rule", []string{nicText("igb", "basic", `"queues": {"channels": {"combined": {"current": 4, "maximum": 8}}, "ntuple": {"rules": []}}`)}, findings.Unknown},
 		{"sriov-host", "live-migration", []string{nicText("igb", "basic")}, findings.Unknown},
 		{"memory", "page", []string{nicText("igb", "basic")}, findings.Pass},
 		{"memory", "recycling", []string{nicText("igb", "basic", `"queues": {"pagePools": [{"id": 1}]}`)}, findings.Pass},

@@ -37,6 +37,9 @@ type Extra struct {
 	// Virtio are the feature bits that device and driver agreed on, as /sys has them:
 	// "0" and "1", bit 0 first.
 	Virtio map[string]string `json:"virtioFeatures,omitempty"`
+	// Modules are the variants of vfio-pci that migrate VFs of these NICs and are loaded,
+	// or built in.
+	Modules []string `json:"modules,omitempty"`
 	// Recycled is what of their pages page pools used again.
 	Recycled map[string]Recycling `json:"recycled,omitempty"`
 	// Tunnels are the tables of tunnel ports.
@@ -59,6 +62,15 @@ func Read(ctx context.Context, r kernel.Reader, host *inventory.Host, nics []inv
 	if b, err := r.ReadFile(ctx, "/proc/sys/net/core/bpf_jit_enable"); err == nil {
 		x.JIT = strings.TrimSpace(string(b))
 	}
+	for driver, m := range migrationModules() {
+		uses := func(n inventory.NIC) bool { return n.Driver != nil && n.Driver.Name == driver }
+		if !slices.ContainsFunc(nics, uses) {
+			continue
+		}
+		if _, err := r.ReadDir(ctx, "/sys/module/"+m.name); err == nil {
+			x.Modules = append(x.Modules, m.name)
+		}
+	}
 	x.readRecycling(ctx, r, nics)
 	x.readTunnels(ctx, r, nics)
 	return x
@@ -68,16 +80,17 @@ func Read(ctx context.Context, r kernel.Reader, host *inventory.Host, nics []inv
 type Facts struct {
 	host    *inventory.Host
 	nics    []inventory.NIC
+	unread  []inventory.Unread
 	extra   Extra
 	table   *Table
 	release Release
 	memory  memory
 }
 
-// Of brings the facts together. Without more than the inventory (nil) less can be
-// judged.
-func Of(host *inventory.Host, nics []inventory.NIC, extra *Extra) *Facts {
-	f := &Facts{host: host, nics: nics, table: KnownDrivers()}
+// Of brings the facts together; unread are the notes on the host. Without more than
+// the inventory (nil) less can be judged.
+func Of(host *inventory.Host, nics []inventory.NIC, unread []inventory.Unread, extra *Extra) *Facts {
+	f := &Facts{host: host, nics: nics, unread: unread, table: KnownDrivers()}
 	if extra != nil {
 		f.extra = *extra
 	}
