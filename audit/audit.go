@@ -100,6 +100,9 @@ func Gather(ctx context.Context, r kernel.Reader, groups []Group, watch time.Dur
 		if err != nil {
 			return nil, err
 		}
+		if named(groups, "sriov") {
+			before.PFs = sriov.Read(ctx, r, &before.Inventory).PFs
+		}
 		earlier = before
 		select {
 		case <-ctx.Done():
@@ -280,7 +283,11 @@ func vfs(e *Evidence) []findings.Finding {
 	if e.whole != nil {
 		whole = e.whole
 	}
-	return sriov.Judge(e.PFs, whole, e.Migratable)
+	var earlier *sriov.Earlier
+	if e.Earlier != nil {
+		earlier = &sriov.Earlier{PFs: e.Earlier.PFs, Ago: e.Watched()}
+	}
+	return sriov.Judge(e.PFs, whole, earlier, e.Migratable)
 }
 
 // perNIC judges each NIC by rules.

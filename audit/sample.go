@@ -10,6 +10,7 @@ import (
 	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/sriov"
 )
 
 // Sample is what was counted at one moment. Counters have counted since a driver was
@@ -31,7 +32,9 @@ type Sample struct {
 // Look is a host as it was seen once.
 type Look struct {
 	inventory.Inventory
-	Counted Sample `json:"counted"`
+	// PFs are there where rules about VFs are judged.
+	PFs     []sriov.PF `json:"pfs,omitempty"`
+	Counted Sample     `json:"counted"`
 }
 
 // Watched is the time between the looks; zero where there was one.

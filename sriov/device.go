@@ -73,6 +73,25 @@ func gone(err error) error {
 	return err
 }
 
+// listed finds a NIC's PF, with its VFs.
+func listed(ctx context.Context, r kernel.Reader, nic inventory.NIC) (*device, error) {
+	d, err := deviceOf(ctx, r, nic)
+	if err != nil {
+		return nil, err
+	}
+	return d, d.list(ctx)
+}
+
+// ofPF asks something of a NIC's PF.
+func ofPF[T any](ctx context.Context, r kernel.Reader, nic inventory.NIC, what func(*device, context.Context) (T, error)) (T, error) {
+	d, err := deviceOf(ctx, r, nic)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return what(d, ctx)
+}
+
 // list reads the PF's VFs, with their drivers.
 func (d *device) list(ctx context.Context) error {
 	d.vfs = nil

@@ -63,11 +63,7 @@ func PortFunctions() tuning.Knob[FunctionState] {
 			return timeFor(len(functionsOf(current, next)))
 		},
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit FunctionState, err error) {
-			d, err := deviceOf(ctx, r, nic)
-			if err != nil {
-				return nil, nil, err
-			}
-			ports, err := d.functions(ctx)
+			ports, err := ofPF(ctx, r, nic, (*device).functions)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -84,11 +80,7 @@ func PortFunctions() tuning.Knob[FunctionState] {
 			if len(changes) == 0 {
 				return nil, nil
 			}
-			d, err := deviceOf(ctx, r, nic)
-			if err != nil {
-				return nil, err
-			}
-			ports, err := d.functions(ctx)
+			ports, err := ofPF(ctx, r, nic, (*device).functions)
 			if err != nil {
 				return nil, err
 			}
@@ -244,11 +236,8 @@ func (w FunctionWish) into(d *device, next FunctionState, said map[string]bool, 
 // writeFunctions sets functions while they have no driver, which would not see it
 // (the kernel's Documentation/networking/devlink/devlink-port.rst).
 func writeFunctions(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next FunctionState) error {
-	d, err := deviceOf(ctx, w, nic)
+	d, err := listed(ctx, w, nic)
 	if err != nil {
-		return err
-	}
-	if err := d.list(ctx); err != nil {
 		return err
 	}
 	ports, err := d.functions(ctx)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/inventory"
@@ -22,6 +23,13 @@ type evidence struct {
 	*Inventory
 	addresses addresses
 	asked     map[string]bool
+	earlier   *Earlier
+}
+
+// Earlier is what a look at the same host saw, so long before.
+type Earlier struct {
+	PFs []PF
+	Ago time.Duration
 }
 
 // Subject is the identity of the PF's NIC, or its address where it has none here.
@@ -62,9 +70,9 @@ func Rules() []findings.About {
 
 // Judge judges PFs and their VFs. whole is the host that they are of: VFs are
 // compared with others that need not be judged. migratable are the VFs, as "eth0 vf
-// 3", that policies want to be migratable.
-func Judge(pfs []PF, whole *Inventory, migratable map[string]bool) []findings.Finding {
-	host := &evidence{whole, addressesIn(whole), migratable}
+// 3", that policies want to be migratable. earlier is nil where there was one look only.
+func Judge(pfs []PF, whole *Inventory, earlier *Earlier, migratable map[string]bool) []findings.Finding {
+	host := &evidence{whole, addressesIn(whole), migratable, earlier}
 	var all []findings.Finding
 	for i := range pfs {
 		pf := onPF{&pfs[i], host}
@@ -117,15 +125,15 @@ func vfRules() []findings.Rule[onVF] {
 		{About: findings.About{
 			ID: "sriov/unbound", Severity: findings.Warning,
 			Title:   "no driver is bound to the VF",
-			Why:     "A VF without a driver is of no use to anybody, and takes its part of the card's queues and interrupts.",
+			Why:     "While the kernel binds drivers by itself (sriov_drivers_autoprobe), a VF without one was forgotten or found none. It is of no use to anybody, and takes its part of the card's queues and interrupts.",
 			Remedy:  "Give it a driver (vfs: {driver: netdev} or vfio-pci), say that it shall have none (driver: none), or make fewer VFs.",
 			Sources: []string{"Linux: Documentation/ABI/testing/sysfs-bus-pci, sriov_drivers_autoprobe and driver_override"},
 		}, Judge: unboundVF},
 		{About: findings.About{
 			ID: "sriov/drops", Severity: findings.Warning,
-			Title:   "the card dropped packets of the VF",
+			Title:   "the card drops packets of the VF",
 			Why:     "What the card drops nobody but it counts: the VF's user sees packets missing and no reason. Received ones are dropped mostly because the VF's rings are full, sent ones because of its VLAN, spoof check or rate.",
-			Remedy:  "Received: give the VF's user larger rings or more CPU. Sent: compare the VF's VLAN, spoof check and max-tx-rate with what its user sends. Look again whether the number grows.",
+			Remedy:  "Received: give the VF's user larger rings or more CPU. Sent: compare the VF's VLAN, spoof check and max-tx-rate with what its user sends. nictune check sriov --watch 10s tells whether it goes on.",
 			Sources: []string{"Linux: include/uapi/linux/if_link.h, IFLA_VF_STATS_RX_DROPPED and TX_DROPPED"},
 		}, Judge: drops},
 		{About: findings.About{
@@ -238,7 +246,7 @@ func trustedUnchecked(v onVF) findings.Verdict {
 	case s.Trust == nil || s.SpoofCheck == nil:
 		return findings.Unclear("the driver doesn't tell of trust or of the spoof check")
 	}
-	return findings.Fails("trust on, spoof check off", "one of them the other way")
+	return findings.Fails("trust on, spoof check off", "trust off, or spoof check on")
 }
 
 func unboundVF(v onVF) findings.Verdict {
@@ -251,6 +259,8 @@ func unboundVF(v onVF) findings.Verdict {
 		return findings.Passes(v.Driver)
 	case v.DriverOverride == noDriver:
 		return findings.Passes("kept free of any driver (driver_override)")
+	case v.DriverOverride == "" && v.pf.Autoprobe != nil && !*v.pf.Autoprobe:
+		return findings.Inapplicable("free until somebody takes it: the kernel is told to bind none (sriov_drivers_autoprobe)")
 	}
 	seen := "no driver"
 	if v.DriverOverride != "" {
@@ -266,10 +276,62 @@ func drops(v onVF) findings.Verdict {
 		return findings.Unread(v.pf.Unread, "vfs.statistics", "vfs.settings")
 	case *s == Statistics{}:
 		return findings.Unclear("all counters are 0: no traffic, or a driver that doesn't count")
-	case s.RxDropped == 0 && s.TxDropped == 0:
-		return findings.Passes("0 dropped of %d received and %d sent packets", s.RxPackets, s.TxPackets)
 	}
-	return findings.Fails(fmt.Sprintf("%d packets to the VF and %d from it dropped, %d and %d passed", s.RxDropped, s.TxDropped, s.RxPackets, s.TxPackets), "0 dropped")
+	seen := func(s Statistics) string {
+		return fmt.Sprintf("%d packets to the VF and %d from it dropped, %d and %d passed", s.RxDropped, s.TxDropped, s.RxPackets, s.TxPackets)
+	}
+	const tolerable = "1 of 10000 at most"
+	if more, ok := v.since(*s); ok {
+		ago := v.pf.host.earlier.Ago
+		if more.lossy(0) {
+			return findings.Fails(fmt.Sprintf("%s in %s", seen(more), ago), tolerable)
+		}
+		return findings.Passes("%s in %s", seen(more), ago)
+	}
+	const few = 100 // since nobody knows when
+	switch {
+	case s.lossy(few):
+		return findings.Fails(seen(*s), tolerable)
+	case s.RxDropped+s.TxDropped > 0:
+		return findings.Passes("%s; --watch tells whether it goes on", seen(*s))
+	}
+	return findings.Passes("%s", seen(*s))
+}
+
+// lossy reports whether of one direction more than few were dropped, and more than one
+// of ten thousand.
+func (s Statistics) lossy(few uint64) bool {
+	const tolerated = 1e-4
+	lost := func(dropped, passed uint64) bool {
+		return dropped > few && float64(dropped) > tolerated*float64(passed)
+	}
+	return lost(s.RxDropped, s.RxPackets) || lost(s.TxDropped, s.TxPackets)
+}
+
+// since is what was counted since the earlier look; not ok where there was none, or the
+// card has begun to count anew since.
+func (v onVF) since(now Statistics) (more Statistics, ok bool) {
+	if v.pf.host.earlier == nil {
+		return more, false
+	}
+	for _, pf := range v.pf.host.earlier.PFs {
+		if pf.Bus != v.pf.Bus || pf.Address != v.pf.Address {
+			continue
+		}
+		at := slices.IndexFunc(pf.VFs, func(vf VF) bool { return vf.Index == v.Index })
+		if at < 0 || pf.VFs[at].Statistics == nil {
+			return more, false
+		}
+		was := *pf.VFs[at].Statistics
+		if was.RxPackets > now.RxPackets || was.TxPackets > now.TxPackets || was.RxDropped > now.RxDropped || was.TxDropped > now.TxDropped {
+			return more, false
+		}
+		return Statistics{
+			RxPackets: now.RxPackets - was.RxPackets, TxPackets: now.TxPackets - was.TxPackets,
+			RxDropped: now.RxDropped - was.RxDropped, TxDropped: now.TxDropped - was.TxDropped,
+		}, true
+	}
+	return more, false
 }
 
 func pfMTU(v onVF) findings.Verdict {

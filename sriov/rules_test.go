@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/inventory"
@@ -49,7 +50,7 @@ func variant(vf *VF, migratable *bool) {
 // verdicts are the findings by rule and subject.
 func verdicts(inv *Inventory) map[string]findings.Finding {
 	all := map[string]findings.Finding{}
-	for _, f := range Judge(inv.PFs, inv, map[string]bool{"eth0 vf 1": true}) {
+	for _, f := range Judge(inv.PFs, inv, nil, map[string]bool{"eth0 vf 1": true}) {
 		all[f.Rule+" "+f.Subject.String()] = f
 	}
 	return all
@@ -110,12 +111,20 @@ func TestRules(t *testing.T) {
 		{"the driver to be is not there", func(_ *Inventory, _ *PF, vf *VF) {
 			vf.Driver, vf.DriverKind, vf.DriverOverride = "", DriverNone, "vfio-pci"
 		}, "sriov/unbound eth0 vf 0", findings.Fail, "allows only vfio-pci"},
+		{"no driver, and none is to be bound", func(_ *Inventory, pf *PF, vf *VF) {
+			vf.Driver, vf.DriverKind, pf.Autoprobe = "", DriverNone, new(false)
+		}, "sriov/unbound eth0 vf 0", findings.NotApplicable, "until somebody takes it"},
+		{"no driver, though one is to be bound", func(_ *Inventory, pf *PF, vf *VF) {
+			vf.Driver, vf.DriverKind, pf.Autoprobe = "", DriverNone, new(true)
+		}, "sriov/unbound eth0 vf 0", findings.Fail, "no driver"},
 		{"kept free", func(_ *Inventory, _ *PF, vf *VF) {
 			vf.Driver, vf.DriverKind, vf.DriverOverride = "", DriverNone, "none"
 		}, "sriov/unbound eth0 vf 0", findings.Pass, "kept free"},
 
-		{"drops", func(_ *Inventory, _ *PF, vf *VF) { vf.Statistics.RxDropped = 7 }, "sriov/drops eth0 vf 0", findings.Fail, "7 packets to the VF and 0 from it dropped, 10 and 20 passed"},
-		{"drops of all", func(_ *Inventory, _ *PF, vf *VF) { vf.Statistics = &Statistics{TxDropped: 1} }, "sriov/drops eth0 vf 0", findings.Fail, "1 from it"},
+		{"drops", func(_ *Inventory, _ *PF, vf *VF) { vf.Statistics.RxDropped = 700 }, "sriov/drops eth0 vf 0", findings.Fail, "700 packets to the VF and 0 from it dropped, 10 and 20 passed"},
+		{"drops of all", func(_ *Inventory, _ *PF, vf *VF) { vf.Statistics = &Statistics{TxDropped: 1000} }, "sriov/drops eth0 vf 0", findings.Fail, "1000 from it"},
+		{"drops of few", func(_ *Inventory, _ *PF, vf *VF) { vf.Statistics.RxDropped = 7 }, "sriov/drops eth0 vf 0", findings.Pass, "--watch"},
+		{"drops of one in many", func(_ *Inventory, _ *PF, vf *VF) { vf.Statistics = &Statistics{RxPackets: 9e9, RxDropped: 1000} }, "sriov/drops eth0 vf 0", findings.Pass, "1000 packets to the VF"},
 		{"a driver that doesn't count", func(_ *Inventory, _ *PF, vf *VF) { vf.Statistics = &Statistics{} }, "sriov/drops eth0 vf 0", findings.Unknown, "all counters are 0"},
 		{"no statistics", func(_ *Inventory, _ *PF, vf *VF) { vf.Statistics = nil }, "sriov/drops eth0 vf 0", findings.Unknown, "not known"},
 
@@ -184,13 +193,36 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// What a VF lost is judged by what it lost while it was watched, where it was.
+func TestDropsWhileWatched(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		was, now Statistics
+		want     findings.Status
+		seen     string
+	}{
+		{"long ago", Statistics{RxPackets: 10, RxDropped: 4711}, Statistics{RxPackets: 20, RxDropped: 4711}, findings.Pass, "0 packets to the VF and 0 from it dropped, 10 and 0 passed in 10s"},
+		{"now", Statistics{RxPackets: 9e9}, Statistics{RxPackets: 9e9 + 1000, RxDropped: 5}, findings.Fail, "5 packets to the VF"},
+		{"one of many", Statistics{}, Statistics{TxPackets: 1e6, TxDropped: 1}, findings.Pass, "1 from it"},
+		{"counted anew", Statistics{RxPackets: 10, RxDropped: 4711}, Statistics{RxPackets: 10, RxDropped: 700}, findings.Fail, "700 packets to the VF"},
+	} {
+		inv, before := soundHost(), soundHost()
+		*before.PFs[0].VFs[0].Statistics, *inv.PFs[0].VFs[0].Statistics = test.was, test.now
+		all := Judge(inv.PFs, inv, &Earlier{before.PFs, 10 * time.Second}, nil)
+		at := slices.IndexFunc(all, func(f findings.Finding) bool { return f.Rule == "sriov/drops" && f.Subject.Part == "vf 0" })
+		if f := all[at]; f.Status != test.want || !strings.Contains(f.Seen, test.seen) {
+			t.Errorf("%s: %s: %s", test.name, f.Status, f.Seen)
+		}
+	}
+}
+
 // Of a part of a host each VF is compared with the whole.
 func TestRulesOfAPart(t *testing.T) {
 	whole := soundHost()
 	whole.PFs[0].VFs[0].Settings.MAC = "02:00:00:00:00:01"
 	part := whole.PFs[0]
 	part.VFs = slices.Clone(part.VFs[1:])
-	all := Judge([]PF{part}, whole, nil)
+	all := Judge([]PF{part}, whole, nil, nil)
 	if len(all) != 2+8 {
 		t.Errorf("%d verdicts", len(all))
 	}

@@ -54,11 +54,7 @@ func SwitchMode() tuning.Knob[SwitchState] {
 			return timeFor(all)
 		},
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit SwitchState, err error) {
-			d, err := deviceOf(ctx, r, nic)
-			if err != nil {
-				return current, limit, err
-			}
-			e, err := d.eswitch(ctx)
+			e, err := ofPF(ctx, r, nic, (*device).eswitch)
 			if err != nil {
 				return current, limit, err
 			}

@@ -524,11 +524,8 @@ func changesOf(current, next VFState) map[int]map[string]string {
 
 // writeVFs sets all VFs up before it binds any.
 func writeVFs(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next VFState) error {
-	d, err := deviceOf(ctx, w, nic)
+	d, err := listed(ctx, w, nic)
 	if err != nil {
-		return err
-	}
-	if err := d.list(ctx); err != nil {
 		return err
 	}
 	changes := changesOf(current, next)
