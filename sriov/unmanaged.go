@@ -104,7 +104,8 @@ func (d *device) setUnmanaged(ctx context.Context, w kernel.Writer, on bool) err
 		if vf.Netdev == nil || vf.Netdev.Name == "" {
 			continue
 		}
-		if err := w.WriteFile(ctx, vf.file("uevent"), []byte("change")); err != nil && kernel.ReasonOf(err) != kernel.Unsupported {
+		err := w.WriteFile(ctx, vf.file("uevent"), []byte("change"))
+		if reason := kernel.ReasonOf(err); err != nil && reason != kernel.Unsupported && reason != kernel.Gone { // or nobody has to look at it
 			return fmt.Errorf("VF %d: %w", vf.Index, err)
 		}
 	}

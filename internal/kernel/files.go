@@ -93,9 +93,47 @@ func writeFile(p string, data []byte) error {
 		err = fmt.Errorf("%w: the kernel took %d of %d bytes", syscall.EIO, n, len(data))
 	}
 	if err != nil {
-		return &Error{Op: opWrite, Object: p, Err: err}
+		return &Error{Op: opWrite, Object: p, Err: goneOr(p, err)}
 	}
 	return nil
+}
+
+// deviceGone is ENOENT of a file of a device that is not there any more.
+type deviceGone struct{ device string }
+
+func (e deviceGone) Error() string {
+	return fmt.Sprintf("%v: %s is gone", syscall.ENOENT, e.device)
+}
+
+// Unwrap gives what the kernel said, and what it means here.
+func (e deviceGone) Unwrap() []error { return []error{ErrGone, syscall.ENOENT} }
+
+// goneOr tells a file that the kernel does not have from one whose device or
+// interrupt went away: its own directory has gone with it then. It is for files
+// that were read just before. Of others an absent directory tells less: sysfs may
+// be that of another network namespace.
+func goneOr(p string, err error) error {
+	if !errors.Is(err, syscall.ENOENT) {
+		return err
+	}
+	for _, pattern := range []string{
+		"/sys/class/net/*", "/sys/devices/virtual/net/*", "/sys/bus/pci/devices/*", "/proc/irq/*",
+		"/proc/sys/net/ipv4/conf/*", "/proc/sys/net/ipv6/conf/*", "/proc/sys/net/ipv4/neigh/*", "/proc/sys/net/ipv6/neigh/*",
+	} {
+		depth := strings.Count(pattern, "/") + 1
+		parts := strings.Split(p, "/")
+		if len(parts) <= depth {
+			continue
+		}
+		dir := strings.Join(parts[:depth], "/")
+		if own, _ := path.Match(pattern, dir); !own {
+			continue
+		}
+		if _, absent := retry(func() (int, error) { return 0, unix.Access(dir, unix.F_OK) }); errors.Is(absent, syscall.ENOENT) {
+			return deviceGone{dir}
+		}
+	}
+	return err
 }
 
 // openFile opens a file for the time of one call.

@@ -86,6 +86,10 @@ func TestFileErrors(t *testing.T) {
 		{"write elsewhere", func() error { return l.WriteFile(ctx, "/etc/hostname", nil) }, syscall.EINVAL, Failed, "only files below /sys and /proc"},
 		{"write elsewhere by dots", func() error { return l.WriteFile(ctx, "/sys/../etc/hostname", nil) }, syscall.EINVAL, Failed, "not an absolute path"},
 		{"write a new file", func() error { return l.WriteFile(ctx, "/proc/sys/net/none", nil) }, syscall.ENOENT, Unsupported, "write /proc/sys/net/none"},
+		{"write, the device is gone", func() error { return l.WriteFile(ctx, "/sys/class/net/none/mtu", []byte("1500")) }, syscall.ENOENT, Gone, "write /sys/class/net/none/mtu: no such file or directory: /sys/class/net/none is gone"},
+		{"write, the interrupt is gone", func() error { return l.WriteFile(ctx, "/proc/irq/999999/smp_affinity_list", []byte("0")) }, syscall.ENOENT, Gone, "/proc/irq/999999 is gone"},
+		{"write, the device lacks it", func() error { return l.WriteFile(ctx, "/sys/class/net/lo/none", []byte("1")) }, syscall.ENOENT, Unsupported, "write /sys/class/net/lo/none: no such file or directory"},
+		{"write, no such device file", func() error { return l.WriteFile(ctx, "/sys/class/net/none", []byte("1")) }, syscall.ENOENT, Unsupported, "write /sys/class/net/none: no such file or directory"},
 		{"write a bad value", func() error { return l.WriteFile(ctx, "/proc/self/oom_score_adj", []byte("x")) }, syscall.EINVAL, Failed, "write /proc/self/oom_score_adj: invalid argument"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
