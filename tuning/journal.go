@@ -64,8 +64,9 @@ const (
 	kindRestoring kind = "restoring"
 	// kindRestored: the change was read back and is as before.
 	kindRestored kind = "restored"
-	// kindLeft: the fields found here were neither as before nor as written; somebody
-	// else owns them now, and they are not put back with the rest.
+	// kindLeft: the fields found here were neither as before nor as written, so that
+	// somebody else owns them now, or the driver of a NIC that is new refuses them; they
+	// are not put back with the rest.
 	kindLeft kind = "left"
 	// kindEnd closes the journal.
 	kindEnd kind = "end"
@@ -140,7 +141,8 @@ type Step struct {
 	After Values `json:"after,omitzero"`
 	// Found is the setting as read back after the change.
 	Found Values `json:"found,omitzero"`
-	// Foreign are the fields that somebody else changed since, as they were found.
+	// Foreign are the fields that somebody else changed since, or that can't be put
+	// back any more, as they were found.
 	Foreign Values `json:"foreign,omitzero"`
 	// Detail is why the change was passed over, or fields of it were left alone.
 	Detail string `json:"detail,omitempty"`
@@ -163,7 +165,7 @@ const (
 	Passed    State = "passed"    // made way or was to be kept, and can't be written: what the driver makes of it
 	Restoring State = "restoring" // perhaps as before again
 	Restored  State = "restored"  // as before again
-	Left      State = "left"      // as before again, but for what somebody else changed since
+	Left      State = "left"      // as before again, but for what somebody else changed since, or the driver of a NIC that is new refused
 )
 
 const crcLength = 8

@@ -278,6 +278,53 @@ func TestRecoveryOfAnUnseenWrite(t *testing.T) {
 	}
 }
 
+// A card that was pulled and is back is as its driver makes it: that is left. What
+// the driver refuses there for good ends the transaction, which says so; what may be
+// taken later, or by the card that was never gone, keeps it waiting.
+func TestRecoveryOfANICThatIsNew(t *testing.T) {
+	for name, test := range map[string]struct {
+		index  int
+		first  string // the setting whose write was cut off: b 10 -> 50
+		errno  syscall.Errno
+		detail string // "" where the transaction waits
+		writes bool
+	}{
+		"what the driver made":   {9, `{"a":8,"b":77,"c":false}`, syscall.EINVAL, "first.b is 77, which is neither what it was (10) nor what was written: left alone", false},
+		"what it refuses":        {9, `{"a":8,"b":50,"c":false}`, syscall.EINVAL, "first.b is 50 and can't be 10 again: write /toy/0000:02:00.0/52:54:00:00:00:03/first: invalid argument (kernel: the toy is stuck): left alone", true},
+		"out of range":           {9, `{"a":8,"b":50,"c":false}`, syscall.ERANGE, "first.b is 50 and can't be 10 again: ", true},
+		"what it may take later": {9, `{"a":8,"b":50,"c":false}`, syscall.EIO, "", true},
+		"the card itself":        {3, `{"a":1,"b":50,"c":false}`, syscall.EINVAL, "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, nics, dir, _ := crashed(t)
+			nics[1].Index = test.index
+			path := "/toy/" + nics[1].ID() + "/first"
+			h.files[path] = test.first
+			tried := false
+			h.fail = func(_ int, p string) error {
+				if p == path {
+					tried = true
+					return test.errno
+				}
+				return nil
+			}
+			done, err := engine(t, h, dir).Recover(t.Context(), nics)
+			if len(done) != 1 || h.files[path] != test.first || tried != test.writes {
+				t.Fatalf("%+v, host %v", done, h.files)
+			}
+			if test.detail == "" {
+				if err == nil || !strings.Contains(err.Error(), test.errno.Error()) || done[0].Outcome != Pending || pendingJournal(t, dir) == nil {
+					t.Errorf("%v, %s", err, done[0].Outcome)
+				}
+				return
+			}
+			if s := done[0].Steps[3]; err != nil || done[0].Outcome != Undone || s.State != Left || !strings.HasPrefix(s.Detail, test.detail) || pendingJournal(t, dir) != nil {
+				t.Errorf("%v, %s, %+v", err, done[0].Outcome, s)
+			}
+		})
+	}
+}
+
 // What can't be put back stays on the list, and is put back when that is
 // possible again.
 func TestUndoThatFailsIsTriedAgain(t *testing.T) {

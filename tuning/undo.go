@@ -74,9 +74,11 @@ func (t *transaction) putTargetBack(ctx context.Context, indexes []int) []error 
 	passes := 0
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		changes, faults := b.changes(ctx)
+		var refused []refusal
 		for _, c := range changes {
 			if err := b.restore(ctx, c); err != nil {
 				faults = append(faults, fmt.Errorf("%s: %s: %w", name, c.Setting, err))
+				refused = append(refused, refusal{c, err})
 			}
 		}
 		if len(faults) == 0 && len(changes) == 0 {
@@ -87,8 +89,12 @@ func (t *transaction) putTargetBack(ctx context.Context, indexes []int) []error 
 			continue
 		}
 		if !sleep(ctx, pause, deadline) {
-			if len(faults) == 0 {
+			switch {
+			case len(faults) == 0:
 				faults = []error{fmt.Errorf("%s: what is put back does not last", name)}
+			case ctx.Err() == nil && len(refused) == len(faults) && b.resign(ctx, refused):
+				deadline = time.Now().Add(t.settleTime()) // for the others
+				continue
 			}
 			return faults
 		}
@@ -171,7 +177,8 @@ func (b *back) goal(i int, current Values) Values {
 	written := Values{}
 	var open []int
 	foreign := Values{} // what somebody else has changed since
-	here := !b.recovering || b.sameBoot
+	lasting := b.sameBoot && !b.anew()
+	here := !b.recovering || lasting
 	unseen, left := b.disturbed(i), false
 	for _, j := range b.indexes {
 		c, step := &b.plan.Changes[j], b.journal.Steps[j]
@@ -198,7 +205,7 @@ func (b *back) goal(i int, current Values) Values {
 	fields := slices.DeleteFunc(differing(was, current), func(f string) bool {
 		_, ours := written[f]
 		if s.entries() && was[f] == nil {
-			return !ours || !b.sameBoot // then it is somebody else's
+			return !ours || !lasting // then it is somebody else's
 		}
 		followed := found != nil && !bytes.Equal(was[f], found[f])
 		return was[f] == nil || !ours && !followed && (!unseen || !here)
@@ -206,7 +213,7 @@ func (b *back) goal(i int, current Values) Values {
 	fields = without(without(fields, s.volatile(was)), foreign.names())
 	var whose []string
 	for _, field := range without(reachable(s, current, only(was, fields)), s.volatile(current)) {
-		mine := !b.recovering || b.sameBoot && unseen ||
+		mine := !b.recovering || lasting && unseen ||
 			bytes.Equal(current[field], written[field]) || bytes.Equal(current[field], found[field])
 		if !mine {
 			whose = append(whose, fmt.Sprintf("%s.%s is %s, which is neither what it was (%s) nor what was written",
@@ -226,6 +233,75 @@ func (b *back) goal(i int, current Values) Values {
 	}
 	maps.Copy(goal, only(was, fields))
 	return goal
+}
+
+// anew says whether the NIC was unplugged, or lost its driver, and came back since:
+// what it is like now its driver made, and not the transaction, unless that has a
+// change which makes network devices anew itself.
+func (b *back) anew() bool {
+	if slices.ContainsFunc(b.indexes, func(i int) bool { return b.settings[i].renames() }) {
+		return false
+	}
+	was, now := b.plan.Changes[b.indexes[0]].NIC, b.nics[b.indexes[0]]
+	return b.sameBoot && was.Index != 0 && now.Index != was.Index
+}
+
+// refusal is a change of those that put a target back, and what stands against it.
+type refusal struct {
+	change Change
+	err    error
+}
+
+// resign gives up on values that the driver refuses for good, and leaves them as they
+// are: of a NIC that is new, or on which somebody else changed what they depend on,
+// they may never be had again. It says whether that is so of all that was refused.
+func (b *back) resign(ctx context.Context, refused []refusal) bool {
+	other := !b.sameBoot || b.anew() ||
+		slices.ContainsFunc(b.indexes, func(i int) bool { return len(b.journal.Steps[i].Foreign) > 0 })
+	if !b.recovering || !other {
+		return false
+	}
+	final := func(err error) bool {
+		var rounded errReadBack
+		return errors.Is(err, kernel.ErrInvalid) || errors.Is(err, kernel.ErrOutOfRange) ||
+			kernel.ReasonOf(err) == kernel.Unsupported || errors.As(err, &rounded)
+	}
+	if slices.ContainsFunc(refused, func(r refusal) bool { return r.change.Turn == MakingWay || !final(r.err) }) {
+		return false
+	}
+	progress := false
+	for _, r := range refused {
+		i := b.indexes[slices.IndexFunc(b.indexes, func(i int) bool { return b.last(i) && b.plan.Changes[i].Setting == r.change.Setting })]
+		s, step := b.settings[i], b.journal.Steps[i]
+		current, err := b.read(ctx, i)
+		if err != nil {
+			return false
+		}
+		goal, left := b.goals[s.name()], maps.Clone(step.Foreign)
+		if left == nil {
+			left = Values{}
+		}
+		var what, fields []string
+		for _, field := range without(differing(current, goal), s.volatile(current)) {
+			if s.entries() || current[field] != nil && goal[field] != nil {
+				fields, left[field] = append(fields, field), current[field]
+				what = append(what, fmt.Sprintf("%s.%s is %s and can't be %s again", s.name(), field, show(current[field]), show(goal[field])))
+			}
+		}
+		if len(fields) == 0 {
+			continue
+		}
+		text := fmt.Sprintf("%s: %v: left alone", strings.Join(what, "; "), r.err)
+		if len(step.Foreign) > 0 {
+			text = step.Detail + "; " + text
+		}
+		if err := b.journal.append(record{Kind: kindLeft, Change: i, Found: left, Text: text}); err != nil {
+			return false
+		}
+		b.goals[s.name()] = over(goal, current, fields)
+		progress = true
+	}
+	return progress
 }
 
 // disturbed says whether, since the setting of the i-th change was last seen, the

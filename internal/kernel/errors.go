@@ -43,6 +43,8 @@ var (
 	// ErrInvalid is EINVAL: among others, devlink's answer about a parameter that
 	// the driver doesn't have.
 	ErrInvalid error = syscall.EINVAL
+	// ErrOutOfRange is ERANGE: a number that the driver does not take.
+	ErrOutOfRange error = syscall.ERANGE
 )
 
 // Error is an answer of the kernel that refuses a request.

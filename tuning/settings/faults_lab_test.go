@@ -458,7 +458,7 @@ func fields(lines []string) (single []string) {
 // TestTenKnobsUnplugged takes the card away at each write, as a hot-plug slot
 // does, and gives it back.
 func TestTenKnobsUnplugged(t *testing.T) {
-	labtest.Require(t, "nics")
+	labtest.Require(t, "nics", "numa")
 	w := live(t)
 	var ops []string
 	take := func() {
