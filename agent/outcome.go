@@ -31,9 +31,9 @@ type Result struct {
 	Outcome Outcome
 	// Transaction is its number in the history, 0 where there is none.
 	Transaction int
-	// Setting is the one that failed, where one is known to have.
-	Setting string
-	Err     error
+	// Settings are those that failed or were refused, where that is known.
+	Settings []string
+	Err      error
 }
 
 // ResultOf sorts what an engine's apply returned.
@@ -44,20 +44,23 @@ func ResultOf(t *tuning.Transaction, err error) Result {
 	}
 	var failure *tuning.ApplyError
 	var problems *tuning.PlanError
+	var guard *tuning.GuardError
 	switch {
 	case err == nil && t == nil:
 		result.Outcome = Unchanged
 	case err == nil:
 		result.Outcome = Applied
 	case errors.As(err, &failure):
-		result.Setting = failure.Change.Setting
+		result.Settings = []string{failure.Change.Setting}
 		if len(failure.Left) == 0 {
 			result.Outcome = Undone
 		}
+	case errors.As(err, &guard):
+		result.Outcome, result.Settings = Refused, guard.Settings
 	case errors.Is(err, tuning.ErrRefused), errors.Is(err, tuning.ErrLocked):
 		result.Outcome = Refused
 	case errors.As(err, &problems):
-		result.Outcome, result.Setting = Refused, problems.Problems[0].Setting
+		result.Outcome, result.Settings = Refused, []string{problems.Problems[0].Setting}
 	}
 	return result
 }

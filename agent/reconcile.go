@@ -358,15 +358,19 @@ func (r *Reconciler) Done(now time.Time, a Attempt, result Result) {
 		if result.Outcome != Refused {
 			p.wrote = now
 		}
-		// The setting that failed is kept from spoiling the others of its NIC again.
-		setting := result.Setting
-		if !slices.ContainsFunc(a.Wants, func(w policies.Want) bool { return w.Setting == setting }) {
-			setting = ""
+		// The settings that failed are kept from spoiling the others of their NIC again.
+		settings := slices.DeleteFunc(slices.Clone(result.Settings), func(setting string) bool {
+			return !slices.ContainsFunc(a.Wants, func(w policies.Want) bool { return w.Setting == setting })
+		})
+		if len(settings) == 0 {
+			settings = []string{""} // the whole NIC
 		}
-		failed := p.pauses[setting]
-		failed.failures++
-		failed.until = now.Add(r.delay(failed.failures))
-		p.pauses[setting] = failed
+		for _, setting := range settings {
+			failed := p.pauses[setting]
+			failed.failures++
+			failed.until = now.Add(r.delay(failed.failures))
+			p.pauses[setting] = failed
+		}
 	}
 }
 

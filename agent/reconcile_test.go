@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -192,22 +193,39 @@ func TestPausesAreSpread(t *testing.T) {
 	}
 }
 
+// What the guard refuses is held alone: the rest of the NIC is put right at once.
+func TestOneSettingThatIsRefusedDoesNotSpoilTheOthers(t *testing.T) {
+	b := newBench(t, tuning.NICReset)
+	b.drift("rings.rx", "coalesce.rx-usecs")
+	b.attempt(ResultOf(nil, fmt.Errorf("eth1: %w", &tuning.GuardError{Settings: []string{"channels", "rings"}})), "rings.rx", "coalesce.rx-usecs")
+	if got := b.r.Report().NICs[0].Attempts["refused"]; got != 1 {
+		t.Errorf("refused %d times", got)
+	}
+	a := b.attempt(Result{Outcome: Applied}, "coalesce.rx-usecs")
+	if len(a.Wants) != 1 || !slices.Equal(b.held, []string{"rings: backoff"}) {
+		t.Errorf("%+v, held %v", a.Wants, b.held)
+	}
+	b.drift("rings.rx")
+	b.waits(time.Second, metrics.HeldBackoff)
+	b.attempt(Result{Outcome: Refused, Settings: []string{"rings"}}, "rings.rx")
+}
+
 // One setting that fails, and takes the others with it as all are undone, is left
 // out of the next attempt.
 func TestOneSettingThatFailsDoesNotSpoilTheOthers(t *testing.T) {
 	b := newBench(t, tuning.NICReset)
 	b.drift("rings.rx", "coalesce.rx-usecs")
-	b.attempt(Result{Outcome: Undone, Setting: "coalesce"}, "rings.rx", "coalesce.rx-usecs")
+	b.attempt(Result{Outcome: Undone, Settings: []string{"coalesce"}}, "rings.rx", "coalesce.rx-usecs")
 	a := b.attempt(Result{Outcome: Applied}, "rings.rx")
 	if len(a.Wants) != 1 || a.Wants[0].Setting != "rings" {
 		t.Errorf("%+v", a.Wants)
 	}
 	b.drift("coalesce.rx-usecs")
 	b.waits(time.Second, metrics.HeldBackoff)
-	b.attempt(Result{Outcome: Undone, Setting: "coalesce"}, "coalesce.rx-usecs")
+	b.attempt(Result{Outcome: Undone, Settings: []string{"coalesce"}}, "coalesce.rx-usecs")
 	b.waits(2*time.Second, metrics.HeldBackoff)
 	// A setting that was none of the wants is the NIC's failure.
-	b.attempt(Result{Outcome: Undone, Setting: "irq"}, "coalesce.rx-usecs")
+	b.attempt(Result{Outcome: Undone, Settings: []string{"irq"}}, "coalesce.rx-usecs")
 	b.waits(time.Second, metrics.HeldBackoff)
 }
 
@@ -393,7 +411,7 @@ func TestWhatFailedWhileDownIsTriedWhenItComesUp(t *testing.T) {
 	b.nic.Up = false
 	b.drift("rings.rx", "coalesce.rx-usecs")
 	for i := range 6 {
-		b.attempt(Result{Outcome: Undone, Setting: "coalesce"}, "rings.rx", "coalesce.rx-usecs")
+		b.attempt(Result{Outcome: Undone, Settings: []string{"coalesce"}}, "rings.rx", "coalesce.rx-usecs")
 		b.drift("coalesce.rx-usecs")
 		if i < 5 {
 			b.waits(time.Second<<i, metrics.HeldBackoff)

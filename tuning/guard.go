@@ -19,7 +19,25 @@ type Disruption struct {
 	Uses []inventory.Use `json:"uses,omitempty"`
 	// Unknown is why more of them can't be told, where some could not.
 	Unknown string `json:"unknown,omitempty"`
+
+	// names are those of the settings alone.
+	names []string
 }
+
+// GuardError is a refusal for the sake of what a NIC is used for. It wraps
+// [ErrRefused].
+type GuardError struct {
+	// Settings are those whose changes are refused; others of the plan may be made
+	// without them.
+	Settings []string
+	text     string
+}
+
+// Error says what would be disturbed, and how to allow it.
+func (e *GuardError) Error() string { return fmt.Sprintf("%v: %s", ErrRefused, e.text) }
+
+// Unwrap gives ErrRefused.
+func (e *GuardError) Unwrap() error { return ErrRefused }
 
 // String is "eth0: channels (nic-reset) would disturb the default route via
 // 10.0.0.1".
@@ -87,7 +105,7 @@ func Disruptions(settings []Setting, plan *Plan, nics []inventory.NIC, uses inve
 		if blind {
 			d.Unknown = unknown.Error()
 		}
-		d.Settings = append(d.Settings, fmt.Sprintf("%s (%s)", c.Setting, why))
+		d.Settings, d.names = append(d.Settings, fmt.Sprintf("%s (%s)", c.Setting, why)), append(d.names, c.Setting)
 		for _, use := range hit {
 			if !slices.Contains(d.Uses, use) {
 				d.Uses = append(d.Uses, use)
@@ -144,21 +162,25 @@ func (t *transaction) guarded(ctx context.Context, nics []inventory.NIC, request
 	if err != nil {
 		return fmt.Errorf("nothing was changed: %w", err)
 	}
-	var reasons, names []string
+	var reasons, names, refused []string
 	for _, v := range victims {
 		if !v.released(request) {
-			reasons, names = append(reasons, v.Text), append(names, v.Names[0])
+			reasons, names, refused = append(reasons, v.Text), append(names, v.Names[0]), append(refused, v.setting)
 		}
 	}
 	for _, d := range found {
 		if !allowed(d.NIC) {
-			reasons, names = append(reasons, d.String()), append(names, d.NIC.Name)
+			reasons, names, refused = append(reasons, d.String()), append(names, d.NIC.Name), append(refused, d.names...)
 		}
 	}
 	if len(reasons) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: %s; to do it all the same: --disrupt %s", ErrRefused, strings.Join(reasons, "; "), strings.Join(names, ","))
+	slices.Sort(refused)
+	return &GuardError{
+		Settings: slices.Compact(refused),
+		text:     fmt.Sprintf("%s; to do it all the same: --disrupt %s", strings.Join(reasons, "; "), strings.Join(names, ",")),
+	}
 }
 
 // Victim is somebody who would lose a device.
@@ -169,6 +191,9 @@ type Victim struct {
 	// Text says who, and what: "eth1: sriov would take VF 3 (0000:01:10.6) from vm
 	// web1 (pid 4711)".
 	Text string `json:"text"`
+
+	// setting is the one whose change would take it, where [Victims] found it.
+	setting string
 }
 
 // released says whether a request names the victim.
@@ -190,6 +215,7 @@ func Victims(ctx context.Context, r kernel.Reader, settings []Setting, plan *Pla
 			return nil, fmt.Errorf("%s: %s: %w", c.NIC.Name, c.Setting, err)
 		}
 		for _, v := range victims {
+			v.setting = c.Setting
 			if !slices.ContainsFunc(all, func(o Victim) bool { return o.Text == v.Text }) {
 				all = append(all, v)
 			}
