@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/nictune/nictune/internal/kernel"
 )
@@ -23,6 +26,9 @@ const (
 	XDPAttached UseKind = "xdp-program"
 	// XDPSocket: an AF_XDP socket owns one of its queues.
 	XDPSocket UseKind = "af-xdp-socket"
+	// VFGivenAway: one of its VFs is bound to vfio, for a VM or a program such as
+	// those of DPDK. Whether one holds it now is not looked for.
+	VFGivenAway UseKind = "vfio-vf"
 )
 
 // Use is one thing that a NIC serves at present.
@@ -33,7 +39,8 @@ type Use struct {
 	Device  int    `json:"device"`
 	Through string `json:"through,omitempty"`
 	// VF is the virtual function of the NIC that carries it, which works also while
-	// the NIC itself is administratively down.
+	// the NIC itself is administratively down: its network device, and of one given
+	// away, which has none, the PCI address.
 	VF string `json:"vf,omitempty"`
 	// Peer is the gateway of a default route, where it has one, or the other end
 	// of the session.
@@ -60,6 +67,8 @@ func (u Use) String() string {
 		s = fmt.Sprintf("the XDP program with id %d", u.Program)
 	case XDPSocket:
 		s = fmt.Sprintf("an AF_XDP socket on queue %d", u.Queue)
+	case VFGivenAway:
+		s = "the VF " + u.VF + ", which is bound to vfio for a VM or DPDK"
 	default:
 		s = string(u.Kind)
 	}
@@ -74,7 +83,8 @@ type Uses map[int][]Use
 
 // ReadUses finds what the host's NICs are used for: nics is all that the survey
 // listed. A use of a bond, team, VLAN, macvlan, bridge or Open vSwitch port is
-// one of every NIC below it, too, and one of a VF is also its PF's.
+// one of every NIC below it, too, but for XDP, which only a bond hands down. One of
+// a VF is also its PF's.
 //
 // With an error comes what could be found; the NICs may have more uses then.
 // What the kernel does not have, IPv6 for example, nothing uses: that is no
@@ -109,7 +119,43 @@ func ReadUses(ctx context.Context, r kernel.Reader, nics []NIC) (Uses, error) {
 	for _, s := range sockets {
 		b.addXDP(Use{Kind: XDPSocket, Device: s.device, Queue: s.queue})
 	}
+	for i := range nics {
+		vfs, err := vfsGivenAway(ctx, r, &nics[i])
+		faults = append(faults, err)
+		for _, vf := range vfs {
+			b.file(&nics[i], &nics[i], Use{Kind: VFGivenAway, Device: nics[i].Index, VF: vf})
+		}
+	}
 	return b.uses, errors.Join(faults...)
+}
+
+// vfsGivenAway are the addresses of a PF's VFs that are bound to vfio-pci or to a
+// driver's own variant of it ("mlx5_vfio_pci"): a VF's directory in sysfs has a link
+// to its driver. It costs two links for each VF.
+func vfsGivenAway(ctx context.Context, r kernel.Reader, n *NIC) ([]string, error) {
+	if n.PCI == nil || n.PCI.SRIOV == nil || n.Function == Representor {
+		return nil, nil
+	}
+	absent := func(err error) bool { // a VF that was removed, or has no driver
+		reason := kernel.ReasonOf(err)
+		return reason == kernel.Unsupported || reason == kernel.Gone
+	}
+	const devices = "/sys/bus/pci/devices/"
+	var given []string
+	for i := range n.PCI.SRIOV.NumVFs {
+		target, err := r.ReadLink(ctx, devices+n.PCI.Address+"/virtfn"+strconv.Itoa(i))
+		var driver string
+		if err == nil {
+			driver, err = r.ReadLink(ctx, devices+path.Base(target)+"/driver")
+		}
+		if err != nil && !absent(err) {
+			return given, fmt.Errorf("%s: the driver of VF %d: %w", n.Name, i, err)
+		}
+		if strings.Contains(path.Base(driver), "vfio") {
+			given = append(given, path.Base(target))
+		}
+	}
+	return given, nil
 }
 
 // belows files uses under the NICs that carry them.
@@ -135,7 +181,7 @@ func (b *belows) add(u Use) {
 				continue
 			}
 			reached, vfs[n] = append(reached, n), vfs[above]
-			if n.PCI != nil && above.PCI != nil && n.PCI.Address == above.PCI.PhysicalFunction {
+			if isPF(n, above) {
 				vfs[n] = above.Name
 			}
 		}
@@ -155,30 +201,43 @@ func (b *belows) below(n *NIC) []string {
 			names = slices.Concat(names, master.Stack.Lower)
 		}
 	}
-	if n.PCI != nil && n.PCI.PhysicalFunction != "" {
-		for _, pf := range b.byName {
-			if pf.PCI != nil && pf.PCI.Address == n.PCI.PhysicalFunction {
-				names = slices.Concat(names, []string{pf.Name})
-			}
+	for _, pf := range b.byName {
+		if isPF(pf, n) {
+			names = slices.Concat(names, []string{pf.Name})
 		}
 	}
 	return names
 }
 
+// isPF says whether a NIC is a port of the PF that another one is a VF of.
+func isPF(pf, vf *NIC) bool {
+	return pf.PCI != nil && vf.PCI != nil && vf.PCI.PhysicalFunction != "" && pf.PCI.Address == vf.PCI.PhysicalFunction
+}
+
 // addXDP files a use of XDP, which only a bond hands down to its members: what
-// stands on a VLAN or a bridge has its packets from the stack.
+// stands on a VLAN or a bridge has its packets from the stack. A PF that is reset
+// takes them from its VFs' programs and sockets, too.
 func (b *belows) addXDP(u Use) {
 	top := b.byIndex[u.Device]
 	if top == nil {
 		return
 	}
-	b.file(top, top, u)
-	if top.Stack.Bond == nil {
-		return
+	carriers := []*NIC{top}
+	if top.Stack.Bond != nil {
+		for _, name := range top.Stack.Lower {
+			if n := b.byName[name]; n != nil {
+				carriers = append(carriers, n)
+			}
+		}
 	}
-	for _, name := range top.Stack.Lower {
-		if n := b.byName[name]; n != nil {
-			b.file(n, top, u)
+	for _, n := range carriers {
+		b.file(n, top, u)
+		of := u
+		of.VF = n.Name
+		for _, pf := range b.byName {
+			if isPF(pf, n) {
+				b.file(pf, top, of)
+			}
 		}
 	}
 }

@@ -2,10 +2,12 @@ package inventory
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"net/netip"
 	"reflect"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -144,6 +146,7 @@ func TestUsesGoDown(t *testing.T) {
 		{6, DefaultRoute, []int{2, 3, 4, 5, 6, 7}}, {2, DefaultRoute, []int{2}}, {9, DefaultRoute, []int{9, 10}},
 		{11, DefaultRoute, []int{11, 12}}, {13, SSHSession, []int{13}}, {99, SSHSession, nil},
 		{4, XDPAttached, []int{2, 3, 4}}, {5, XDPAttached, []int{5}}, {99, XDPSocket, nil},
+		{11, XDPAttached, []int{11, 12}}, {11, XDPSocket, []int{11, 12}},
 	} {
 		b := &belows{uses: Uses{}, byIndex: map[int]*NIC{}, byName: map[string]*NIC{}}
 		for i := range nics {
@@ -170,6 +173,55 @@ func TestUsesGoDown(t *testing.T) {
 		if slices.Sort(got); !slices.Equal(got, test.want) {
 			t.Errorf("%s of %d: %v, want %v", test.kind, test.device, got, test.want)
 		}
+	}
+}
+
+// links is a sysfs that has only links.
+type links struct {
+	kernel.Reader
+	targets map[string]string
+}
+
+func (l links) ReadLink(_ context.Context, path string) (string, error) {
+	switch target := l.targets[path]; target {
+	case "":
+		return "", &kernel.Error{Op: "read link", Object: path, Err: syscall.ENOENT}
+	case "denied":
+		return "", &kernel.Error{Op: "read link", Object: path, Err: syscall.EACCES}
+	default:
+		return target, nil
+	}
+}
+
+// A VF that is bound to vfio is used by whoever it is for; one that has another
+// driver, none, or is gone again is not.
+func TestVFsGivenAway(t *testing.T) {
+	const devices = "/sys/bus/pci/devices/0000:01:"
+	l := links{targets: map[string]string{
+		devices + "00.0/virtfn0": "../0000:01:10.0", devices + "10.0/driver": "../../../../bus/pci/drivers/vfio-pci",
+		devices + "00.0/virtfn1": "../0000:01:10.2", devices + "10.2/driver": "../../../../bus/pci/drivers/igbvf",
+		devices + "00.0/virtfn2": "../0000:01:10.4",
+		devices + "00.0/virtfn4": "../0000:01:11.0", devices + "11.0/driver": "../../../../bus/pci/drivers/mlx5_vfio_pci",
+	}}
+	pf := NIC{Name: "eth0", PCI: &PCI{Address: "0000:01:00.0", SRIOV: &SRIOV{TotalVFs: 7, NumVFs: 5}}}
+	want := []string{"0000:01:10.0", "0000:01:11.0"}
+	if got, err := vfsGivenAway(t.Context(), l, &pf); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v, want %v", got, err, want)
+	}
+	representor := pf
+	representor.Function = Representor
+	for _, n := range []NIC{representor, {Name: "eth1", PCI: &PCI{Address: "0000:01:00.0"}}, {Name: "veth0"}} {
+		if got, err := vfsGivenAway(t.Context(), l, &n); err != nil || got != nil {
+			t.Errorf("%s: %v, %v", n.Name, got, err)
+		}
+	}
+	l.targets[devices+"10.2/driver"] = "denied"
+	if got, err := vfsGivenAway(t.Context(), l, &pf); kernel.ReasonOf(err) != kernel.Denied || !slices.Equal(got, want[:1]) {
+		t.Errorf("a link that can't be read: %v, %v", got, err)
+	}
+	const text = "the VF 0000:01:10.0, which is bound to vfio for a VM or DPDK"
+	if got := (Use{Kind: VFGivenAway, VF: want[0]}).String(); got != text {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -78,9 +78,15 @@ func Disruptions(settings []Setting, plan *Plan, nics []inventory.NIC, uses inve
 			if nics[i].Link.Admin == "down" && use.VF == "" {
 				continue
 			}
+			if use.Kind == inventory.VFGivenAway && settings[rank].asksVictims() {
+				continue // it knows whether somebody holds that VF
+			}
 			if !c.Impact.Within(Seamless) {
 				hit, why = append(hit, use), string(c.Impact)
 				continue
+			}
+			if use.VF != "" {
+				continue // a VF has queues of its own, and its own MTU
 			}
 			breaks, err := settings[rank].breaks(use, c.Before, c.After)
 			if err != nil {
@@ -115,7 +121,8 @@ func Disruptions(settings []Setting, plan *Plan, nics []inventory.NIC, uses inve
 	return all, nil
 }
 
-func (k Knob[T]) mayBreak() bool { return k.Breaks != nil }
+func (k Knob[T]) mayBreak() bool    { return k.Breaks != nil }
+func (k Knob[T]) asksVictims() bool { return k.Victims != nil }
 
 // breaks asks the knob. Of what is not known before another change was made
 // nothing can be told, and nothing is.

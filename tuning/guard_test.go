@@ -3,6 +3,7 @@ package tuning
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -141,6 +142,34 @@ func TestGuardRefusesRatherThanGuess(t *testing.T) {
 	}
 	if _, err := e.Apply(t.Context(), plan, nics, request); err != nil {
 		t.Error(err)
+	}
+}
+
+// A refusal names the settings that it is about, and not those that break nothing.
+func TestGuardNamesSettings(t *testing.T) {
+	h, e, nics := used(t)
+	_, err := e.Apply(t.Context(), mustPlan(t, h, want(t, nics, "eth0 second a=5", "eth0 first a=5", "eth0 third b=5")), nics, allowAll)
+	var guard *GuardError
+	if !errors.As(err, &guard) || !slices.Equal(guard.Settings, []string{"first", "second"}) || h.writes != 0 {
+		t.Errorf("%+v, %v", guard, err)
+	}
+}
+
+// A VF in a VM suffers from a reset of its PF, not from what is seamless there. A
+// setting that looks for the users of VFs itself is not held back by one that may
+// have none. What breaks a program breaks that of a VF only by a reset.
+func TestGuardOfVFs(t *testing.T) {
+	h, e, nics := used(t)
+	plan := mustPlan(t, h, want(t, nics, "eth0 first a=5", "eth0 second a=5", "eth0 third a=5"))
+	second := toyKnob("second", LinkFlap)
+	second.Victims = func(context.Context, kernel.Reader, inventory.NIC, toy, toy) ([]Victim, error) { return nil, nil }
+	e.Settings[1] = second
+	for kind, want := range map[inventory.UseKind]string{inventory.VFGivenAway: "first", inventory.XDPAttached: "first second"} {
+		use := inventory.Use{Kind: kind, Device: nics[0].Index, VF: "0000:01:10.0"}
+		found, err := Disruptions(e.Settings, plan, nics, inventory.Uses{nics[0].Index: {use}}, nil)
+		if err != nil || len(found) != 1 || strings.Join(found[0].names, " ") != want {
+			t.Errorf("%s: %+v, %v", kind, found, err)
+		}
 	}
 }
 

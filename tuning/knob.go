@@ -126,6 +126,8 @@ type Setting interface {
 	// mayBreak says whether breaks can say anything at all.
 	mayBreak() bool
 	breaks(use inventory.Use, current, next Values) (string, error)
+	// asksVictims says whether victims can name anybody.
+	asksVictims() bool
 	victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, current, next Values) ([]Victim, error)
 	choosesSpeed() bool
 	read(ctx context.Context, r kernel.Reader, nic inventory.NIC) (reading, error)

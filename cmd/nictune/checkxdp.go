@@ -339,7 +339,7 @@ func mayProbe(n xdpcheck.NIC, impact, allowed tuning.Impact, uses []inventory.Us
 	}
 	for _, u := range uses {
 		// Before Linux 6.15 only sock_diag tells of them.
-		if u.Kind == inventory.XDPSocket {
+		if u.Kind == inventory.XDPSocket && u.VF == "" {
 			return fmt.Errorf("%s has %s: nothing was tried; the probe would take its packets' memory away", n.Name, u)
 		}
 	}
@@ -355,7 +355,7 @@ func mayDisturb(name, what string, impact tuning.Impact, uses []inventory.Use, d
 		return nil
 	}
 	for _, u := range uses {
-		if u.Kind == inventory.DefaultRoute || u.Kind == inventory.SSHSession {
+		if u.Kind == inventory.DefaultRoute || u.Kind == inventory.SSHSession || u.VF != "" {
 			return fmt.Errorf("%s: %s (%s) would disturb %s: allow it with --disrupt %s", name, what, impact, u, name)
 		}
 	}
