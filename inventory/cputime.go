@@ -21,8 +21,8 @@ type CPUTime struct {
 	Total   uint64 `json:"total"`
 }
 
-// ReadCPUTimes reads how the online CPUs spent their time.
-func ReadCPUTimes(ctx context.Context, r kernel.Reader) ([]CPUTime, error) {
+// readCPUTimes reads how the online CPUs spent their time.
+func readCPUTimes(ctx context.Context, r kernel.Reader) ([]CPUTime, error) {
 	const path = "/proc/stat"
 	data, err := r.ReadFile(ctx, path)
 	if err != nil {

@@ -17,8 +17,8 @@ type Interrupts struct {
 	Counts map[int][]uint64 `json:"counts,omitempty"`
 }
 
-// ReadInterrupts reads the counts of all numbered interrupts.
-func ReadInterrupts(ctx context.Context, r kernel.Reader) (Interrupts, error) {
+// readInterrupts reads the counts of all numbered interrupts.
+func readInterrupts(ctx context.Context, r kernel.Reader) (Interrupts, error) {
 	const path = "/proc/interrupts"
 	data, err := r.ReadFile(ctx, path)
 	if err != nil {

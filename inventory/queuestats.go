@@ -15,8 +15,9 @@ type QueueStats struct {
 	ID        uint32  `json:"id"`
 	Packets   *uint64 `json:"packets,omitempty"`
 	Bytes     *uint64 `json:"bytes,omitempty"`
-	// AllocFail are packets lost for want of memory for a buffer; Drops those that
-	// the device dropped, Overruns of them for want of a free buffer in the ring.
+	// AllocFail is how often there was no memory for a buffer, whether or not that lost
+	// a packet; Drops are packets that the device dropped, Overruns those of them for
+	// want of a free buffer in the ring.
 	AllocFail *uint64 `json:"allocFail,omitempty"`
 	Drops     *uint64 `json:"drops,omitempty"`
 	Overruns  *uint64 `json:"overruns,omitempty"`
@@ -24,9 +25,9 @@ type QueueStats struct {
 	Stops *uint64 `json:"stops,omitempty"`
 }
 
-// ReadQueueStats reads the counters of the queues of all devices, by the devices'
+// readQueueStats reads the counters of the queues of all devices, by the devices'
 // indexes. Drivers that don't take part are not in it.
-func ReadQueueStats(ctx context.Context, r kernel.Reader) (map[int][]QueueStats, error) {
+func readQueueStats(ctx context.Context, r kernel.Reader) (map[int][]QueueStats, error) {
 	messages, err := r.Netlink(ctx, queueStatsDump())
 	all := map[int][]QueueStats{}
 	at := map[queueStatsAt]int{} // an interrupted dump repeats itself
@@ -91,62 +92,53 @@ func decodeQueueStats(body []byte) (index int, q QueueStats, err error) {
 	return index, q, a.Err()
 }
 
-// PagePoolStats are one page pool's counters, of a kernel that keeps them
-// (CONFIG_PAGE_POOL_STATS, Linux 6.8 and newer).
+// PagePoolStats are one page pool's counters since it was made, of a kernel that keeps
+// them (CONFIG_PAGE_POOL_STATS, Linux 6.8 and newer).
 type PagePoolStats struct {
 	ID uint64 `json:"id"`
-	// Fast and Slow are pages that came from the pool and from the page allocator;
-	// Recycled came back to it, Released did not.
-	Fast     uint64 `json:"fast"`
-	Slow     uint64 `json:"slow"`
-	Recycled uint64 `json:"recycled"`
-	Released uint64 `json:"released"`
+	// Allocated are pages that came from the kernel, Reused those that came back and
+	// were given out again.
+	Allocated uint64 `json:"allocated"`
+	Reused    uint64 `json:"reused"`
 }
 
-// ReadPagePoolStats reads the counters of the page pools of all devices, by the
-// devices' indexes.
-func ReadPagePoolStats(ctx context.Context, r kernel.Reader) (map[int][]PagePoolStats, error) {
+// ReadPagePoolStats reads the counters of all page pools, by the pools' numbers
+// ([PagePool.ID]): also of those whose device is gone.
+func ReadPagePoolStats(ctx context.Context, r kernel.Reader) (map[uint64]PagePoolStats, error) {
 	messages, err := r.Netlink(ctx, kernel.Request{
 		Family: kernel.FamilyNetdev, Command: uapi.NETDEV_CMD_PAGE_POOL_STATS_GET, Dump: true,
 	})
-	all := map[int][]PagePoolStats{}
+	all := map[uint64]PagePoolStats{} // an interrupted dump repeats itself
 	for _, m := range messages {
-		index, p, decoding := decodePagePoolStats(m.Body)
+		p, decoding := decodePagePoolStats(m.Body)
 		if decoding != nil {
 			err = decoding
 			continue
 		}
-		all[index] = append(all[index], p)
+		all[p.ID] = p
 	}
 	return all, err
 }
 
 // decodePagePoolStats decodes the attributes NETDEV_A_PAGE_POOL_STATS_, of which
 // INFO nests what the pool is.
-func decodePagePoolStats(body []byte) (index int, p PagePoolStats, err error) {
+func decodePagePoolStats(body []byte) (p PagePoolStats, err error) {
 	a := kernel.AttributesOf(body)
 	for a.Next() {
 		switch a.Type {
 		case uapi.NETDEV_A_PAGE_POOL_STATS_INFO:
 			info := a.Nested()
 			for info.Next() {
-				switch info.Type {
-				case uapi.NETDEV_A_PAGE_POOL_ID:
+				if info.Type == uapi.NETDEV_A_PAGE_POOL_ID {
 					p.ID = info.Uint()
-				case uapi.NETDEV_A_PAGE_POOL_IFINDEX:
-					index = int(info.Uint32())
 				}
 			}
 			a.Join(info)
-		case uapi.NETDEV_A_PAGE_POOL_STATS_ALLOC_FAST:
-			p.Fast = a.Uint()
 		case uapi.NETDEV_A_PAGE_POOL_STATS_ALLOC_SLOW, uapi.NETDEV_A_PAGE_POOL_STATS_ALLOC_SLOW_HIGH_ORDER:
-			p.Slow += a.Uint()
+			p.Allocated += a.Uint()
 		case uapi.NETDEV_A_PAGE_POOL_STATS_RECYCLE_CACHED, uapi.NETDEV_A_PAGE_POOL_STATS_RECYCLE_RING:
-			p.Recycled += a.Uint()
-		case uapi.NETDEV_A_PAGE_POOL_STATS_RECYCLE_RING_FULL, uapi.NETDEV_A_PAGE_POOL_STATS_RECYCLE_RELEASED_REFCNT:
-			p.Released += a.Uint()
+			p.Reused += a.Uint()
 		}
 	}
-	return index, p, a.Err()
+	return p, a.Err()
 }

@@ -34,8 +34,8 @@ type TransmitSteering struct {
 	CPUs string `json:"cpus,omitempty"`
 }
 
-// ReadSteering reads it of one NIC. A kernel without RPS or XPS has no such files.
-func ReadSteering(ctx context.Context, r kernel.Reader, nic NIC) (Steering, error) {
+// readSteering reads it of one NIC. A kernel without RPS or XPS has no such files.
+func readSteering(ctx context.Context, r kernel.Reader, nic NIC) (Steering, error) {
 	var s Steering
 	dir := sysClassNet + "/" + nic.Name + "/queues"
 	names, err := r.ReadDir(ctx, dir)

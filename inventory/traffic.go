@@ -28,9 +28,8 @@ type NICTraffic struct {
 	// Driver are the driver's own counters whose meaning is known.
 	Driver []Meant `json:"driver,omitempty"`
 	// Queues are from the netdev family, where the driver takes part.
-	Queues    []QueueStats    `json:"queues,omitempty"`
-	PagePools []PagePoolStats `json:"pagePools,omitempty"`
-	Steering  *Steering       `json:"steering,omitempty"`
+	Queues   []QueueStats `json:"queues,omitempty"`
+	Steering *Steering    `json:"steering,omitempty"`
 	// ForcedIGMP and ForcedMLD are the versions that the device was told to speak,
 	// 0 where the querier decides.
 	ForcedIGMP *uint64 `json:"forcedIgmp,omitempty"`
@@ -53,9 +52,9 @@ func ReadTraffic(ctx context.Context, r kernel.Reader, inv *Inventory) *Traffic 
 		}
 	}
 	var err error
-	t.CPUs, err = ReadCPUTimes(ctx, r)
+	t.CPUs, err = readCPUTimes(ctx, r)
 	missed("cpuTimes", err)
-	t.Interrupts, err = ReadInterrupts(ctx, r)
+	t.Interrupts, err = readInterrupts(ctx, r)
 	missed("interrupts", err)
 	s := &survey{Reader: r, host: inv.Host}
 	s.readSoftnet(ctx)
@@ -70,12 +69,10 @@ func ReadTraffic(ctx context.Context, r kernel.Reader, inv *Inventory) *Traffic 
 		}
 		missed("sysctls."+name, err)
 	}
-	queues, noQueues := ReadQueueStats(ctx, r)
-	pools, err := ReadPagePoolStats(ctx, r)
-	missed("pagePools", err)
+	queues, noQueues := readQueueStats(ctx, r)
 	for i := range inv.NICs {
 		n := &inv.NICs[i]
-		one := NICTraffic{Queues: queues[n.Index], PagePools: pools[n.Index]}
+		one := NICTraffic{Queues: queues[n.Index]}
 		if asked(noQueues) && one.Queues == nil {
 			n.missed("counters/queues", noQueues)
 		}
@@ -86,7 +83,7 @@ func ReadTraffic(ctx context.Context, r kernel.Reader, inv *Inventory) *Traffic 
 		if n.Driver != nil {
 			one.Driver = MeaningsOf(n.Driver.Name, counters)
 		}
-		steering, err := ReadSteering(ctx, r, *n)
+		steering, err := readSteering(ctx, r, *n)
 		if err == nil {
 			one.Steering = &steering
 		} else if asked(err) {

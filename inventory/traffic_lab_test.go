@@ -48,7 +48,7 @@ func TestKnownCountersOfDrivers(t *testing.T) {
 		}
 		t.Logf("%s: %d of %d counters have a meaning, receive queues %v", driver, len(MeaningsOf(driver, counters)), len(counters), found)
 	}
-	stats, err := ReadQueueStats(t.Context(), live)
+	stats, err := readQueueStats(t.Context(), live)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,11 +68,15 @@ func TestDecodeQueueStats(t *testing.T) {
 	pool := kernel.Body{}.Nested(uapi.NETDEV_A_PAGE_POOL_STATS_INFO, kernel.Body{}.
 		Uint(uapi.NETDEV_A_PAGE_POOL_ID, 12).Uint32(uapi.NETDEV_A_PAGE_POOL_IFINDEX, 7)).
 		Uint(uapi.NETDEV_A_PAGE_POOL_STATS_ALLOC_FAST, 90).Uint(uapi.NETDEV_A_PAGE_POOL_STATS_ALLOC_SLOW, 10).
+		Uint(uapi.NETDEV_A_PAGE_POOL_STATS_ALLOC_SLOW_HIGH_ORDER, 2).
 		Uint(uapi.NETDEV_A_PAGE_POOL_STATS_RECYCLE_CACHED, 60).Uint(uapi.NETDEV_A_PAGE_POOL_STATS_RECYCLE_RING, 20).
 		Uint(uapi.NETDEV_A_PAGE_POOL_STATS_RECYCLE_RELEASED_REFCNT, 4)
-	index, p, err := decodePagePoolStats(pool)
-	if err != nil || index != 7 || p != (PagePoolStats{ID: 12, Fast: 90, Slow: 10, Recycled: 80, Released: 4}) {
-		t.Errorf("%d, %+v, %v", index, p, err)
+	p, err := decodePagePoolStats(pool)
+	if err != nil || p != (PagePoolStats{ID: 12, Allocated: 12, Reused: 80}) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if _, err := decodePagePoolStats([]byte{9, 0, 1}); err == nil {
+		t.Error("half an attribute is taken")
 	}
 }
 
@@ -188,7 +192,7 @@ func FuzzDecodeQueueStats(f *testing.F) {
 	f.Add([]byte(kernel.Body{}.Nested(uapi.NETDEV_A_PAGE_POOL_STATS_INFO, kernel.Body{}.Uint(uapi.NETDEV_A_PAGE_POOL_ID, 12))))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		_, _, queue := decodeQueueStats(body)
-		_, _, pool := decodePagePoolStats(body)
+		_, pool := decodePagePoolStats(body)
 		for _, err := range []error{queue, pool} {
 			if err != nil && !errors.Is(err, kernel.ErrMalformed) {
 				t.Error(err)

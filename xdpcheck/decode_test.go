@@ -8,26 +8,6 @@ import (
 	"github.com/nictune/nictune/internal/kernel/uapi"
 )
 
-func poolStats() kernel.Body {
-	return kernel.Body{}.
-		Nested(uapi.NETDEV_A_PAGE_POOL_STATS_INFO, kernel.Body{}.Uint(uapi.NETDEV_A_PAGE_POOL_ID, 17)).
-		Uint(uapi.NETDEV_A_PAGE_POOL_STATS_ALLOC_FAST, 1000).
-		Uint(uapi.NETDEV_A_PAGE_POOL_STATS_ALLOC_SLOW, 64).
-		Uint(uapi.NETDEV_A_PAGE_POOL_STATS_ALLOC_SLOW_HIGH_ORDER, 2).
-		Uint(uapi.NETDEV_A_PAGE_POOL_STATS_RECYCLE_CACHED, 900).
-		Uint(uapi.NETDEV_A_PAGE_POOL_STATS_RECYCLE_RING, 30)
-}
-
-func TestDecodeRecycling(t *testing.T) {
-	id, c, err := decodeRecycling(poolStats())
-	if err != nil || id != 17 || c != (Recycling{Allocated: 66, Reused: 930}) {
-		t.Errorf("%d, %+v, %v", id, c, err)
-	}
-	if _, _, err := decodeRecycling([]byte{9, 0, 1}); err == nil {
-		t.Error("half an attribute is taken")
-	}
-}
-
 func tunnelInfo() kernel.Body {
 	table := kernel.Body{}.
 		Uint32(uapi.ETHTOOL_A_TUNNEL_UDP_TABLE_SIZE, 16).
@@ -47,11 +27,9 @@ func TestDecodeTunnels(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte(poolStats()))
 	f.Add([]byte(tunnelInfo()))
 	f.Add([]byte("nr_free_pages 12\nMemFree: 48 kB\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		_, _, _ = decodeRecycling(data)
 		if _, tables, err := decodeTunnels(data); err == nil && len(tables) > len(data) {
 			t.Errorf("%d tables in %d bytes", len(tables), len(data))
 		}

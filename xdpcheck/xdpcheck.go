@@ -202,16 +202,9 @@ func (x *Extra) readRecycling(ctx context.Context, r kernel.Reader, nics []inven
 	if len(owner) == 0 {
 		return
 	}
-	messages, err := r.Netlink(ctx, kernel.Request{Family: kernel.FamilyNetdev, Command: uapi.NETDEV_CMD_PAGE_POOL_STATS_GET, Dump: true})
+	pools, err := inventory.ReadPagePoolStats(ctx, r)
 	if err != nil {
 		return
-	}
-	pools := map[uint64]Recycling{} // an interrupted dump repeats itself
-	for _, m := range messages {
-		id, c, err := decodeRecycling(m.Body)
-		if err == nil {
-			pools[id] = c
-		}
 	}
 	for id, c := range pools {
 		name, ok := owner[id]
@@ -221,28 +214,6 @@ func (x *Extra) readRecycling(ctx context.Context, r kernel.Reader, nics []inven
 		sum := x.Recycled[name]
 		x.Recycled[name] = Recycling{sum.Allocated + c.Allocated, sum.Reused + c.Reused}
 	}
-}
-
-// decodeRecycling decodes the attributes NETDEV_A_PAGE_POOL_STATS_.
-func decodeRecycling(body []byte) (id uint64, c Recycling, err error) {
-	a := kernel.AttributesOf(body)
-	for a.Next() {
-		switch a.Type {
-		case uapi.NETDEV_A_PAGE_POOL_STATS_INFO:
-			info := a.Nested()
-			for info.Next() {
-				if info.Type == uapi.NETDEV_A_PAGE_POOL_ID {
-					id = info.Uint()
-				}
-			}
-			a.Join(info)
-		case uapi.NETDEV_A_PAGE_POOL_STATS_ALLOC_SLOW, uapi.NETDEV_A_PAGE_POOL_STATS_ALLOC_SLOW_HIGH_ORDER:
-			c.Allocated += a.Uint()
-		case uapi.NETDEV_A_PAGE_POOL_STATS_RECYCLE_CACHED, uapi.NETDEV_A_PAGE_POOL_STATS_RECYCLE_RING:
-			c.Reused += a.Uint()
-		}
-	}
-	return id, c, a.Err()
 }
 
 // TunnelTable is one of a NIC's tables of UDP ports whose tunnels it knows.
