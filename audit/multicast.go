@@ -27,9 +27,9 @@ func multicastRules() []findings.Rule[nic] {
 			Sources: []string{"drivers/net/ethernet/intel/ice/virt/virtchnl.c", "drivers/net/ethernet/intel/i40e/i40e_virtchnl_pf.c", "drivers/net/ethernet/intel/ixgbe/ixgbe_sriov.c", "drivers/net/ethernet/mellanox/mlx5/core/eswitch.c: esw_update_vport_rx_mode"},
 		}, Judge: vfUntrusted},
 		{About: findings.About{
-			ID: "multicast/no-querier", Severity: findings.Warning,
+			ID: "multicast/no-querier", Severity: findings.Info,
 			Title:   "the bridge snoops, and nobody asks who listens",
-			Why:     "Snooping learns who is in a group from answers to a querier's questions. Without a querier a Linux bridge sends each group to all ports, so that snooping does nothing; and where a querier has just gone, or switches beyond the bridge snoop too, members that are not asked are forgotten after some minutes and hear nothing any more.",
+			Why:     "Snooping learns who is in a group from answers to a querier's questions. Without a querier a Linux bridge sends each group to all ports, so that snooping does nothing; and where a querier has just gone, or switches beyond the bridge snoop too, members that are not asked are forgotten after some minutes and hear nothing any more. A bridge between containers or virtual machines alone, without a NIC among its ports, is left out.",
 			Remedy:  "Let one device of the network ask: a multicast router, a switch, or this bridge (bridge: {multicast-querier: on}). Or switch snooping off.",
 			Sources: []string{"RFC 4541, section 2.1.1", "net/bridge/br_multicast.c: br_multicast_querier_exists", "ip-link(8): mcast_querier"},
 		}, Judge: noQuerier},
@@ -48,12 +48,12 @@ func multicastRules() []findings.Rule[nic] {
 			Sources: []string{"RFC 3376, section 7; RFC 3810, section 8; RFC 4607", "Documentation/networking/ip-sysctl.rst: force_igmp_version, force_mld_version"},
 		}, Judge: igmpVersion},
 		{About: findings.About{
-			ID: "multicast/no-handler", Severity: findings.Info,
-			Title:   "packets come in that nobody has asked for",
-			Why:     "rx_nohandler counts packets that the NIC let in and no protocol took. A group that was switched to this port although nobody here is in it (a switch that does not snoop) costs the CPU an interrupt and a look for each packet. It fails where they are more than 1 of 100, and 100 at least.",
-			Remedy:  "See which groups come (tcpdump -i DEV multicast), and have the switch snoop, with a querier.",
-			Sources: []string{"Documentation/networking/statistics.rst: rx_nohandler"},
-		}, Judge: noHandler},
+			ID: "multicast/inactive-leg", Severity: findings.Info,
+			Title:   "traffic arrives on a bond's inactive leg",
+			Why:     "A bond in mode active-backup drops what its standby receives, and rx_nohandler counts it. Some is normal: switches send broadcasts to all ports. More than 1000 packets a second are groups that a switch does not snoop, or unicast that it floods, and each costs the CPU an interrupt. It needs --watch.",
+			Remedy:  "See what comes (tcpdump -i DEV), and have the switch snoop, with a querier.",
+			Sources: []string{"linux/if_link.h: rx_nohandler", "net/core/dev.c: __netif_receive_skb_core", "drivers/net/bonding/bond_main.c: bond_should_deliver_exact_match"},
+		}, Judge: inactiveLeg},
 	}
 }
 
@@ -199,12 +199,36 @@ func noQuerier(n nic) findings.Verdict {
 	case b.Querier == nil:
 		return findings.Unread(n.Unread, "stack.bridge")
 	}
+	if !n.aboveHardware() {
+		return findings.Inapplicable("no NIC is below it: nothing but this bridge snoops, and without a querier it sends groups to all ports")
+	}
 	// A kernel before 5.15 doesn't tell who asks. What it learned from somebody's
 	// questions is still there.
 	if len(b.RouterPorts) > 0 {
 		return findings.Passes("a multicast router is behind %s", b.RouterPorts[0])
 	}
 	return findings.Fails("snooping on, querier off, and none is heard", "a querier, or no snooping")
+}
+
+// aboveHardware reports whether a NIC is below a software device, by way of bonds and
+// VLANs, too.
+func (n nic) aboveHardware() bool {
+	all := n.evidence.All()
+	todo, seen := slices.Clone(n.Stack.Lower), map[string]bool{}
+	for len(todo) > 0 {
+		name := todo[0]
+		todo = todo[1:]
+		i := slices.IndexFunc(all, func(other inventory.NIC) bool { return other.Name == name })
+		if i < 0 || seen[name] {
+			continue
+		}
+		seen[name] = true
+		if all[i].Function != inventory.Virtual {
+			return true
+		}
+		todo = append(todo, all[i].Stack.Lower...)
+	}
+	return false
 }
 
 // near is the share of a limit from which on it is worth a word.
@@ -216,6 +240,9 @@ func bridgeLimit(n nic) findings.Verdict {
 	case b != nil:
 		if b.HashMax == nil {
 			return findings.Unread(n.Unread, "stack.bridge")
+		}
+		if v, missing := n.noMDB(); missing {
+			return v
 		}
 		groups := map[string]bool{}
 		for _, e := range b.MDB {
@@ -232,6 +259,19 @@ func bridgeLimit(n nic) findings.Verdict {
 	return nearLimit(int(*p.Groups), int(*p.MaxGroups), "groups of the port's limit")
 }
 
+// noMDB is the verdict where the bridge's groups could not be read, or not all.
+func (n nic) noMDB() (findings.Verdict, bool) {
+	for _, notes := range []struct {
+		unread []inventory.Unread
+		fact   string
+	}{{n.evidence.Unread, "nics.stack.bridge.mdb"}, {n.Unread, "stack.bridge.mdb"}} {
+		if slices.ContainsFunc(notes.unread, func(u inventory.Unread) bool { return u.Fact == notes.fact }) {
+			return findings.Unread(notes.unread, notes.fact), true
+		}
+	}
+	return findings.Verdict{}, false
+}
+
 func nearLimit(have, most int, what string) findings.Verdict {
 	seen := fmt.Sprintf("%d of %d %s", have, most, what)
 	if float64(have) >= near*float64(most) {
@@ -245,8 +285,9 @@ func igmpVersion(n nic) findings.Verdict {
 	if n.Multicast.Capable != nil && !*n.Multicast.Capable {
 		return findings.Inapplicable("a device without multicast")
 	}
+	const igmp, mld = "sysctls.ipv4.force_igmp_version", "sysctls.ipv6.force_mld_version"
 	if t.ForcedIGMP == nil && t.ForcedMLD == nil {
-		return findings.Unread(n.Unread, "sysctls.ipv4.force_igmp_version", "sysctls.ipv6.force_mld_version")
+		return findings.Unread(n.Unread, igmp, mld)
 	}
 	all := n.evidence.Counted.Traffic.Sysctls
 	for _, forced := range []struct {
@@ -265,34 +306,46 @@ func igmpVersion(n nic) findings.Verdict {
 			return findings.Fails(fmt.Sprintf("%s forced to version %d by %s", forced.name, version, where), fmt.Sprintf("%d, or what the querier speaks", forced.best))
 		}
 	}
+	// Without IPv6 there is no such file; what could not be read is no answer.
+	for _, notes := range [][]inventory.Unread{n.Unread, n.evidence.Counted.Traffic.Unread} {
+		for _, fact := range []string{igmp, mld, "sysctls.ipv4.conf.all.force_igmp_version", "sysctls.ipv6.conf.all.force_mld_version"} {
+			unread := slices.ContainsFunc(notes, func(u inventory.Unread) bool { return u.Fact == fact && u.Reason != inventory.Unsupported })
+			if unread {
+				return findings.Unread(notes, fact)
+			}
+		}
+	}
 	return findings.Passes("the querier decides")
 }
 
-func noHandler(n nic) findings.Verdict {
-	const share, few = 0.01, 100
-	if master := n.master(); master != nil && master.Stack.Bond != nil && master.Stack.Bond.Mode == "active-backup" && master.Stack.Bond.ActiveSlave != n.Name {
-		return findings.Inapplicable("the standby of %s, which takes nothing", master.Name)
+func inactiveLeg(n nic) findings.Verdict {
+	const name, many = "ip/rx_nohandler", 1000
+	master := n.master()
+	switch {
+	case master == nil || master.Stack.Bond == nil || master.Stack.Bond.Mode != "active-backup":
+		return findings.Inapplicable("no leg of a bond with a standby")
+	case master.Stack.Bond.ActiveSlave == "":
+		return findings.Unclear("which leg of %s is active is not known", master.Name)
+	case master.Stack.Bond.ActiveSlave == n.Name:
+		return findings.Inapplicable("the active leg of %s", master.Name)
 	}
-	const name = "ip/rx_nohandler"
-	c, packets := n.count(name), n.count("ip/rx_packets")
-	if !c.Known {
+	c := n.count(name)
+	switch {
+	case !c.Known:
 		return n.uncounted(name)
+	case !c.Watched:
+		return findings.Unclear("%d packets since the driver was loaded; a rate needs two looks: --watch 10s", c.Total)
 	}
-	lost, of, when := c.Total, packets.Total, "since the driver was loaded"
-	if c.Watched && packets.Watched {
-		lost, of, when = c.More, packets.More, "in "+n.evidence.Watched().String()
-	}
-	// Those that nobody took may not be among the packets that were received.
-	seen := fmt.Sprintf("%d that nobody took, beside %d packets, %s", lost, of, when)
-	if lost >= few && float64(lost) > share*float64(of) {
-		return findings.Fails(seen, "1 of 100 at most")
+	seen := fmt.Sprintf("%.0f packets a second in %s, while %s is the active leg", c.PerSecond(), n.evidence.Watched(), master.Stack.Bond.ActiveSlave)
+	if c.PerSecond() > many {
+		return findings.Fails(seen, fmt.Sprintf("%d at most", many))
 	}
 	return findings.Passes("%s", seen)
 }
 
 // master is the bond or bridge that the NIC is in.
 func (n nic) master() *inventory.NIC {
-	all := n.evidence.everyNIC()
+	all := n.evidence.All()
 	for i := range all {
 		if other := &all[i]; n.Stack.Master != "" && other.Name == n.Stack.Master {
 			return other
@@ -313,7 +366,7 @@ func memberships(h host) findings.Verdict {
 		return findings.Unread(h.Unread, "nics.multicast.memberships")
 	}
 	groups := 0
-	for _, n := range h.everyNIC() {
+	for _, n := range h.All() {
 		for _, m := range n.Multicast.Memberships {
 			if m.Family == "ipv4" && m.Address != "224.0.0.1" { // which no socket joins
 				groups++

@@ -45,3 +45,22 @@ func TestFilterOverflow(t *testing.T) {
 	expect(t, all, "multicast/vf-untrusted", vf, findings.Pass) // igb grants it to any
 	expect(t, all, "multicast/vf-untrusted", pf, findings.NotApplicable)
 }
+
+// TestNoQuerier puts a NIC into a bridge as the kernel makes it: it snoops, and nobody
+// asks.
+func TestNoQuerier(t *testing.T) {
+	labtest.Require(t, "nics")
+	port := labtest.NIC(t, "e1000e")
+	labtest.Run(t, "ip", "link", "add", "nq0", "type", "bridge")
+	t.Cleanup(func() { labtest.Run(t, "ip", "link", "del", "nq0") })
+	labtest.Run(t, "ip", "link", "set", "nq0", "up")
+	judge := func() []findings.Finding {
+		e, groups := gather(t, 0, "multicast")
+		return Judge(e, groups)
+	}
+	expect(t, judge(), "multicast/no-querier", "nq0", findings.NotApplicable)
+	labtest.Run(t, "ip", "link", "set", port, "master", "nq0")
+	expect(t, judge(), "multicast/no-querier", "nq0", findings.Fail)
+	labtest.Run(t, "ip", "link", "set", "nq0", "type", "bridge", "mcast_querier", "1")
+	expect(t, judge(), "multicast/no-querier", "nq0", findings.Pass)
+}

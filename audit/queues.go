@@ -16,21 +16,21 @@ func queueRules() []findings.Rule[nic] {
 		{About: findings.About{
 			ID: "queues/receive-drops", Severity: findings.Critical,
 			Title:   "received packets are lost before the kernel has them",
-			Why:     "A ring without a free buffer means that its CPU does not empty it in time; packet memory that is full means that the rings, PCIe or the device are too slow. TCP answers with retransmissions and a smaller window, UDP with holes. Without --watch a device fails that has lost more than 1 of 10000 packets since its driver was loaded.",
+			Why:     "A ring without a free buffer means that its CPU does not empty it in time; packet memory that is full means that the rings, PCIe or the device are too slow. TCP answers with retransmissions and a smaller window, UDP with holes. Without --watch a device fails that has lost more than 1 of 10000 packets, and 100 at least, since its driver was loaded.",
 			Remedy:  "Find the CPU that serves the queue (nictune check queues --watch 10s shows both), spread the work over more queues and CPUs (channels, rss, irq), enlarge the ring, and moderate interrupts less (coalesce).",
 			Sources: []string{"docs/counters.md: the drivers' own names", "Documentation/networking/statistics.rst: rx_missed_errors"},
 		}, Judge: receiveDrops},
 		{About: findings.About{
 			ID: "queues/transmit-drops", Severity: findings.Critical,
 			Title:   "packets that were handed to the NIC are not sent",
-			Why:     "The driver or the device threw away what the stack had queued: a ring that is full although the stack was told to stop, a frame that the device refuses, a link that was down. Without --watch a device fails that has lost more than 1 of 10000 packets.",
+			Why:     "The driver or the device threw away what the stack had queued: a ring that is full although the stack was told to stop, a frame that the device refuses, a link that was down. Without --watch a device fails that has lost more than 1 of 10000 packets, and 100 at least. Where the driver has no counter of its own this goes by tx_dropped, in which the kernel's stack counts what it dropped itself, too.",
 			Remedy:  "Look at the counter's name and its driver's documentation; enlarge the transmit ring where it is full (rings: {tx: ...}).",
 			Sources: []string{"docs/counters.md: the drivers' own names"},
 		}, Judge: transmitDrops},
 		{About: findings.About{
 			ID: "queues/no-memory", Severity: findings.Warning,
 			Title:   "the kernel has no memory for receive buffers",
-			Why:     "A ring that cannot be refilled runs empty, and then packets are lost, although neither the CPU nor the device is too slow. Interrupts may not wait for memory, so that they fail first when it is short.",
+			Why:     "A ring that cannot be refilled runs empty, and then packets are lost, although neither the CPU nor the device is too slow. Interrupts may not wait for memory, so that they fail first when it is short. It needs --watch where it ever happened: drivers count attempts, not packets.",
 			Remedy:  "Give the kernel a larger reserve (sysctl vm.min_free_kbytes), smaller rings or a smaller MTU.",
 			Sources: []string{"docs/counters.md: the drivers' own names", "Documentation/admin-guide/sysctl/vm.rst: min_free_kbytes"},
 		}, Judge: noMemory},
@@ -44,14 +44,14 @@ func queueRules() []findings.Rule[nic] {
 		{About: findings.About{
 			ID: "queues/pci-stall", Severity: findings.Warning,
 			Title:   "PCIe does not take what the device has",
-			Why:     "The device waits for the host: for credits on a link that is too narrow, for memory on another NUMA node, or for an IOMMU. Its own packet memory fills meanwhile and overflows at the next burst.",
+			Why:     "The device waits for the host: for credits on a link that is too narrow, for memory on another NUMA node, or for an IOMMU. Its own packet memory fills meanwhile and overflows at the next burst. It needs --watch where it ever happened: mlx5 counts the seconds that were stalled for 30 % or more, not packets.",
 			Remedy:  "See nictune check pcie. Keep memory and CPUs on the device's node; consider iommu=pt and relaxed ordering.",
 			Sources: []string{"docs/counters.md: mlx5_core", "Documentation/networking/device_drivers/ethernet/mellanox/mlx5/counters.rst"},
 		}, Judge: pciStall},
 		{About: findings.About{
 			ID: "queues/imbalance", Severity: findings.Warning,
 			Title:   "one receive queue gets most of the packets",
-			Why:     "A queue is served by one CPU, so that the busiest queue is the NIC's limit. It fails where one of n queues has 4/n of all packets or more, and with few queues, where it is halfway between its share and everything: 75 % with two, 63 % with four.",
+			Why:     "A queue is served by one CPU, so that the busiest queue is the NIC's limit. It fails where one of n queues has 4/n of all packets or more, and with few queues, where it is halfway between its share and everything: 75 % with two, 63 % with four. It needs --watch, and 10000 packets a second on the busiest queue: a CPU has no trouble with fewer.",
 			Remedy:  "Hash what tells the flows apart (hash-fields: ports for UDP, rss: all queues in the table). A single flow, or a tunnel whose ports never change, can't be spread by RSS: use RPS there.",
 			Sources: []string{"Documentation/networking/scaling.rst: RSS"},
 		}, Judge: imbalance},
@@ -185,42 +185,64 @@ func (n nic) losses(direction string, meanings ...inventory.Meaning) []loss {
 }
 
 // tolerated is the share of packets that may have been lost since a driver was
-// loaded: less tells nothing of today.
-const tolerated = 1e-4
+// loaded, and fewLosses how many may have been whatever the share: less tells nothing
+// of today.
+const (
+	tolerated = 1e-4
+	fewLosses = 100
+)
 
-// judgeLosses is the verdict on counters of which each ought to stand still.
-// packets are the standard counter to compare with.
-func (n nic) judgeLosses(lost []loss, packets string) findings.Verdict {
-	var moved, stood []string
-	watched, exceeded := true, false
-	base := n.count(packets)
+// standstill is the verdict on counters of which each ought to stand still, where
+// they were watched or stand at zero. Where neither is so, stood says where they stand.
+func (n nic) standstill(lost []loss) (v findings.Verdict, stood string) {
+	var more, some []string
+	watched := true
 	for _, l := range lost {
 		watched = watched && l.Watched
 		if l.Watched && l.More > 0 {
-			moved = append(moved, fmt.Sprintf("%s %d more in %s", l.name, l.More, n.evidence.Watched()))
+			more = append(more, fmt.Sprintf("%s %d more in %s", l.name, l.More, n.evidence.Watched()))
 		}
 		if l.Total > 0 {
-			stood = append(stood, fmt.Sprintf("%s %d", l.name, l.Total))
-			exceeded = exceeded || !base.Known || float64(l.Total) > tolerated*float64(base.Total)
+			some = append(some, fmt.Sprintf("%s %d", l.name, l.Total))
 		}
 	}
-	sum := ""
-	if base.Known {
-		sum = fmt.Sprintf(" of %d packets", base.Total)
-	}
 	switch {
-	case len(moved) > 0:
-		return findings.Fails(few(moved), "none")
+	case len(more) > 0:
+		return findings.Fails(few(more), "none"), ""
 	case watched:
-		return findings.Passes("none in %s", n.evidence.Watched())
-	case len(stood) == 0:
-		return findings.Passes("none since the driver was loaded (%s)", names(lost))
-	case exceeded:
-		return findings.Fails(few(stood)+sum+" since the driver was loaded", "1 of 10000 at most").
-			To("Find out whether it goes on: nictune check queues --watch 10s.")
-	default:
-		return findings.Passes("%s", few(stood)+sum+" since the driver was loaded; --watch tells whether it goes on")
+		return findings.Passes("none in %s", n.evidence.Watched()), ""
+	case len(some) == 0:
+		return findings.Passes("none since the driver was loaded (%s)", names(lost)), ""
 	}
+	return v, few(some) + " since the driver was loaded"
+}
+
+// judgeLosses is the verdict on counters of lost packets. packets are the standard
+// counter to compare with.
+func (n nic) judgeLosses(lost []loss, packets string) findings.Verdict {
+	v, stood := n.standstill(lost)
+	if stood == "" {
+		return v
+	}
+	base := n.count(packets)
+	if !base.Known || base.Total == 0 {
+		return findings.Unclear("%s, and no packets to compare with; --watch tells whether it goes on", stood)
+	}
+	seen := fmt.Sprintf("%s, beside %d packets", stood, base.Total)
+	if slices.ContainsFunc(lost, func(l loss) bool { return l.Total >= fewLosses && float64(l.Total) > tolerated*float64(base.Total) }) {
+		return findings.Fails(seen, "1 of 10000 at most").To("Find out whether it goes on: nictune check queues --watch 10s.")
+	}
+	return findings.Passes("%s; --watch tells whether it goes on", seen)
+}
+
+// judgeEvents is the verdict on counters of something else than packets: how much of
+// it is too much can only be told of a time.
+func (n nic) judgeEvents(lost []loss) findings.Verdict {
+	v, stood := n.standstill(lost)
+	if stood != "" {
+		return findings.Unclear("%s; --watch tells whether it goes on", stood)
+	}
+	return v
 }
 
 // names are those of the counters that were looked at.
@@ -267,6 +289,9 @@ func receiveDrops(n nic) findings.Verdict {
 	if !n.hardware() {
 		return findings.Inapplicable("a software device has no ring")
 	}
+	if n.Link.Admin == "down" {
+		return findings.Inapplicable("the device is set down")
+	}
 	lost := n.losses("rx", inventory.NoBuffer, inventory.Missed)
 	if len(lost) == 0 { // the standard counter that most drivers sum them up in
 		const standard = "ip/rx_missed_errors"
@@ -287,6 +312,9 @@ func transmitDrops(n nic) findings.Verdict {
 	if !n.hardware() {
 		return findings.Inapplicable("a software device has no ring")
 	}
+	if n.Link.Admin == "down" {
+		return findings.Inapplicable("the device is set down")
+	}
 	lost := n.losses("tx", inventory.TransmitDropped)
 	if len(lost) == 0 {
 		const standard = "ip/tx_dropped"
@@ -294,21 +322,18 @@ func transmitDrops(n nic) findings.Verdict {
 		if !c.Known {
 			return n.uncounted(standard)
 		}
-		lost = []loss{{"tx_dropped", -1, c}}
+		lost = []loss{{"tx_dropped (the stack's own among them)", -1, c}}
 	}
 	return n.judgeLosses(lost, "ip/tx_packets")
 }
 
 func noMemory(n nic) findings.Verdict {
-	return n.counted("rx", "ip/rx_packets", "buffers that it got no memory for", inventory.NoMemory)
+	return n.judgeSome(n.losses("rx", inventory.NoMemory), "buffers that it got no memory for", n.judgeEvents)
 }
 
 func pciStall(n nic) findings.Verdict {
 	lost := append(n.losses("rx", inventory.PCIStall), n.losses("tx", inventory.PCIStall)...)
-	if n.hardware() && len(lost) > 0 {
-		return n.judgeLosses(lost, "ip/rx_packets")
-	}
-	return n.counted("rx", "ip/rx_packets", "PCIe stalls", inventory.PCIStall)
+	return n.judgeSome(lost, "PCIe stalls", n.judgeEvents)
 }
 
 func allowance(n nic) findings.Verdict {
@@ -316,22 +341,18 @@ func allowance(n nic) findings.Verdict {
 		return findings.Inapplicable("no cloud limits %s in a way that it counts", n.Driver.Name)
 	}
 	lost := append(n.losses("rx", inventory.Allowance), n.losses("tx", inventory.Allowance)...)
-	if n.hardware() && len(lost) > 0 {
-		return n.judgeLosses(lost, "ip/rx_packets")
-	}
-	return n.counted("rx", "ip/rx_packets", "what its limits hold back", inventory.Allowance)
+	return n.judgeSome(lost, "what its limits hold back", func(lost []loss) findings.Verdict { return n.judgeLosses(lost, "ip/rx_packets") })
 }
 
-// counted judges counters that not every driver has.
-func (n nic) counted(direction, packets, what string, meanings ...inventory.Meaning) findings.Verdict {
-	if !n.hardware() {
+// judgeSome judges counters that not every driver has.
+func (n nic) judgeSome(lost []loss, what string, judge func([]loss) findings.Verdict) findings.Verdict {
+	switch {
+	case !n.hardware():
 		return findings.Inapplicable("a software device")
-	}
-	lost := n.losses(direction, meanings...)
-	if len(lost) == 0 {
+	case len(lost) == 0:
 		return n.unaccounted(what)
 	}
-	return n.judgeLosses(lost, packets)
+	return judge(lost)
 }
 
 // load is how many packets each queue of a direction had: while it was watched, or
@@ -391,8 +412,12 @@ func (n nic) queueLoad(direction string) *load {
 	return &load{packets: more, watched: true}
 }
 
-// enoughPackets is how many packets tell something of how they are spread.
-const enoughPackets = 1000
+// enoughPackets is how many packets tell something of how they are spread, busyQueue
+// how many a second it takes for that to matter: a CPU receives some 100 times as many.
+const (
+	enoughPackets = 1000
+	busyQueue     = 10000
+)
 
 func imbalance(n nic) findings.Verdict {
 	if !n.hardware() {
@@ -409,12 +434,12 @@ func imbalance(n nic) findings.Verdict {
 	if queues < 2 {
 		return findings.Inapplicable("one receive queue")
 	}
-	when := "since the driver was loaded"
-	if l.watched {
-		when = "in " + n.evidence.Watched().String()
+	if !l.watched {
+		return findings.Unclear("how packets are spread is told by --watch under load: since the driver was loaded there was much that RSS does not spread")
 	}
+	watched := n.evidence.Watched()
 	if sum < enoughPackets {
-		return findings.Unclear("%d packets %s are too few to tell: use --watch under load", sum, when)
+		return findings.Unclear("%d packets in %s are too few to tell: use --watch under load", sum, watched)
 	}
 	busiest, most := 0, uint64(0)
 	for _, queue := range slices.Sorted(maps.Keys(l.packets)) {
@@ -423,10 +448,15 @@ func imbalance(n nic) findings.Verdict {
 		}
 	}
 	share := float64(most) / float64(sum)
-	seen := fmt.Sprintf("rx-%d got %.0f %% of %d packets on %d queues %s", busiest, 100*share, sum, queues, when)
+	seen := fmt.Sprintf("rx-%d got %.0f %% of %d packets on %d queues in %s", busiest, 100*share, sum, queues, watched)
 	limit := unfairShare(queues)
-	if share < limit {
+	_, seconds := n.earlierTraffic()
+	rate := float64(most) / seconds
+	switch {
+	case share < limit:
 		return findings.Passes("%s", seen)
+	case rate < busyQueue:
+		return findings.Unclear("%s, but only %.0f a second: use --watch under load", seen, rate)
 	}
 	v := findings.Fails(seen, fmt.Sprintf("less than %.0f %%", 100*limit))
 	if rss := n.Queues.RSS; rss != nil && len(rss.Table) > 0 {
@@ -481,9 +511,18 @@ func irqStorm(n nic) findings.Verdict {
 	}
 	received, sent := n.count("ip/rx_packets"), n.count("ip/tx_packets")
 	packets, counted := received.More+sent.More, received.Watched && sent.Watched
-	busiest, most, all := "", 0.0, 0.0
+	busiest, most, all, uncounted := "", 0.0, 0.0, 0
+	before := n.evidence.Earlier.Counted.Traffic.Interrupts.Counts
 	for _, irq := range n.IRQs {
-		rate := float64(interruptsSince(n.evidence, irq.Number)) / seconds
+		fired, ok := interruptsSince(n.evidence, irq.Number)
+		switch {
+		case !ok && now.Interrupts.Counts[irq.Number] == nil && before[irq.Number] == nil:
+			continue // a spare one without a handler, which the kernel doesn't list
+		case !ok:
+			uncounted++
+			continue
+		}
+		rate := float64(fired) / seconds
 		all += rate
 		if rate > most || busiest == "" {
 			busiest, most = irqName(irq), rate
@@ -494,7 +533,11 @@ func irqStorm(n nic) findings.Verdict {
 	case most > tooMany:
 		return findings.Fails(seen, fmt.Sprintf("%d at most", tooMany))
 	case counted && most > suspicious && all*seconds > 10*float64(packets):
-		return findings.Fails(fmt.Sprintf("%s for %.0f packets a second", seen, float64(packets)/seconds), "a packet for every ten at least")
+		return findings.Fails(fmt.Sprintf("%s for %.0f packets a second", seen, float64(packets)/seconds), "at least one packet for ten interrupts")
+	case uncounted > 0:
+		return findings.Unclear("%d of %d interrupts can't be compared: CPUs or interrupts came or went meanwhile", uncounted, len(n.IRQs))
+	case busiest == "":
+		return findings.Unclear("/proc/interrupts lists none of %d interrupts", len(n.IRQs))
 	}
 	return findings.Passes("%s", seen)
 }
@@ -506,20 +549,18 @@ func irqName(irq inventory.IRQ) string {
 	return fmt.Sprintf("IRQ %d", irq.Number)
 }
 
-// interruptsSince is how often an interrupt fired on all CPUs since the earlier
-// look. The counts have 32 bits and wrap.
-func interruptsSince(e *Evidence, number int) (sum uint64) {
+// interruptsSince is how often an interrupt fired on all CPUs since the earlier look;
+// ok is false where the two can't be compared. The counts have 32 bits and wrap.
+func interruptsSince(e *Evidence, number int) (sum uint64, ok bool) {
 	now, before := e.Counted.Traffic.Interrupts, e.Earlier.Counted.Traffic.Interrupts
-	if !slices.Equal(now.CPUs, before.CPUs) {
-		return 0
+	counts, was := now.Counts[number], before.Counts[number]
+	if !slices.Equal(now.CPUs, before.CPUs) || len(counts) == 0 || len(counts) != len(was) {
+		return 0, false
 	}
-	was := before.Counts[number]
-	for i, v := range now.Counts[number] {
-		if i < len(was) {
-			sum += uint64(uint32(v) - uint32(was[i]))
-		}
+	for i, v := range counts {
+		sum += uint64(uint32(v) - uint32(was[i]))
 	}
-	return sum
+	return sum, true
 }
 
 func irqsOneCPU(n nic) findings.Verdict {
@@ -527,9 +568,10 @@ func irqsOneCPU(n nic) findings.Verdict {
 	if !n.hardware() || queues == 1 {
 		return findings.Inapplicable("one receive queue, or none")
 	}
-	online, err := inventory.ParseCPUSet(n.evidence.Host.CPUs.Online)
-	if err == nil && online.Len() == 1 {
-		return findings.Inapplicable("one CPU")
+	// irqbalance and good manners keep interrupts off the others.
+	cpus, err := n.evidence.Host.CPUs.Housekeeping()
+	if err == nil && cpus.Len() == 1 {
+		return findings.Inapplicable("CPU %s is the only one that is not isolated", cpus)
 	}
 	var used []inventory.CPUSet
 	for _, irq := range n.IRQs {
@@ -547,6 +589,8 @@ func irqsOneCPU(n nic) findings.Verdict {
 		return findings.Unread(n.Unread, "irqs.effectiveAffinity")
 	case queues == 0:
 		return findings.Unread(n.Unread, "queues.channels")
+	case err != nil || cpus.Len() == 0:
+		return findings.Unread(n.evidence.Unread, "cpus.online")
 	case len(used) < 2:
 		return findings.Inapplicable("one interrupt")
 	}
@@ -554,17 +598,27 @@ func irqsOneCPU(n nic) findings.Verdict {
 	if first.Len() != 1 || slices.ContainsFunc(used, func(s inventory.CPUSet) bool { return s.String() != first.String() }) {
 		return findings.Passes("%d interrupts on several CPUs", len(used))
 	}
-	return findings.Fails(fmt.Sprintf("%d interrupts of %d queues all go to CPU %s", len(used), queues, first), fmt.Sprintf("spread over some of %d CPUs", online.Len()))
+	return findings.Fails(fmt.Sprintf("%d interrupts of %d queues all go to CPU %s", len(used), queues, first), fmt.Sprintf("spread over some of the CPUs %s", cpus))
+}
+
+// steering is how the queues' packets are given to CPUs, and which CPUs there are; nil
+// where one of them is not known, with the verdict that says so.
+func (n nic) steering() (*inventory.Steering, inventory.CPUSet, findings.Verdict) {
+	online, err := inventory.ParseCPUSet(n.evidence.Host.CPUs.Online)
+	switch steering := n.traffic().Steering; {
+	case steering == nil:
+		return nil, online, findings.Unread(n.Unread, "steering")
+	case err != nil || online.Len() == 0:
+		return nil, online, findings.Unread(n.evidence.Unread, "cpus.online")
+	default:
+		return steering, online, findings.Verdict{}
+	}
 }
 
 func rps(n nic) findings.Verdict {
-	steering := n.traffic().Steering
+	steering, online, missing := n.steering()
 	if steering == nil {
-		return findings.Unread(n.Unread, "steering")
-	}
-	online, err := inventory.ParseCPUSet(n.evidence.Host.CPUs.Online)
-	if err != nil || online.Len() == 0 {
-		return findings.Unread(n.evidence.Unread, "cpus.online")
+		return missing
 	}
 	isolated, _ := inventory.ParseCPUSet(n.evidence.Host.CPUs.Isolated)
 	on, flows := 0, uint64(0)
@@ -595,13 +649,9 @@ func rps(n nic) findings.Verdict {
 }
 
 func xps(n nic) findings.Verdict {
-	steering := n.traffic().Steering
+	steering, online, missing := n.steering()
 	if steering == nil {
-		return findings.Unread(n.Unread, "steering")
-	}
-	online, err := inventory.ParseCPUSet(n.evidence.Host.CPUs.Online)
-	if err != nil || online.Len() == 0 {
-		return findings.Unread(n.evidence.Unread, "cpus.online")
+		return missing
 	}
 	rest, mapped := online, 0
 	for _, q := range steering.Transmit {

@@ -165,14 +165,6 @@ func timeSqueeze(h host) findings.Verdict {
 	return v
 }
 
-// everyNIC are the host's NICs, also where only some are judged.
-func (e *Evidence) everyNIC() []inventory.NIC {
-	if e.whole != nil {
-		return e.whole.NICs
-	}
-	return e.NICs
-}
-
 // cpuLoad is how one CPU spent the time while it was watched, as shares of 1.
 type cpuLoad struct {
 	CPU        int
@@ -239,7 +231,7 @@ func softirqSaturated(h host) findings.Verdict {
 // served says which NICs interrupt a CPU, and whether they have lost anything yet.
 func (e *Evidence) served(cpu int) string {
 	var devices []string
-	all := e.everyNIC()
+	all := e.All()
 	for i := range all {
 		n := nic{NIC: &all[i], evidence: e}
 		here := slices.ContainsFunc(n.IRQs, func(irq inventory.IRQ) bool {
