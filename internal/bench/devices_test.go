@@ -56,7 +56,7 @@ func remove(tb testing.TB, names []string) {
 	if err := os.WriteFile(file, []byte("link del "+strings.Join(names, "\nlink del ")+"\n"), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	_ = exec.CommandContext(tb.Context(), "ip", "-force", "-batch", file).Run() //nolint:errcheck // those that went with the other
+	_ = exec.CommandContext(tb.Context(), "ip", "-force", "-batch", file).Run() // it fails for those that went with the other
 	if left := listed(tb); len(left) > 0 {
 		tb.Fatalf("%d devices are left", len(left))
 	}
