@@ -94,23 +94,26 @@ func Named(names ...string) ([]Group, error) {
 // With an interval to watch, the host is looked at twice, so far apart: rules that
 // judge rates need that. A recorded host is always the same.
 func Gather(ctx context.Context, r kernel.Reader, groups []Group, watch time.Duration) (*Evidence, error) {
-	var earlier *Look
-	if watch > 0 {
-		before, err := look(ctx, r, groups)
+	look := func() (*Look, error) {
+		inv, err := inventory.Read(ctx, r)
 		if err != nil {
 			return nil, err
 		}
-		if named(groups, "sriov") {
-			before.PFs = sriov.Read(ctx, r, &before.Inventory).PFs
+		return Observe(ctx, r, inv, groups), nil
+	}
+	var earlier *Look
+	if watch > 0 {
+		var err error
+		if earlier, err = look(); err != nil {
+			return nil, err
 		}
-		earlier = before
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("watch for %s: %w", watch, ctx.Err())
 		case <-time.After(watch):
 		}
 	}
-	now, err := look(ctx, r, groups)
+	now, err := look()
 	if err != nil {
 		return nil, err
 	}
@@ -118,12 +121,35 @@ func Gather(ctx context.Context, r kernel.Reader, groups []Group, watch time.Dur
 		// Each page of a module costs milliseconds of a slow bus.
 		inventory.NewModules().ReadAll(ctx, r, &now.Inventory)
 	}
-	e := &Evidence{Inventory: sriov.Inventory{Inventory: now.Inventory}, Counted: now.Counted, Earlier: earlier}
-	isVF := func(n inventory.NIC) bool { return n.Function == inventory.VF }
-	if named(groups, "sriov") || named(groups, "multicast") && slices.ContainsFunc(e.NICs, isVF) {
-		// A PF's firmware is asked about each VF with the RTNL lock held.
-		e.Inventory = *sriov.Read(ctx, r, &now.Inventory)
+	return Since(ctx, r, earlier, now, groups), nil
+}
+
+// Observe adds to facts that have just been read what else the groups' rules need and
+// what changes with time, for [Since]. The modules are those that the facts have. The
+// inventory stays as it is.
+func Observe(ctx context.Context, r kernel.Reader, inv *inventory.Inventory, groups []Group) *Look {
+	l := &Look{Inventory: *inv}
+	l.NICs, l.Unread = slices.Clone(inv.NICs), slices.Clip(inv.Unread)
+	for i := range l.NICs {
+		l.NICs[i].Unread = slices.Clip(l.NICs[i].Unread) // notes are added
 	}
+	l.Counted = sample(ctx, r, &l.Inventory)
+	if slices.ContainsFunc(groups, Group.traffic) {
+		l.Counted.Traffic = inventory.ReadTraffic(ctx, r, &l.Inventory)
+	}
+	isVF := func(n inventory.NIC) bool { return n.Function == inventory.VF }
+	if named(groups, "sriov") || named(groups, "multicast") && slices.ContainsFunc(l.NICs, isVF) {
+		// A PF's firmware is asked about each VF with the RTNL lock held.
+		all := sriov.Read(ctx, r, &l.Inventory)
+		l.Inventory, l.PFs = all.Inventory, all.PFs
+	}
+	return l
+}
+
+// Since is the evidence of a look at a host, and of an earlier one where there was
+// one (nil: none). Both must have been made for the same groups.
+func Since(ctx context.Context, r kernel.Reader, earlier, now *Look, groups []Group) *Evidence {
+	e := &Evidence{Inventory: sriov.Inventory{Inventory: now.Inventory, PFs: now.PFs}, Counted: now.Counted, Earlier: earlier}
 	whole := e.Inventory
 	e.whole = &whole
 	if named(groups, "link") {
@@ -136,25 +162,11 @@ func Gather(ctx context.Context, r kernel.Reader, groups []Group, watch time.Dur
 	if named(groups, "xdp") || named(groups, "offload") {
 		e.XDP = xdpcheck.Read(ctx, r, &e.Host, whole.NICs)
 	}
-	return e, nil
+	return e
 }
 
 func named(groups []Group, name string) bool {
 	return slices.ContainsFunc(groups, func(g Group) bool { return g.Name == name })
-}
-
-// look reads the facts and what is counted.
-func look(ctx context.Context, r kernel.Reader, groups []Group) (*Look, error) {
-	inv, err := inventory.Read(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	l := &Look{Inventory: *inv}
-	l.Counted = sample(ctx, r, &l.Inventory)
-	if slices.ContainsFunc(groups, Group.traffic) {
-		l.Counted.Traffic = inventory.ReadTraffic(ctx, r, &l.Inventory)
-	}
-	return l, nil
 }
 
 // Want notes what tuning policies want of the host, as far as rules go by it.

@@ -19,12 +19,12 @@ import (
 // be decided for a NIC; the findings are then what the rest makes of them.
 func Obey(all []findings.Finding, e *Evidence, checks []policies.CheckPolicy, labels map[string]string, now time.Time) ([]findings.Finding, error) {
 	host := &policies.Host{Host: e.Host, Labels: labels}
-	obeyed := slices.Clone(all)
+	obeyed, nics := slices.Clone(all), e.index()
 	var errs []error
 	said := map[string]bool{}
 	for i := range obeyed {
 		f := &obeyed[i]
-		ruling, err := policies.Rule(checks, f.Rule, e.nicOf(f.Subject), host)
+		ruling, err := policies.Rule(checks, f.Rule, nics.nicOf(f.Subject), host)
 		if err != nil {
 			// The same condition can't be decided for each rule of a NIC.
 			err = fmt.Errorf("%s: %w", f.Subject, err)
@@ -56,19 +56,35 @@ func Obey(all []findings.Finding, e *Evidence, checks []policies.CheckPolicy, la
 	return obeyed, errors.Join(errs...)
 }
 
-// nicOf is the NIC that a subject is, or is a part of; nil for the host, and for what
-// has no network device here.
-func (e *Evidence) nicOf(s findings.Subject) *inventory.NIC {
+// index finds NICs by their IDs and names.
+type index struct{ byID, byName map[string]*inventory.NIC }
+
+// index is that of the host's NICs, and of those that an earlier look saw.
+func (e *Evidence) index() index {
+	x := index{map[string]*inventory.NIC{}, map[string]*inventory.NIC{}}
 	lists := [][]inventory.NIC{e.NICs}
 	if e.Earlier != nil {
 		lists = append(lists, e.Earlier.NICs)
 	}
 	for _, list := range lists {
 		for i := range list {
-			if n := &list[i]; n.ID() == s.ID || s.Name != "" && n.Name == s.Name {
-				return n
+			n := &list[i]
+			if id := n.ID(); x.byID[id] == nil {
+				x.byID[id] = n
+			}
+			if x.byName[n.Name] == nil {
+				x.byName[n.Name] = n
 			}
 		}
 	}
-	return nil
+	return x
+}
+
+// nicOf is the NIC that a subject is, or is a part of; nil for the host, and for what
+// has no network device here.
+func (x index) nicOf(s findings.Subject) *inventory.NIC {
+	if n := x.byID[s.ID]; n != nil || s.Name == "" {
+		return n
+	}
+	return x.byName[s.Name]
 }
