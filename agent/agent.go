@@ -197,7 +197,7 @@ func (a *Agent) refresh(parent context.Context) (*inventory.Inventory, *Comparis
 
 // Snapshot is a [metrics.Source]. Scrapes that come at the same time share one
 // reading of the counters.
-func (a *Agent) Snapshot() metrics.Snapshot {
+func (a *Agent) Snapshot(metrics.Asked) metrics.Snapshot {
 	s := a.statistics.do(func() statistics {
 		ctx, cancel := context.WithTimeout(context.Background(), a.options.Timeout)
 		defer cancel()

@@ -73,13 +73,13 @@ func TestTheAgentSeesDevicesComeAndGo(t *testing.T) {
 	}
 	a := start(t, live, Options{Changes: changes})
 	eventually(t, "ready", a.Ready)
-	if has(a.Snapshot(), "come0") {
+	if has(a.Snapshot(nil), "come0") {
 		t.Fatal("the device is there before it is made")
 	}
 	nstest.Link(t, "come0", "type ifb")
-	eventually(t, "the new device", func() bool { return has(a.Snapshot(), "come0") })
+	eventually(t, "the new device", func() bool { return has(a.Snapshot(nil), "come0") })
 	nstest.IP(t, "link del come0")
-	eventually(t, "its end", func() bool { return !has(a.Snapshot(), "come0") })
+	eventually(t, "its end", func() bool { return !has(a.Snapshot(nil), "come0") })
 }
 
 // silent is a host whose netlink never answers; it counts the questions.
@@ -109,7 +109,7 @@ func TestScrapesAtTheSameTimeShareOneReading(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
-			if s := a.Snapshot(); len(s.Reads) != 1 || s.Reads[0].Success {
+			if s := a.Snapshot(nil); len(s.Reads) != 1 || s.Reads[0].Success {
 				t.Errorf("reads: %+v, want one that failed", s.Reads)
 			}
 		})
@@ -158,7 +158,7 @@ func TestDriftThatCannotBeComparedIsShownAsSuch(t *testing.T) {
 		Failed:  func(error) {},
 	})
 	eventually(t, "ready", a.Ready)
-	if s := a.Snapshot(); s.Drift == nil || !s.Drift.InError {
+	if s := a.Snapshot(nil); s.Drift == nil || !s.Drift.InError {
 		t.Errorf("drift: %+v, want it in error", s.Drift)
 	}
 }
@@ -199,18 +199,18 @@ func TestAReadingThatIsCutShortReplacesNothing(t *testing.T) {
 		Failed: func(error) {},
 	})
 	eventually(t, "ready", a.Ready)
-	first := a.Snapshot().Inventory
+	first := a.Snapshot(nil).Inventory
 	host.now.Store(true)
 	again <- struct{}{}
 	eventually(t, "a reading that failed", func() bool {
-		for _, r := range a.Snapshot().Reads {
+		for _, r := range a.Snapshot(nil).Reads {
 			if r.Collector == "inventory" && !r.Success {
 				return true
 			}
 		}
 		return false
 	})
-	if a.Snapshot().Inventory != first {
+	if a.Snapshot(nil).Inventory != first {
 		t.Error("the facts were replaced by half of them")
 	}
 }

@@ -224,14 +224,17 @@ func (a *app) listen(ctx context.Context, handler http.Handler, f agentFlags) er
 // and a page for a person who opens the address in a browser.
 func (a *app) handler(keeper *agent.Agent, telemetry string) (http.Handler, error) {
 	registry := prometheus.NewRegistry()
+	exporter, err := metrics.New(keeper.Snapshot, metrics.Options{})
+	if err != nil {
+		return nil, err
+	}
 	registry.MustRegister(
-		metrics.New(keeper.Snapshot),
 		metrics.BuildInfo(buildVersion()),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	mux := http.NewServeMux()
-	mux.Handle(telemetry, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	mux.Handle(telemetry, promhttp.HandlerFor(prometheus.Gatherers{registry, exporter}, promhttp.HandlerOpts{
 		// One bad metric costs itself and is logged; the others are served.
 		ErrorHandling: promhttp.ContinueOnError,
 		ErrorLog:      errorLog{a},

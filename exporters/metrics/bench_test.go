@@ -6,7 +6,6 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/nictune/nictune/inventory"
@@ -35,9 +34,7 @@ func BenchmarkScrape(b *testing.B) {
 		s.Statistics = append(s.Statistics, counters)
 		s.Drift.Settings = append(s.Drift.Settings, DriftedSetting{Device: n.Name, Setting: "rings"})
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(New(func() Snapshot { return s }))
-	handler := promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
+	handler := promhttp.HandlerFor(exporter(b, func() Snapshot { return s }), promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 	request := httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody)
 	b.ReportAllocs()
 	for b.Loop() {

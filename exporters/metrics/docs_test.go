@@ -43,7 +43,7 @@ func TestGoldenDocs(t *testing.T) {
 
 func table() string {
 	var b strings.Builder
-	b.WriteString("| metric | type | unit | labels | meaning | source | series |\n|---|---|---|---|---|---|---|\n")
+	b.WriteString("| metric | collector | type | unit | labels | meaning | source | series |\n|---|---|---|---|---|---|---|---|\n")
 	devices := 0
 	for _, m := range Catalogue() {
 		if m.Series == perDevice {
@@ -53,7 +53,7 @@ func table() string {
 		if len(m.Labels) > 0 {
 			labels = "`" + strings.Join(m.Labels, "`, `") + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s |\n", m.Name, m.Type, cmp.Or(m.Unit, "none"), labels, m.Help, m.Source, m.Series)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s | %s |\n", m.Name, cmp.Or(m.Collector, "always"), m.Type, cmp.Or(m.Unit, "none"), labels, m.Help, m.Source, m.Series)
 	}
 	fmt.Fprintf(&b, "\nA device has at most %d series, and those of `nictune_nic_unread_facts`, of the policies and of reconciling.\n", devices)
 	return b.String()
@@ -62,8 +62,8 @@ func table() string {
 // What the catalogue says is what is gathered: names, types, help and labels.
 func TestCatalogueIsWhatIsExported(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(New(example), BuildInfo("v1", "abc"))
-	families, err := registry.Gather()
+	registry.MustRegister(BuildInfo("v1", "abc"))
+	families, err := prometheus.Gatherers{registry, exporter(t, example)}.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

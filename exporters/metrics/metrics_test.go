@@ -50,8 +50,21 @@ func example() Snapshot {
 			Held: map[string]string{"rings": HeldImpact}, Next: time.Unix(1700000000, 500e6),
 			Lost: []LostField{{"coalesce", "rx-usecs", []string{"tuned", "NetworkManager"}}},
 		}}},
-		Reads: []Read{{"inventory", 0.5, true}, {"statistics", 0.25, false}},
+		Reads: []Read{
+			{Collector: "inventory", Seconds: 0.5, Success: true},
+			{Collector: "statistics", Seconds: 0.25, Errors: map[inventory.Reason]int{inventory.Gone: 1}},
+		},
 	}
+}
+
+// exporter shows what a source says, whatever is asked for.
+func exporter(tb testing.TB, source func() Snapshot, options ...Options) *Exporter {
+	tb.Helper()
+	e, err := New(func(Asked) Snapshot { return source() }, append(options, Options{Limit: 1000})[0])
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return e
 }
 
 func TestMetrics(t *testing.T) {
@@ -112,16 +125,14 @@ nictune_scrape_collector_success{collector="statistics"} 0
 			names = append(names, f[2])
 		}
 	}
-	if err := testutil.CollectAndCompare(New(example), strings.NewReader(want), names...); err != nil {
+	if err := testutil.GatherAndCompare(prometheus.Gatherers{exporter(t, example)}, strings.NewReader(want), names...); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestMetricsAreWellFormed(t *testing.T) {
-	for name, s := range map[string]Source{"full": example, "nothing read yet": func() Snapshot { return Snapshot{} }} {
-		registry := prometheus.NewPedanticRegistry()
-		registry.MustRegister(New(s))
-		problems, err := testutil.GatherAndLint(registry)
+	for name, s := range map[string]func() Snapshot{"full": example, "nothing read yet": func() Snapshot { return Snapshot{} }} {
+		problems, err := testutil.GatherAndLint(prometheus.Gatherers{exporter(t, s)})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

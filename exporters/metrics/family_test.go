@@ -1,0 +1,104 @@
+package metrics
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nictune/nictune/inventory"
+)
+
+// gathered is what an exporter shows of a metric: labels, in their order, and
+// value.
+func gathered(t *testing.T, e *Exporter, name string) (all []string) {
+	t.Helper()
+	families, err := prometheus.Gatherers{e}.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, l.GetValue())
+			}
+			all = append(all, fmt.Sprint(strings.Join(labels, " "), " ", m.GetCounter().GetValue()+m.GetGauge().GetValue()))
+		}
+	}
+	return all
+}
+
+// Samples are kept by their place, and devices come, go and change places.
+func TestSamplesFollowTheirDevices(t *testing.T) {
+	var s Snapshot
+	e := exporter(t, func() Snapshot { return s })
+	for _, names := range [][]string{{"a", "b", "c"}, {"a", "c"}, {}, {"c", "a", "d", "b"}, {"b", "d"}, {"b", "d", "b"}, {"b", "d", "e"}} {
+		s.Statistics = nil
+		want := map[string]bool{}
+		for i, name := range names {
+			one := inventory.Statistics{Name: name, Index: i, Values: make([]uint64, 25)}
+			one.Values[0] = uint64(name[0])
+			s.Statistics = append(s.Statistics, one)
+			want[fmt.Sprint(name, " ", name[0])] = true
+		}
+		got := gathered(t, e, "nictune_network_receive_packets_total")
+		for _, one := range got {
+			if !want[one] {
+				t.Errorf("%v: there is a %q", names, one)
+			}
+		}
+		if len(got) != len(want) {
+			t.Errorf("%v: %q", names, got)
+		}
+	}
+}
+
+// A collector whose part of the snapshot is the same is not asked again.
+func TestOnlyWhatChangedIsRendered(t *testing.T) {
+	s := example()
+	e := exporter(t, func() Snapshot { return s })
+	gathered(t, e, "")
+	s.Inventory.NICs[0].Name = "written over" // which nobody may
+	if got := gathered(t, e, "nictune_network_mtu_bytes"); len(got) != 1 || got[0] != "eth0 1500" {
+		t.Errorf("it was rendered again: %q", got)
+	}
+	again := *s.Inventory
+	s.Inventory = &again
+	if got := gathered(t, e, "nictune_network_mtu_bytes"); len(got) != 1 || got[0] != "written over 1500" {
+		t.Errorf("it was not rendered again: %q", got)
+	}
+	s.Inventory = nil
+	if got := gathered(t, e, "nictune_network_mtu_bytes"); got != nil {
+		t.Errorf("there are no facts, and %q", got)
+	}
+}
+
+func TestLimitAndFilter(t *testing.T) {
+	e := exporter(t, example, Options{Limit: 30})
+	if got := gathered(t, e, "nictune_scrape_series_cut"); len(got) != 5 || got[4] != "statistics 5" || got[1] != "nic 0" {
+		t.Errorf("cut: %q", got)
+	}
+	if got := gathered(t, e, "nictune_network_receive_packets_total"); len(got) != 2 {
+		t.Errorf("the limit is 30, and %q", got)
+	}
+	e = exporter(t, example, Options{Devices: func(name string) bool { return name == "tun0" }, Collectors: map[string]bool{"policy": false}})
+	for name, want := range map[string]string{
+		"nictune_network_receive_packets_total": "[tun0 1]", "nictune_policy_setting_drifted": "[]", "nictune_reconcile_held": "[]",
+		"nictune_network_mtu_bytes": "[]", "nictune_reconcile_info": "[enforce 1]", "nictune_scrape_series_cut": "[]",
+	} {
+		if got := fmt.Sprint(gathered(t, e, name)); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	if got := strings.Join(e.Enabled(), " "); got != "nic link statistics reconcile" {
+		t.Errorf("enabled: %s", got)
+	}
+	if _, err := New(nil, Options{Collectors: map[string]bool{"scrape": false}}); err == nil {
+		t.Error("how the scrape went can be switched off")
+	}
+}

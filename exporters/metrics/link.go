@@ -1,0 +1,111 @@
+package metrics
+
+import (
+	"strconv"
+
+	"github.com/nictune/nictune/inventory"
+)
+
+// link says what state each device's link is in, as the facts had it last.
+func link() collector {
+	return collector{
+		name: "link", doc: "each device's link: state, speed, MTU, how often it came and went",
+		of: func(s *Snapshot) any { return s.Inventory },
+		define: func(c *catalogue) func(*Snapshot) {
+			f := defineLink(c)
+			return func(s *Snapshot) {
+				if s.Inventory == nil {
+					return
+				}
+				for i := range s.Inventory.NICs {
+					f.fill(&s.Inventory.NICs[i])
+				}
+			}
+		},
+	}
+}
+
+type linkFamilies struct {
+	info, up, admin, carrier, speed, mtu *family
+	carrierUp, carrierDown, downEvents   *family
+}
+
+func defineLink(c *catalogue) linkFamilies {
+	device := []string{deviceLabel}
+	return linkFamilies{
+		info: c.add(Metric{
+			Name: "network_info", Type: gauge,
+			Help:   "A network device's link in words, as ethtool and ip print them. Always 1; a label that is not known is empty.",
+			Labels: []string{deviceLabel, "admin", "operstate", "duplex", "port", "autoneg", "fec", "extended_state"},
+			Source: "`ip link`, `ethtool`: rtnetlink, ethtool netlink", Series: perDevice,
+		}),
+		up: c.add(Metric{
+			Name: "network_up", Type: gauge, Labels: device, Help: "Whether the operational state is up.",
+			Source: "IFLA_OPERSTATE; absent while it is unknown", Series: perDevice,
+		}),
+		admin: c.add(Metric{
+			Name: "network_admin_up", Type: gauge, Labels: device, Help: "Whether the device is switched on.",
+			Source: "IFF_UP", Series: perDevice,
+		}),
+		carrier: c.add(Metric{
+			Name: "network_carrier", Type: gauge, Labels: device, Help: "Whether the link is there.",
+			Source: "IFLA_CARRIER; absent while the device is switched off", Series: perDevice,
+		}),
+		speed: c.add(Metric{
+			Name: "network_speed_bytes", Type: gauge, Unit: "bytes per second", Labels: device, Help: "The link's speed in bytes per second.",
+			Source: "ETHTOOL_A_LINKMODES_SPEED; absent while it is unknown", Series: perDevice,
+		}),
+		mtu: c.add(Metric{
+			Name: "network_mtu_bytes", Type: gauge, Unit: "bytes", Labels: device, Help: "The largest packet that the device sends.",
+			Source: "IFLA_MTU", Series: perDevice,
+		}),
+		carrierUp: c.add(Metric{
+			Name: "network_carrier_up_changes_total", Type: counter, Unit: "events", Labels: device, Help: "How often the link came up, as the kernel counts.",
+			Source: "IFLA_CARRIER_UP_COUNT", Series: perDevice,
+		}),
+		carrierDown: c.add(Metric{
+			Name: "network_carrier_down_changes_total", Type: counter, Unit: "events", Labels: device, Help: "How often the link went down, as the kernel counts.",
+			Source: "IFLA_CARRIER_DOWN_COUNT", Series: perDevice,
+		}),
+		downEvents: c.add(Metric{
+			Name: "network_link_down_events_total", Type: counter, Unit: "events", Labels: device, Help: "How often the device itself lost its link.",
+			Source: "ETHTOOL_A_LINKSTATE_EXT_DOWN_CNT; few drivers have it", Series: perDevice,
+		}),
+	}
+}
+
+func (f linkFamilies) fill(n *inventory.NIC) {
+	var autoneg, fec string
+	if n.Link.Autoneg != nil {
+		autoneg = strconv.FormatBool(*n.Link.Autoneg)
+	}
+	if n.Link.FEC != nil {
+		fec = n.Link.FEC.Active
+	}
+	f.info.set(1, n.Name, n.Link.Admin, n.Link.Oper, n.Link.Duplex, n.Link.Port, autoneg, fec, n.Link.ExtendedState)
+	if n.Link.Oper != "" && n.Link.Oper != "unknown" {
+		f.up.set(truth(n.Link.Oper == "up"), n.Name)
+	}
+	if n.Link.Admin != "" {
+		f.admin.set(truth(n.Link.Admin == "up"), n.Name)
+	}
+	if n.Link.Carrier != nil {
+		f.carrier.set(truth(*n.Link.Carrier), n.Name)
+	}
+	if n.Link.SpeedMbps != nil {
+		const bytesPerMegabit = 1e6 / 8
+		f.speed.set(float64(*n.Link.SpeedMbps)*bytesPerMegabit, n.Name)
+	}
+	if n.Link.MTU != nil {
+		f.mtu.set(float64(*n.Link.MTU), n.Name)
+	}
+	if n.Link.CarrierUp != nil {
+		f.carrierUp.set(float64(*n.Link.CarrierUp), n.Name)
+	}
+	if n.Link.CarrierDown != nil {
+		f.carrierDown.set(float64(*n.Link.CarrierDown), n.Name)
+	}
+	if n.Link.DownEvents != nil {
+		f.downEvents.set(float64(*n.Link.DownEvents), n.Name)
+	}
+}

@@ -1,0 +1,73 @@
+package metrics
+
+import (
+	"strconv"
+
+	"github.com/nictune/nictune/inventory"
+)
+
+// nic says what devices there are.
+func nic() collector {
+	return collector{
+		name: "nic", doc: "what each device is and where it is attached",
+		of: func(s *Snapshot) any { return s.Inventory },
+		define: func(c *catalogue) func(*Snapshot) {
+			info := c.add(Metric{
+				Name: "nic_info", Type: gauge,
+				Help: "A network device: what it is and where it is attached. Always 1; a label that is not known is empty.",
+				Labels: []string{
+					deviceLabel, "kind", "type", "driver", "driver_version", "firmware", "pci_address", "vendor_id", "device_id",
+					"permanent_mac", "mac", "numa_node", "iommu_group", "port_name", "master",
+				},
+				Source: "`nictune inventory`: rtnetlink, the ethtool ioctl GDRVINFO, sysfs", Series: perDevice,
+			})
+			unread := c.add(Metric{
+				Name: "nic_unread_facts", Type: gauge, Unit: "facts", Labels: []string{deviceLabel, "reason"}, Help: "Facts that could not be read, by reason.",
+				Source: "`nictune inventory -o json`: unread", Series: "4 per device (unsupported, gone, denied, failed)",
+			})
+			return func(s *Snapshot) {
+				if s.Inventory == nil {
+					return
+				}
+				for i := range s.Inventory.NICs {
+					nicInfo(info, &s.Inventory.NICs[i])
+					nicUnread(unread, &s.Inventory.NICs[i])
+				}
+			}
+		},
+	}
+}
+
+func nicInfo(f *family, n *inventory.NIC) {
+	var driver inventory.Driver
+	if n.Driver != nil {
+		driver = *n.Driver
+	}
+	var pci inventory.PCI
+	if n.PCI != nil {
+		pci = *n.PCI
+	}
+	var node, group string
+	if n.NUMA != nil && n.NUMA.Node != nil {
+		node = strconv.Itoa(*n.NUMA.Node)
+	}
+	if n.IOMMU != nil {
+		group = strconv.Itoa(n.IOMMU.Group)
+	}
+	f.set(1, n.Name, string(n.Function), n.Type, driver.Name, driver.Version, driver.Firmware, pci.Address,
+		pci.VendorID, pci.DeviceID, n.PermanentMAC, n.MAC, node, group, n.Port.Name, n.Stack.Master)
+}
+
+func nicUnread(f *family, n *inventory.NIC) {
+	for _, reason := range []inventory.Reason{inventory.Unsupported, inventory.Gone, inventory.Denied, inventory.Failed} {
+		count := 0
+		for _, u := range n.Unread {
+			if u.Reason == reason {
+				count++
+			}
+		}
+		if count > 0 {
+			f.set(float64(count), n.Name, string(reason))
+		}
+	}
+}

@@ -1,0 +1,28 @@
+package metrics
+
+import "github.com/nictune/nictune/inventory"
+
+// Snapshot is what one scrape shows. What is read anew is a new value behind its
+// pointer or slice; nothing writes to one that was handed over.
+type Snapshot struct {
+	// Inventory are the facts; nil while none have been read.
+	Inventory *inventory.Inventory
+	// Statistics are the counters at this moment.
+	Statistics []inventory.Statistics
+	// Drift is what policies want otherwise; nil without policies.
+	Drift *Drift
+	// Reconciliation is what the agent does about drift; nil where nobody asked.
+	Reconciliation *Reconciliation
+	// Reads says how each part of the snapshot went.
+	Reads []Read
+
+	cut []cutSeries
+}
+
+// Source gives a snapshot for a scrape, of which only what the collectors that
+// are asked for show need be read. It reports failures in the snapshot's Reads
+// and never fails a scrape. It is called by one goroutine at a time.
+type Source func(Asked) Snapshot
+
+// Asked are the collectors that a scrape is for, by name.
+type Asked map[string]bool
