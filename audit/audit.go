@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nictune/nictune/findings"
@@ -22,6 +23,8 @@ import (
 // Evidence is what rules are judged on: the facts about one host.
 type Evidence struct {
 	sriov.Inventory
+	// MachineID is /etc/machine-id, empty where it could not be read.
+	MachineID string `json:"machineId,omitempty"`
 	// Counted are the counters at the time of the facts.
 	Counted Sample `json:"counted"`
 	// Earlier is an earlier look at the same host, where it was watched.
@@ -150,6 +153,9 @@ func Observe(ctx context.Context, r kernel.Reader, inv *inventory.Inventory, gro
 // one (nil: none). Both must have been made for the same groups.
 func Since(ctx context.Context, r kernel.Reader, earlier, now *Look, groups []Group) *Evidence {
 	e := &Evidence{Inventory: sriov.Inventory{Inventory: now.Inventory, PFs: now.PFs}, Counted: now.Counted, Earlier: earlier}
+	if id, err := r.ReadFile(ctx, "/etc/machine-id"); err == nil {
+		e.MachineID = strings.TrimSpace(string(id))
+	}
 	whole := e.Inventory
 	e.whole = &whole
 	if named(groups, "link") {

@@ -262,6 +262,22 @@ func (n nic) passages() []passage {
 	return all
 }
 
+// tightest is the link on the way that has the least for what its ports need, and
+// whether the rate of any is known.
+func (n nic) tightest() (worst passage, ok bool) {
+	all := n.passages()
+	if len(all) == 0 {
+		return worst, false
+	}
+	worst = all[0]
+	for _, p := range all {
+		if p.need*worst.usable() > worst.need*p.usable() {
+			worst = p
+		}
+	}
+	return worst, true
+}
+
 // needed is what the ports need, in GB/s, whose packets pass a link, and how many
 // they are.
 func (n nic) needed(address string) (need float64, ports int) {
@@ -296,16 +312,9 @@ func tooNarrow(n nic) findings.Verdict {
 	if v, is := n.noPCIe(); is {
 		return v
 	}
-	all := n.passages()
-	if len(all) == 0 {
+	worst, ok := n.tightest()
+	if !ok {
 		return n.noRates()
-	}
-	// The one that has the least for what its ports need.
-	worst := all[0]
-	for _, p := range all {
-		if p.need*worst.usable() > worst.need*p.usable() {
-			worst = p
-		}
 	}
 	if worst.need == 0 {
 		return findings.Unclear("what the port needs is not known: no link, and no modes")

@@ -37,6 +37,7 @@ func generate(top string) error {
 	}{
 		{"inventory", "nictune inventory", &sriov.Inventory{}, []string{"./inventory", "./sriov"}},
 		{"findings", "nictune check", &audit.Report{}, []string{"./audit", "./findings"}},
+		{"audit", "nictune audit", &audit.HostReport{}, []string{"./audit", "./findings", "./inventory"}},
 		{"module", "nictune module decode", &module.Module{}, []string{"./inventory/module"}},
 	} {
 		schema, err := schemaOf(document.name, document.title, document.value, document.folders)
