@@ -22,7 +22,7 @@ var rooms = []room{
 	{"xdpcheck", []string{"inventory", "internal/kernel", "findings"}},
 	{"cabletest", []string{"inventory", "internal/kernel"}},
 	{"audit", []string{"inventory", "inventory/module", "internal/kernel", "policies", "tuning", "findings", "sriov", "xdpcheck"}},
-	{"exporters", []string{"inventory", "inventory/module", "policies", "tuning", "findings", "audit", "sriov", "xdpcheck"}},
+	{"exporters", []string{"inventory", "inventory/module", "policies", "tuning", "findings", "audit", "sriov", "xdpcheck", "fleet"}},
 	{"agent", []string{"inventory", "internal/kernel", "policies", "tuning", "findings", "audit", "exporters"}},
 	{"fleet", []string{"inventory", "policies", "tuning", "findings", "audit"}},
 	{"cmd", []string{"*"}},

@@ -14,6 +14,7 @@ import (
 	"github.com/invopop/jsonschema"
 
 	"github.com/nictune/nictune/audit"
+	"github.com/nictune/nictune/fleet"
 	"github.com/nictune/nictune/inventory/module"
 	"github.com/nictune/nictune/sriov"
 )
@@ -38,6 +39,7 @@ func generate(top string) error {
 		{"inventory", "nictune inventory", &sriov.Inventory{}, []string{"./inventory", "./sriov"}},
 		{"findings", "nictune check", &audit.Report{}, []string{"./audit", "./findings"}},
 		{"audit", "nictune audit", &audit.HostReport{}, []string{"./audit", "./findings", "./inventory"}},
+		{"fleet", "nictune fleet report", &fleet.Report{}, []string{"./fleet", "./findings"}},
 		{"module", "nictune module decode", &module.Module{}, []string{"./inventory/module"}},
 	} {
 		schema, err := schemaOf(document.name, document.title, document.value, document.folders)
