@@ -34,6 +34,9 @@ type Evidence struct {
 	Left map[string]bool `json:"left,omitempty"`
 	// Migratable are the VFs, as "eth0 vf 3", that policies want to be migratable.
 	Migratable map[string]bool `json:"migratable,omitempty"`
+	// Drift and Waivers are what policies want, where some were given.
+	Drift   []DriftSummary  `json:"drift,omitempty"`
+	Waivers []WaiverSummary `json:"waivers,omitempty"`
 	// whole is the host when only some of its devices are judged.
 	whole *sriov.Inventory
 	// XDP is what the groups xdp and offload need beside the inventory.
@@ -44,34 +47,49 @@ type Evidence struct {
 type Group struct {
 	Name string
 	// Doc says what its rules look at, in one line.
-	Doc   string
-	Rules []findings.About
+	Doc string
+	// The rules are made when they are asked for: each command would pay for them
+	// when it starts.
+	rules func() []findings.About
 	judge func(*Evidence) []findings.Finding
 }
+
+// Rules are what is told of its rules.
+func (g Group) Rules() []findings.About { return g.rules() }
 
 // traffic reports whether its rules need what queues, interrupts and CPUs count.
 func (g Group) traffic() bool { return g.Name == "queues" || g.Name == "multicast" }
 
-// Groups are all groups, in the order in which reports show them.
+// Groups are all groups that judge the host by itself, in the order in which reports
+// show them.
 func Groups() []Group {
 	return []Group{
-		{"link", "cables, modules and links", findings.Abouts(append(linkRules(), goneRule())), links},
-		{"pcie", "PCI Express between NICs and CPUs", findings.Abouts(pcieRules()), perNIC(pcieRules())},
-		{"sriov", "virtual functions", sriov.Rules(), vfs},
-		{"queues", "queues, interrupts and CPUs, and where packets are lost", append(findings.Abouts(saturationRules()), findings.Abouts(queueRules())...), both(saturationRules(), queueRules())},
-		{"multicast", "who hears which groups", append(findings.Abouts(membershipRules()), findings.Abouts(multicastRules())...), both(membershipRules(), multicastRules())},
-		{"xdp", "XDP programs, and what is in their way", findings.Abouts(xdpcheck.Rules()), perXDP(xdpcheck.Rules())},
-		{"offload", "what NICs do instead of the CPU", findings.Abouts(xdpcheck.OffloadRules()), perXDP(xdpcheck.OffloadRules())},
+		{"link", "cables, modules and links", abouts(allLinkRules), links},
+		{"pcie", "PCI Express between NICs and CPUs", abouts(pcieRules), perNIC(pcieRules)},
+		{"sriov", "virtual functions", sriov.Rules, vfs},
+		{"queues", "queues, interrupts and CPUs, and where packets are lost", aboutBoth(saturationRules, queueRules), both(saturationRules, queueRules)},
+		{"multicast", "who hears which groups", aboutBoth(membershipRules, multicastRules), both(membershipRules, multicastRules)},
+		{"xdp", "XDP programs, and what is in their way", abouts(xdpcheck.Rules), perXDP(xdpcheck.Rules)},
+		{"offload", "what NICs do instead of the CPU", abouts(xdpcheck.OffloadRules), perXDP(xdpcheck.OffloadRules)},
 	}
 }
 
-// Rules are what is told of all rules.
+// Rules are what is told of all rules that nictune has, those about policies, too.
 func Rules() []findings.About {
 	var all []findings.About
-	for _, g := range Groups() {
-		all = append(all, g.Rules...)
+	for _, g := range append(Groups(), PolicyGroup()) {
+		all = append(all, g.Rules()...)
 	}
 	return all
+}
+
+// abouts are what is told of rules, once they are made.
+func abouts[S findings.Judged](rules func() []findings.Rule[S]) func() []findings.About {
+	return func() []findings.About { return findings.Abouts(rules()) }
+}
+
+func aboutBoth[S, T findings.Judged](some func() []findings.Rule[S], others func() []findings.Rule[T]) func() []findings.About {
+	return func() []findings.About { return append(findings.Abouts(some()), findings.Abouts(others())...) }
 }
 
 // Named gives the groups of these names; all of them where none is named.
@@ -283,9 +301,11 @@ func left(ctx context.Context, r kernel.Reader, e *Evidence) map[string]bool {
 // wentAway reports whether the kernel said that there is no such device.
 func wentAway(u inventory.Unread) bool { return u.Reason == inventory.Gone }
 
+func allLinkRules() []findings.Rule[nic] { return append(linkRules(), goneRule()) }
+
 // links judges each NIC, and says of those that went away that they did.
 func links(e *Evidence) []findings.Finding {
-	all := perNIC(append(linkRules(), goneRule()))(e)
+	all := perNIC(allLinkRules)(e)
 	lost := e.lost()
 	for i := range lost {
 		if n := (nic{NIC: &lost[i], evidence: e, lost: true}); n.Function != inventory.Virtual { // those come and go
@@ -309,11 +329,12 @@ func vfs(e *Evidence) []findings.Finding {
 }
 
 // perNIC judges each NIC by rules.
-func perNIC(rules []findings.Rule[nic]) func(*Evidence) []findings.Finding {
+func perNIC(rules func() []findings.Rule[nic]) func(*Evidence) []findings.Finding {
 	return func(e *Evidence) []findings.Finding {
 		var all []findings.Finding
+		made := rules()
 		for i := range e.NICs {
-			all = append(all, findings.Judge(rules, nic{NIC: &e.NICs[i], evidence: e})...)
+			all = append(all, findings.Judge(made, nic{NIC: &e.NICs[i], evidence: e})...)
 		}
 		return all
 	}
@@ -331,13 +352,14 @@ func (e *Evidence) All() []inventory.NIC {
 func (e *Evidence) XDPFacts() *xdpcheck.Facts { return xdpcheck.Of(&e.Host, e.All(), e.Unread, e.XDP) }
 
 // perXDP judges each NIC by the rules of package xdpcheck.
-func perXDP(rules []findings.Rule[xdpcheck.NIC]) func(*Evidence) []findings.Finding {
+func perXDP(rules func() []findings.Rule[xdpcheck.NIC]) func(*Evidence) []findings.Finding {
 	return func(e *Evidence) []findings.Finding {
 		var all []findings.Finding
+		made := rules()
 		facts := e.XDPFacts()
 		for i := range e.NICs {
 			if n, ok := facts.Named(e.NICs[i].Name); ok {
-				all = append(all, findings.Judge(rules, n)...)
+				all = append(all, findings.Judge(made, n)...)
 			}
 		}
 		return all

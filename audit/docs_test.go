@@ -44,9 +44,13 @@ func TestGoldenRules(t *testing.T) {
 
 func rulesText() string {
 	var b strings.Builder
-	for _, g := range Groups() {
-		fmt.Fprintf(&b, "\n## %s\n\nWhat `nictune check %s` judges: %s.\n", g.Name, g.Name, g.Doc)
-		for _, r := range g.Rules {
+	for _, g := range append(Groups(), PolicyGroup()) {
+		command := "check " + g.Name
+		if g.Name == "policy" {
+			command = "audit -f FILES"
+		}
+		fmt.Fprintf(&b, "\n## %s\n\nWhat `nictune %s` judges: %s.\n", g.Name, command, g.Doc)
+		for _, r := range g.Rules() {
 			fmt.Fprintf(&b, "\n### %s\n\n%s: %s.\n\n%s\n\nWhat to do: %s\n\nSources: %s.\n", r.ID, r.Severity, r.Title, r.Why, r.Remedy, strings.Join(r.Sources, "; "))
 		}
 	}
@@ -57,8 +61,8 @@ func rulesText() string {
 func TestRulesExplainThemselves(t *testing.T) {
 	id := regexp.MustCompile(`^[a-z]+/[a-z0-9]+(-[a-z0-9]+)*$`)
 	seen := map[string]bool{}
-	for _, g := range Groups() {
-		for _, r := range g.Rules {
+	for _, g := range append(Groups(), PolicyGroup()) {
+		for _, r := range g.Rules() {
 			switch {
 			case !id.MatchString(r.ID) || r.Group() != g.Name:
 				t.Errorf("%s: want %s/words-with-hyphens", r.ID, g.Name)

@@ -45,6 +45,8 @@ type HostReport struct {
 	// Drift is what tuning policies want of the host, beside what it has. It is absent
 	// where no policies were given, and empty where they want nothing.
 	Drift []DriftSummary `json:"drift,omitzero"`
+	// Waivers are those that policies for this host have, by rule.
+	Waivers []WaiverSummary `json:"waivers,omitempty"`
 	// Baseline is what changed since an earlier report, where one was given.
 	Baseline *Difference `json:"baseline,omitempty"`
 	// Problems are what went wrong and is no finding: a policy's condition that can't
@@ -288,14 +290,18 @@ type DriftSummary struct {
 }
 
 // NewHostReport is the report of all findings about a host. rules are what is told of
-// rules, of those without a finding, too. Version, Host.Labels, Drift, Baseline and
-// Problems are the caller's to fill.
+// rules, of those without a finding, too. Version, Host.Labels, Baseline and Problems
+// are the caller's to fill.
 func NewHostReport(e *Evidence, all []findings.Finding, rules []findings.About) *HostReport {
 	r := &HostReport{
 		APIVersion: inventory.APIVersion, Kind: HostKind, CollectedAt: e.CollectedAt.UTC(),
 		Host: e.hostSummary(), WatchedSeconds: e.Watched().Seconds(),
 		Counts: countsOf(all), Rules: []findings.About{}, Findings: slices.Clone(all), NICs: e.summaries(),
+		Drift: slices.Clone(e.Drift), Waivers: e.Waivers,
 	}
+	slices.SortStableFunc(r.Drift, func(a, b DriftSummary) int {
+		return cmp.Or(strings.Compare(a.Policy, b.Policy), strings.Compare(a.NIC, b.NIC), strings.Compare(a.Setting, b.Setting))
+	})
 	if r.Findings == nil {
 		r.Findings = []findings.Finding{}
 	}

@@ -72,7 +72,7 @@ func TestRulesOnKnownHosts(t *testing.T) {
 	for _, c := range hostCases(t) {
 		t.Run(strings.ReplaceAll(c.rule, "/", "_")+" "+string(c.status)+" "+c.about, func(t *testing.T) {
 			var said []findings.Finding
-			for _, f := range Judge(c.evidence, Groups()) {
+			for _, f := range Judge(c.evidence, append(Groups(), PolicyGroup())) {
 				if f.Rule != c.rule {
 					continue
 				}

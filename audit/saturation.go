@@ -15,12 +15,12 @@ type host struct{ *Evidence }
 func (h host) Subject() findings.Subject { return findings.HostSubject(&h.Host) }
 
 // perHost judges the host by rules.
-func perHost(rules []findings.Rule[host]) func(*Evidence) []findings.Finding {
-	return func(e *Evidence) []findings.Finding { return findings.Judge(rules, host{e}) }
+func perHost(rules func() []findings.Rule[host]) func(*Evidence) []findings.Finding {
+	return func(e *Evidence) []findings.Finding { return findings.Judge(rules(), host{e}) }
 }
 
 // both judges the host and then each NIC.
-func both(ofHost []findings.Rule[host], ofNIC []findings.Rule[nic]) func(*Evidence) []findings.Finding {
+func both(ofHost func() []findings.Rule[host], ofNIC func() []findings.Rule[nic]) func(*Evidence) []findings.Finding {
 	return func(e *Evidence) []findings.Finding {
 		return append(perHost(ofHost)(e), perNIC(ofNIC)(e)...)
 	}

@@ -261,6 +261,18 @@ func (c *CheckPolicy) about(rule string) *RuleSetting {
 	return group
 }
 
+// Concerns says whether the policy is for the host or for one of the NICs, as far as
+// that can be decided.
+func (c *CheckPolicy) Concerns(nics []inventory.NIC, host *Host) bool {
+	if ok, _ := c.holds(nil, host); ok { // without a NIC it can always be decided
+		return true
+	}
+	return slices.ContainsFunc(nics, func(n inventory.NIC) bool {
+		ok, err := c.holds(&n, host)
+		return ok || err != nil
+	})
+}
+
 // holds says whether the policy is for a NIC, or the host.
 func (c *CheckPolicy) holds(nic *inventory.NIC, host *Host) (bool, error) {
 	m := &c.Match
