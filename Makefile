@@ -33,12 +33,9 @@ help: ## List these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## Build bin/nictune: static, with version and commit in it
+build: ## Build bin/nictune, static, with version and commit in it, and its manual pages in bin/man
 	CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)' -o bin/nictune ./cmd/nictune
-
-.PHONY: man
-man: build ## Write the manual pages to bin/man
-	bin/nictune man bin/man
+	CGO_ENABLED=0 go run -tags man -ldflags '$(LDFLAGS)' ./cmd/nictune man bin/man
 
 # Below DESTDIR and PREFIX. It doesn't build, so that root needs no Go: make build comes first.
 PREFIX ?= /usr/local
@@ -50,7 +47,7 @@ install: ## Install what make build left, manual pages, completion and systemd u
 	@test -x bin/nictune || { echo 'install: there is no bin/nictune: run make build first' >&2; exit 1; }
 	install -D -m 0755 bin/nictune '$(DESTDIR)$(PREFIX)/bin/nictune'
 	install -d '$(SHARE)/man/man8' '$(SHARE)/bash-completion/completions' '$(SHARE)/zsh/site-functions' '$(SHARE)/fish/vendor_completions.d' '$(DESTDIR)$(UNITS)'
-	umask 022; bin/nictune man '$(SHARE)/man/man8'
+	install -m 0644 bin/man/*.8 '$(SHARE)/man/man8'
 	umask 022; bin/nictune completion bash >'$(SHARE)/bash-completion/completions/nictune'
 	umask 022; bin/nictune completion zsh >'$(SHARE)/zsh/site-functions/_nictune'
 	umask 022; bin/nictune completion fish >'$(SHARE)/fish/vendor_completions.d/nictune.fish'

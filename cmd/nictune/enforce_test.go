@@ -255,12 +255,12 @@ func TestAgentKeepsToWhatIsAllowed(t *testing.T) {
 	s, base, _ := enforced(t, channels, "--interval=1h")
 	s.until(t, "what is seamless", func() bool { return mtu(t, "tune0") == "1400" })
 	const held = `nictune_reconcile_held{device="tune0",reason="impact",setting="channels"} 1`
-	if _, page := get(t, base+"/metrics"); !strings.Contains(page, held) {
-		t.Errorf("no %s in\n%s", held, page)
-	}
-	if log := s.log.String(); !strings.Contains(log, `needs="--allow nic-reset"`) {
-		t.Errorf("it logged:\n%s", log)
-	}
+	// What was done is told of a moment after it is done.
+	s.until(t, held, func() bool {
+		_, page := get(t, base+"/metrics")
+		return strings.Contains(page, held)
+	})
+	s.until(t, "the log", func() bool { return strings.Contains(s.log.String(), `needs="--allow nic-reset"`) })
 	s.end(t)
 	if ethtoolHas(t, "-l", "tune0", "RX:\t\t4\nTX:\t\t1") {
 		t.Error("the channels were changed")

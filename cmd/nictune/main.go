@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -108,11 +107,6 @@ func newRoot(app *app) *cobra.Command {
 				// of its CPU time. 400 lets the heap reach 16 MiB before that.
 				debug.SetGCPercent(400)
 			}
-			if cmd.Name() != "agent" && os.Getenv("GOMAXPROCS") == "" {
-				// A command asks the kernel one question after the other. On a second CPU
-				// the runtime only looks for work meanwhile.
-				runtime.GOMAXPROCS(1)
-			}
 			if app.timeout <= 0 {
 				return fmt.Errorf("--timeout %s leaves no time for anything", app.timeout)
 			}
@@ -137,9 +131,9 @@ func newRoot(app *app) *cobra.Command {
 		newHistoryCommand(app),
 		newCheckCommand(app),
 		newModuleCommand(app),
-		newManCommand(),
 		newVersionCommand(app),
 	)
+	root.AddCommand(forPackagers()...)
 	return root
 }
 

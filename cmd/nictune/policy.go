@@ -33,6 +33,16 @@ func bindPolicies(wanted []policies.Policy, err error) ([]policies.Policy, error
 	if err != nil {
 		return nil, err
 	}
+	var named []string
+	for _, p := range wanted {
+		for _, b := range p.Settings {
+			named = append(named, b.Setting)
+		}
+	}
+	if bound, err := policies.Bind(wanted, tuning.Catalogue(settings.All(), named...)); err == nil {
+		return bound, nil
+	}
+	// What is wrong is told best by who knows all settings.
 	return policies.Bind(wanted, tuning.Catalogue(settings.All()))
 }
 
