@@ -225,13 +225,18 @@ func queuesAsBefore(t *testing.T, name string) {
 	})
 }
 
-// killedEverywhere kills -9 a process at each point of what it is given to do, and
+// killedEverywhere kills -9 a process after each write of what it is given to do, and
 // has the next start recover: begin says what is to be done from where, with which
-// state directory, and see how it is. It returns the number of kills.
+// state directory, and see how it is. It returns the number of kills. With -args
+// -every it kills before each write, too.
 func killedEverywhere(t *testing.T, w *countingWriter, begin func() (dir string, given errand), see func() string) (cases int) {
 	t.Helper()
 	const most = 100
-	for at := 1; at < most; at++ {
+	step := 2 // the even ones
+	if *every {
+		step = 1
+	}
+	for at := step; at < most; at += step {
 		dir, given := begin()
 		before := see()
 		was := killed(t, dir, at, given)
@@ -274,7 +279,7 @@ func TestQueuesKilled(t *testing.T) {
 				return t.TempDir(), errand{plan(t, w, all, document), all, disrupting(name)}
 			}, func() string { return queueState(t, w, nic) })
 			t.Logf("%d of %d kills recovered to the state before", cases, cases)
-			if cases < 4 {
+			if cases < 3 {
 				t.Errorf("only %d kills", cases)
 			}
 		})
@@ -307,7 +312,7 @@ func TestRulesKilled(t *testing.T) {
 				return seen
 			})
 			t.Logf("%d of %d kills recovered to the state before", cases, cases)
-			if cases < 10 {
+			if cases < 6 {
 				t.Errorf("only %d kills", cases)
 			}
 		})

@@ -19,23 +19,27 @@ import (
 // ended is what a test that is to be cut off says of an apply that was not.
 var ended = regexp.MustCompile(`the plan took (\d+) writes`)
 
-// TestTenKnobsPowerCut cuts the power of a machine at each write of a plan of ten
-// knobs.
+// TestTenKnobsPowerCut cuts the power of a machine at every second write of a plan
+// of ten knobs; with -args -every at each.
 func TestTenKnobsPowerCut(t *testing.T) {
-	cuts, writes := powerCuts(t, "TestTenKnobsUntilPowerCut", func(int) bool { return true })
-	if cuts != writes || writes < 10 {
+	cuts, writes := powerCuts(t, "TestTenKnobsUntilPowerCut", func(at int) bool { return *every || at%2 == 0 })
+	want := writes / 2
+	if *every {
+		want = writes
+	}
+	if cuts != want || writes < 10 {
 		t.Errorf("%d cuts at %d writes", cuts, writes)
 	}
-	t.Logf("%d of %d power cuts recovered", cuts, writes)
+	t.Logf("%d of %d power cuts recovered, at %d writes", cuts, cuts, writes)
 }
 
 // TestVFsPowerCut cuts it at writes of a plan that makes seven VFs and sets them
 // up: at those of the PF, and the first of each kind for a VF; with -args -every at
 // each.
 func TestVFsPowerCut(t *testing.T) {
-	// Of 40: a ring, autoprobe, the VFs, three for each VF, two that bind each, and
-	// what is put back.
-	some := []int{2, 3, 4, 14, 25, 26, 39}
+	// Of 40: autoprobe, the VFs, three for each VF, two that bind each, and what is put
+	// back.
+	some := []int{3, 4, 14, 26, 39}
 	cuts, writes := powerCuts(t, "TestVFsUntilPowerCut", func(at int) bool { return *every || slices.Contains(some, at) })
 	if writes < 38 || cuts < int64(len(some)) {
 		t.Errorf("%d cuts at %d writes", cuts, writes)

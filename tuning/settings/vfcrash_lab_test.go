@@ -40,8 +40,8 @@ func vfHost(t *testing.T) (pf string, state func() string) {
 }
 
 // sevenVFsOf is the plan, with the writes that it takes, and how the PF is before
-// it.
-func sevenVFsOf(t *testing.T, pf string, state func() string) (p *tuning.Plan, ops []string, before string) {
+// and after it.
+func sevenVFsOf(t *testing.T, pf string, state func() string) (p *tuning.Plan, ops []string, before, planned string) {
 	t.Helper()
 	w := live(t)
 	all := nics(t, w)
@@ -53,14 +53,14 @@ func sevenVFsOf(t *testing.T, pf string, state func() string) (p *tuning.Plan, o
 	if err != nil {
 		t.Fatal(err)
 	}
-	planned := state()
+	planned = state()
 	if _, err := e.Rollback(t.Context(), done.ID, all, allow, false); err != nil {
 		t.Fatal(err)
 	}
 	if got := state(); got != before || planned == before {
 		t.Fatalf("rolled back:\n%s\nbefore:\n%s", got, before)
 	}
-	return p, counted.ops, before
+	return p, counted.ops, before, planned
 }
 
 // TestVFsKilled kills -9 a plan that makes seven VFs and sets them up, after each
@@ -70,7 +70,7 @@ func sevenVFsOf(t *testing.T, pf string, state func() string) (p *tuning.Plan, o
 func TestVFsKilled(t *testing.T) {
 	labtest.Require(t, "hub", "numa")
 	pf, state := vfHost(t)
-	p, ops, before := sevenVFsOf(t, pf, state)
+	p, ops, before, planned := sevenVFsOf(t, pf, state)
 	w := live(t)
 	all := nics(t, w)
 	nth, last := map[string]int{}, map[string]int{}
@@ -97,22 +97,25 @@ func TestVFsKilled(t *testing.T) {
 	if labtest.Profile() == "numa" {
 		share = 1
 	}
-	cases := 0
+	cases, missed := 0, 0
 	for i := share; i < len(points); i += 2 {
 		at := points[i]
 		op := ops[(at-1)/2]
 		dir := t.TempDir()
 		killed := killed(t, dir, at, errand{p, all, allow})
 		e := engine(t, w, dir)
-		if !killed && at > 2*(len(ops)-7) {
-			// A driver that was bound in time is asked for once: fewer writes, by one for
-			// each of the seven VFs at most.
+		if !killed {
+			// A driver that was bound in time is asked for less often: there were fewer
+			// writes than the first time, and the plan was carried out.
+			if state() != planned {
+				t.Fatalf("point %d: the process was not killed, and left\n%s\nplanned:\n%s", at, state(), planned)
+			}
 			if _, err := e.Rollback(t.Context(), 1, all, allow, false); err != nil {
 				t.Fatal(err)
 			}
+			e.Store.Close()
+			missed++
 			continue
-		} else if !killed {
-			t.Fatalf("point %d: the process was not killed", at)
 		}
 		done, err := e.Recover(t.Context(), all)
 		if err != nil || len(done) != 1 || done[0].Outcome != tuning.Undone {
@@ -124,6 +127,9 @@ func TestVFsKilled(t *testing.T) {
 		cases++
 	}
 	t.Logf("%d of %d kills recovered to the state before; another machine has the other half of %d points at %d writes", cases, cases, len(points), len(ops))
+	if missed > cases/4 {
+		t.Errorf("at %d points there was nothing to kill", missed)
+	}
 }
 
 // TestVFsUntilPowerCut ends what the boot before left unfinished, and is cut off at
