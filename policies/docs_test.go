@@ -64,6 +64,7 @@ func TestDocumentsBind(t *testing.T) {
 	}
 	var documents []policies.Policy
 	var checks []policies.CheckPolicy
+	var rules []policies.RulePolicy
 	for i, rest := range strings.Split(string(data), "<!-- example -->\n```yaml\n") {
 		if i == 0 {
 			continue // what comes before the first
@@ -74,11 +75,12 @@ func TestDocumentsBind(t *testing.T) {
 			t.Fatal(err)
 		}
 		documents, checks = append(documents, parsed.Policies...), append(checks, parsed.Checks...)
+		rules = append(rules, parsed.Rules...)
 	}
-	if len(documents) == 0 || len(checks) == 0 {
+	if len(documents) == 0 || len(checks) == 0 || len(rules) == 0 {
 		t.Fatal("no example")
 	}
-	if err := policies.BindChecks(checks, ruleIDs()); err != nil {
+	if err := policies.BindChecks(checks, append(ruleIDs(), policies.RuleIDs(rules)...)); err != nil {
 		t.Error(err)
 	}
 	shipped, err := policies.Shipped()

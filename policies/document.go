@@ -74,6 +74,9 @@ func (d *decoder) read(body ast.Node) {
 	case kind == CheckKind:
 		d.readCheck(found, entries)
 		return
+	case kind == RuleKind:
+		d.readRules(found, entries)
+		return
 	}
 	for _, e := range entries {
 		if !slices.Contains(documentKeys, e.key) && !d.full() {
@@ -122,7 +125,10 @@ func (d *decoder) common(found map[string]entry, first entry) (name, description
 // head checks apiVersion and kind, and says which kind it is.
 func (d *decoder) head(found map[string]entry, first entry) (kind string, ok bool) {
 	ok = true
-	for _, want := range [...]struct{ key, value, other string }{{"apiVersion", inventory.APIVersion, ""}, {"kind", Kind, CheckKind}} {
+	for _, want := range [...]struct {
+		key, value string
+		others     []string
+	}{{"apiVersion", inventory.APIVersion, nil}, {"kind", Kind, []string{CheckKind, RuleKind}}} {
 		e, present := found[want.key]
 		if !present {
 			near := ""
@@ -140,11 +146,11 @@ func (d *decoder) head(found map[string]entry, first entry) (kind string, ok boo
 			continue
 		}
 		value, at, scalar := d.scalar(e.value, want.key)
-		known := value == want.value || value == want.other
+		known := value == want.value || slices.Contains(want.others, value)
 		if scalar && !known {
 			or := ""
-			if want.other != "" {
-				or = fmt.Sprintf(", or %q for nictune check", want.other)
+			if len(want.others) > 0 {
+				or = fmt.Sprintf(", or %q or %q for nictune check and audit", want.others[0], want.others[1])
 			}
 			d.fault(at, "%s %s is not known here: write %q%s", want.key, quoted(value), want.value, or)
 		}
@@ -282,9 +288,12 @@ func (d *decoder) labels(e entry) (labels []Label) {
 	return labels
 }
 
-// where compiles a condition; what is wrong with it is shown in its place.
-func (d *decoder) where(e entry) (*Condition, Source) {
-	text, at, ok := d.scalarOf(e.value, "where", maxCondition)
+// where compiles the condition of a match.
+func (d *decoder) where(e entry) (*Condition, Source) { return d.condition(e, "where") }
+
+// condition compiles a condition; what is wrong with it is shown in its place.
+func (d *decoder) condition(e entry, what string) (*Condition, Source) {
+	text, at, ok := d.scalarOf(e.value, what, maxCondition)
 	if !ok {
 		return nil, Source{}
 	}
@@ -296,6 +305,16 @@ func (d *decoder) where(e entry) (*Condition, Source) {
 		}
 	}
 	condition, err := d.conditions.Compile(text)
+	d.misread(e, what, text, err)
+	return condition, d.source(at)
+}
+
+// misread tells what is wrong with the text of a condition.
+func (d *decoder) misread(e entry, what, text string, err error) {
+	_, at, ok := d.scalarOf(e.value, what, maxCondition)
+	if !ok {
+		return // that has been told
+	}
 	for _, err := range parts(err) {
 		var fault *ConditionError
 		place, width := d.source(at), 1
@@ -308,9 +327,8 @@ func (d *decoder) where(e entry) (*Condition, Source) {
 		if rest := []rune(line(d.text, place.Line)); place.Column <= len(rest) && rest[place.Column-1] == ',' && fault != nil && fault.Offset >= len([]rune(text)) {
 			hint = ": within { } a comma ends a value, so put the condition in quotes"
 		}
-		d.add(d.text, place, width, "where: %v%s", err, hint)
+		d.add(d.text, place, width, "%s: %v%s", what, err, hint)
 	}
-	return condition, d.source(at)
 }
 
 // parts are the errors that one was joined of.

@@ -63,6 +63,8 @@ func testCatalogue() Catalogue {
 
 const (
 	head      = "apiVersion: nictune/v1\nkind: TuningPolicy\nname: edge\n"
+	rulesHead = "apiVersion: nictune/v1\nkind: RulePolicy\nname: edge\nmatch: {}\n"
+	fineRule  = "{severity: info, title: t, why: w, remedy: r, expect: nic.link.mtu == 9000}"
 	checkHead = "apiVersion: nictune/v1\nkind: CheckPolicy\nname: edge\nmatch: {}\n"
 )
 
@@ -189,6 +191,18 @@ func faultCases() []struct{ name, yaml string } {
 		{"a waiver for nobody knows whom", checkHead + "waivers:\n  - {rule: link/eee, reson: it is old, owner: \"\", expires: 31.1.2027}\n"},
 		{"a waiver of a group", checkHead + "waivers:\n  - {rule: \"link/*\", reason: it is old, owner: jane, expires: 2027-01-31}\n"},
 		{"a waiver of an unknown rule", checkHead + "waivers:\n  - {rule: [link/eee, link/dwn], reason: it is old, owner: jane, expires: 2027-01-31}\n"},
+		{"rules without rules", rulesHead},
+		{"rules that are empty", rulesHead + "rules: {}\n"},
+		{"rules with a priority", rulesHead + "priority: 3\nrules: {user/mtu: " + fineRule + "}\n"},
+		{"a rule of nobody", rulesHead + "rules: {mtu: " + fineRule + "}\n"},
+		{"a rule in a group of ours", rulesHead + "rules: {link/mtu: " + fineRule + "}\n"},
+		{"a rule with capitals", rulesHead + "rules: {user/MTU: " + fineRule + "}\n"},
+		{"a rule without anything", rulesHead + "rules: {user/mtu: {}}\n"},
+		{"a rule with half of it", rulesHead + "rules:\n  user/mtu:\n    severity: warn\n    title: jumbo frames are off\n    reason: they are not\n    subject: nics\n"},
+		{"a rule that is no condition", rulesHead + "rules: {user/mtu: {severity: info, title: t, why: w, remedy: r, expect: nic.link.mtu}}\n"},
+		{"a rule about unknown facts", rulesHead + "rules:\n  user/mtu:\n    severity: info\n    title: t\n    why: w\n    remedy: r\n    expect: |\n      nic.kind == \"x\" ||\n      nic.link.mut == 9000\n"},
+		{"a rule on the host about a NIC", rulesHead + "rules: {user/mtu: {subject: host, severity: info, title: t, why: w, remedy: r, expect: host.kernel == \"x\" && nic.link.mtu == 9000}}\n"},
+		{"two rules of one id", rulesHead + "rules: {user/mtu: " + fineRule + "}\n---\n" + strings.Replace(rulesHead, "edge", "core", 1) + "rules: {user/mtu: " + fineRule + "}\n"},
 		{"two checks of one name", checkHead + "rules: {link/eee: off}\n---\n" + checkHead + "rules: {link/eee: off}\n"},
 	}
 }

@@ -18,7 +18,7 @@ var ErrNone = errors.New("no policies")
 func Load(paths ...string) ([]Policy, error) {
 	documents, err := LoadDocuments(paths...)
 	if err == nil && len(documents.Policies) == 0 {
-		return nil, fmt.Errorf("%w of kind %s in %s (those there are for nictune check)", ErrNone, Kind, strings.Join(paths, ", "))
+		return nil, fmt.Errorf("%w of kind %s in %s (those there are for nictune check and nictune audit)", ErrNone, Kind, strings.Join(paths, ", "))
 	}
 	return documents.Policies, err
 }
@@ -41,7 +41,7 @@ func LoadDocuments(paths ...string) (Documents, error) {
 		errs = append(errs, err)
 		for _, file := range files {
 			parsed, err := parseFile(file)
-			all.Policies, all.Checks = append(all.Policies, parsed.Policies...), append(all.Checks, parsed.Checks...)
+			all.Policies, all.Checks, all.Rules = append(all.Policies, parsed.Policies...), append(all.Checks, parsed.Checks...), append(all.Rules, parsed.Rules...)
 			errs = append(errs, err)
 		}
 	}
@@ -52,7 +52,7 @@ func LoadDocuments(paths ...string) (Documents, error) {
 	if uniqueNames(&names, all); len(names) > 0 {
 		return Documents{}, names.err()
 	}
-	if len(all.Policies)+len(all.Checks) == 0 {
+	if len(all.Policies)+len(all.Checks)+len(all.Rules) == 0 {
 		return Documents{}, fmt.Errorf("%w in %s (of a directory, *.yaml and *.yml are read)", ErrNone, strings.Join(paths, ", "))
 	}
 	return all, nil

@@ -31,6 +31,7 @@ const maxTokens = 10_000
 type Documents struct {
 	Policies []Policy
 	Checks   []CheckPolicy
+	Rules    []RulePolicy
 }
 
 // Parse reads the policies of one file, of kind [Kind]; documents of other kinds
@@ -345,4 +346,8 @@ func uniqueNames(fs *faults, documents Documents) {
 	for _, c := range documents.Checks {
 		add(CheckKind, c.Name, c.text, c.Source)
 	}
+	for _, r := range documents.Rules {
+		add(RuleKind, r.Name, r.text, r.Source)
+	}
+	uniqueRules(fs, documents.Rules)
 }

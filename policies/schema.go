@@ -78,17 +78,21 @@ func Schema(catalogue Catalogue, rules []string) ([]byte, error) {
 		"required": []string{"apiVersion", "kind"},
 		"if":       object{"properties": object{"kind": object{"const": CheckKind}}, "required": []string{"kind"}},
 		"then":     object{"$ref": "#/definitions/check"},
-		"else":     object{"$ref": "#/definitions/tuning"},
+		"else": object{
+			"if":   object{"properties": object{"kind": object{"const": RuleKind}}, "required": []string{"kind"}},
+			"then": object{"$ref": "#/definitions/rules"},
+			"else": object{"$ref": "#/definitions/tuning"},
+		},
 		"definitions": object{
 			"number": numberSchema(Maximum), "bounded-number": numberSchema(), "count": numberSchema(Maximum, Default, Current),
-			"tuning": tuning, "check": checkSchema(properties, rules),
+			"tuning": tuning, "check": checkSchema(properties, rules), "rules": rulesSchema(properties),
 		},
 	}
-	text, err := json.MarshalIndent(root, "", "  ")
+	schema, err := json.MarshalIndent(root, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("write the schema: %w", err)
 	}
-	return append(text, '\n'), nil
+	return append(schema, '\n'), nil
 }
 
 // checkSchema is the schema of a [CheckPolicy]; what it has in common with others is
@@ -101,7 +105,6 @@ func checkSchema(common object, rules []string) object {
 			names = append(names, all)
 		}
 	}
-	text := func(doc string) object { return object{"type": "string", "pattern": `\S`, "description": doc} }
 	return object{
 		"title":                "what nictune check makes of its rules",
 		"additionalProperties": false,
@@ -113,7 +116,7 @@ func checkSchema(common object, rules []string) object {
 			"kind": object{"const": CheckKind},
 			"rules": object{
 				"type": "object", "description": "What becomes of rules: off, or another severity. GROUP/* is all of a group.",
-				"propertyNames": object{"enum": names},
+				"propertyNames": object{"anyOf": []any{object{"enum": names}, object{"pattern": userRuleID().String()}, object{"const": UserGroup + "/*"}}},
 				// An editor may read off as a word or, by older YAML, as false.
 				"additionalProperties": object{"enum": append([]any{false}, anys(ruleSeverities)...)},
 			},
@@ -122,7 +125,7 @@ func checkSchema(common object, rules []string) object {
 				"items": object{
 					"type": "object", "additionalProperties": false, "required": waiverKeys,
 					"properties": object{
-						"rule":    oneOrMore(object{"enum": rules}, "The rule that may fail, or several."),
+						"rule":    oneOrMore(object{"anyOf": []any{object{"enum": rules}, object{"type": "string", "pattern": userRuleID().String()}}}, "The rule that may fail, or several."),
 						"reason":  text("Why it may fail."),
 						"owner":   text("Who answers for it."),
 						"expires": object{"type": "string", "pattern": `^[0-9]{4}-[0-9]{2}-[0-9]{2}$`, "description": "The last day on which it holds, in UTC: 2027-01-31. After it the rule fails again, and says so."},
@@ -132,6 +135,38 @@ func checkSchema(common object, rules []string) object {
 		},
 	}
 }
+
+// rulesSchema is the schema of a [RulePolicy].
+func rulesSchema(common object) object {
+	return object{
+		"title":                "rules of one's own, for nictune check and nictune audit",
+		"additionalProperties": false,
+		"required":             []string{"apiVersion", "kind", "name", "match", "rules"},
+		"properties": object{
+			"apiVersion": common["apiVersion"], "name": common["name"], "description": common["description"], "match": common["match"],
+			"kind": object{"const": RuleKind},
+			"rules": object{
+				"type": "object", "minProperties": 1, "description": "The rules, each under its id: user/NAME.",
+				"propertyNames": object{"pattern": userRuleID().String()},
+				"additionalProperties": object{
+					"type": "object", "additionalProperties": false, "required": []string{"severity", "title", "why", "remedy", "expect"},
+					"properties": object{
+						"severity": object{"enum": severities(), "description": "How much it matters when it fails."},
+						"title":    text("What is wrong when it fails, in a few words."),
+						"why":      text("Why that matters."),
+						"remedy":   text("What to do."),
+						"sources":  oneOrMore(object{"type": "string"}, "The pages or standards behind it."),
+						"subject":  object{"enum": ruleObjects, "default": "nic", "description": "Whether it is judged on each NIC that the match is for, or once, on the host."},
+						"expect":   object{"type": "string", "minLength": 1, "description": "A condition in CEL over nic (as nictune inventory -o json has it) and host, which holds where all is well. One that needs a fact which is not known makes the rule unknown."},
+					},
+				},
+			},
+		},
+	}
+}
+
+// text is the schema of words for people.
+func text(doc string) object { return object{"type": "string", "pattern": `\S`, "description": doc} }
 
 func anys(words []string) []any {
 	list := make([]any, len(words))

@@ -36,6 +36,8 @@ func TestSchemaAgrees(t *testing.T) {
 		in("{}", fine),
 		in("{driver: igb, pci: [\"8086:*\"], kind: [pf, vf], name: \"e*\", permanentMac: 52:54:00:12:34:56}", "{rings: {rx: 1, tx: max}}"),
 		checkHead + "rules: {link/eee: \"off\", \"link/*\": info}\nwaivers:\n  - {rule: [link/down, link/eee], reason: moved, owner: jane, expires: \"2027-01-31\"}\n",
+		checkHead + "rules: {user/mtu: \"off\", \"user/*\": info}\nwaivers:\n  - {rule: user/mtu, reason: moved, owner: jane, expires: \"2027-01-31\"}\n",
+		rulesHead + "description: x\nrules: {user/mtu: " + fineRule + ", user/kernel-6: {subject: host, severity: critical, title: t, why: w, remedy: r, sources: [a, b], expect: host.kernel == \"x\"}}\n",
 		head + "description: x\npriority: -3\nmatch: {}\nsettings: {features: {lro: off, tso: on, rx-gro: true, x: \"yes\"}, rings: {tcp-data-split: auto, mode: fast}}\n",
 	}
 	for _, text := range taken {
@@ -44,7 +46,7 @@ func TestSchemaAgrees(t *testing.T) {
 			_, err = Bind(documents.Policies, steering())
 		}
 		if err == nil {
-			err = BindChecks(documents.Checks, someRules)
+			err = BindChecks(documents.Checks, append(someRules, "user/mtu"))
 		}
 		if err != nil {
 			t.Errorf("not taken: %v", err)
@@ -58,7 +60,7 @@ func TestSchemaAgrees(t *testing.T) {
 	unseen := []string{
 		"broken glob", "a shell's glob", "PCI id as in sysfs", "PCI id too short", "PCI address without function", "MAC too short",
 		"alias and field disagree", "vendor as in sysfs", "condition with unknown facts", "condition of another type", "condition with types that differ", "optional names another setting", "optional names a part of a list", "hexadecimal", "octal", "number too large", "anchors and aliases", "merge key", "tag",
-		"two documents of one name", "two checks of one name", "duplicate key", "complex key", "a list of addresses without quotes", "text the parser would lose",
+		"two documents of one name", "two checks of one name", "a rule that is no condition", "a rule about unknown facts", "a rule on the host about a NIC", "two rules of one id", "duplicate key", "complex key", "a list of addresses without quotes", "text the parser would lose",
 	}
 	for _, c := range faultCases() {
 		var value any

@@ -94,7 +94,7 @@ func newCheckGroupCommand(app *app, group audit.Group) *cobra.Command {
 	flags.BoolVar(&c.all, "all", false, "list what passes, is unknown or does not apply, too")
 	flags.StringVar(&c.failOn, "fail-on", string(findings.Warning), "the least `SEVERITY` that makes the exit status 2: info, warning or critical")
 	flags.DurationVar(&c.watch, "watch", 0, "look twice, `INTERVAL` apart (10s), and judge what happened between")
-	flags.StringSliceVarP(&c.matching.policies, "policy", "f", nil, "obey the check policies in these `FILES` or directories: rules off, severities, waivers; of tuning policies, judge whether VFs are as migratable as they ask")
+	flags.StringSliceVarP(&c.matching.policies, "policy", "f", nil, "obey the check policies in these `FILES` or directories: rules off, severities, waivers; judge by the rules of your own in them; of tuning policies, judge whether VFs are as migratable as they ask")
 	c.matching.labelFlags(cmd)
 	flags.StringVar(&c.explain, "explain", "", "explain a `RULE` instead: why it matters, what to do, its sources")
 	if err := cmd.RegisterFlagCompletionFunc("explain", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -151,6 +151,9 @@ func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devic
 			return err
 		}
 		all := audit.Judge(evidence, groups)
+		if len(groups) > 1 { // a rule of somebody's own is of no group
+			all = append(all, audit.JudgeUserRules(evidence, documents.Rules, labels)...)
+		}
 		all, undecided := audit.Obey(all, evidence, documents.Checks, labels, time.Now())
 		var facts factSheet
 		if len(groups) == 1 {
@@ -194,11 +197,11 @@ func (a *app) checkPolicies(m matching) (policies.Documents, map[string]string, 
 	documents.Policies = slices.DeleteFunc(documents.Policies, func(p policies.Policy) bool {
 		return !slices.ContainsFunc(p.Settings, func(b policies.Block) bool { return b.Setting == sriov.FunctionSetting })
 	})
-	if err == nil && len(documents.Checks)+len(documents.Policies) == 0 {
-		err = fmt.Errorf("no document of kind %s in %s, and no policy with the setting %s", policies.CheckKind, strings.Join(m.policies, ", "), sriov.FunctionSetting)
+	if err == nil && len(documents.Checks)+len(documents.Rules)+len(documents.Policies) == 0 {
+		err = fmt.Errorf("no document of kind %s or %s in %s, and no policy with the setting %s", policies.CheckKind, policies.RuleKind, strings.Join(m.policies, ", "), sriov.FunctionSetting)
 	}
 	if err == nil {
-		err = policies.BindChecks(documents.Checks, ruleIDs())
+		err = policies.BindChecks(documents.Checks, knownRules(documents.Rules))
 	}
 	if err == nil {
 		documents.Policies, err = bindPolicies(documents.Policies, nil)
@@ -251,6 +254,11 @@ func ruleIDs() []string {
 		ids = append(ids, r.ID)
 	}
 	return ids
+}
+
+// knownRules are the ids of all rules that policies can name.
+func knownRules(documents []policies.RulePolicy) []string {
+	return append(ruleIDs(), policies.RuleIDs(documents)...)
 }
 
 func explainRule(w io.Writer, id string) error {

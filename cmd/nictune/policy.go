@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"text/tabwriter"
 
@@ -52,8 +53,8 @@ func newPolicyValidateCommand(app *app) *cobra.Command {
 		Short: "Check policies without asking any device",
 		Long: `Read policy files, or all of a directory, and hold them against the settings that
 nictune has, or the rules of nictune check: names, values, expressions, and the
-types of conditions. Every fault
-is named with its line and column. Whether a NIC can do what is wanted only
+types of conditions, those of rules of your own, too. Every fault is named with its
+line and column. Whether a NIC can do what is wanted only
 nictune plan knows.`,
 		Example: "  nictune policy validate /etc/nictune/policies",
 		Args:    cobra.MinimumNArgs(1),
@@ -63,10 +64,10 @@ nictune plan knows.`,
 				return err
 			}
 			_, err = bindPolicies(documents.Policies, nil)
-			if err := errors.Join(err, policies.BindChecks(documents.Checks, ruleIDs())); err != nil {
+			if err := errors.Join(err, policies.BindChecks(documents.Checks, knownRules(documents.Rules))); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(app.stdout, "%d policies are valid.\n", len(documents.Policies)+len(documents.Checks))
+			_, err = fmt.Fprintf(app.stdout, "%d policies are valid.\n", len(documents.Policies)+len(documents.Checks)+len(documents.Rules))
 			return err
 		},
 	}
@@ -77,29 +78,67 @@ func newPolicyListCommand(app *app) *cobra.Command {
 		Use:   "list [FILE...]",
 		Short: "List the policies that nictune ships, or those in files",
 		Long: `List policies with their priority, what they set, and what they are for: those in
-files and directories, or, without any, those that nictune ships.`,
+files and directories, or, without any, those that nictune ships. Rules of your own
+are listed with their severity and title.`,
 		Example: `  nictune policy list
   nictune policy list /etc/nictune/policies`,
 		RunE: func(_ *cobra.Command, paths []string) error {
-			listed, err := bindPolicies(policies.Shipped())
-			if len(paths) > 0 {
-				listed, err = loadPolicies(paths)
+			if len(paths) == 0 {
+				shipped, err := bindPolicies(policies.Shipped())
+				if err != nil {
+					return err
+				}
+				return listPolicies(app.stdout, shipped)
 			}
+			documents, err := policies.LoadDocuments(paths...)
 			if err != nil {
 				return err
 			}
-			tw := tabwriter.NewWriter(app.stdout, 0, 0, 3, ' ', 0)
-			fmt.Fprintln(tw, "NAME\tPRIORITY\tSETTINGS\tDESCRIPTION")
-			for _, p := range listed {
-				var names []string
-				for _, b := range p.Settings {
-					names = append(names, b.Setting)
-				}
-				fmt.Fprintf(tw, "%s\t%d\t%s\t%s\n", p.Name, p.Priority, strings.Join(names, ","), p.Description)
+			listed, err := bindPolicies(documents.Policies, nil)
+			if err != nil {
+				return err
 			}
-			return tw.Flush()
+			if len(listed)+len(documents.Rules) == 0 {
+				return fmt.Errorf("no policies and no rules in %s (what there is says what nictune check makes of its rules)", strings.Join(paths, ", "))
+			}
+			if len(listed) > 0 {
+				if err := listPolicies(app.stdout, listed); err != nil {
+					return err
+				}
+			}
+			if len(documents.Rules) > 0 {
+				if len(listed) > 0 {
+					fmt.Fprintln(app.stdout)
+				}
+				return listRules(app.stdout, documents.Rules)
+			}
+			return nil
 		},
 	}
+}
+
+func listPolicies(w io.Writer, listed []policies.Policy) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(tw, "NAME\tPRIORITY\tSETTINGS\tDESCRIPTION")
+	for _, p := range listed {
+		var names []string
+		for _, b := range p.Settings {
+			names = append(names, b.Setting)
+		}
+		fmt.Fprintf(tw, "%s\t%d\t%s\t%s\n", p.Name, p.Priority, strings.Join(names, ","), p.Description)
+	}
+	return tw.Flush()
+}
+
+func listRules(w io.Writer, documents []policies.RulePolicy) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(tw, "RULE\tSEVERITY\tPOLICY\tTITLE")
+	for _, p := range documents {
+		for _, r := range p.Rules {
+			fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", r.ID, r.Severity, p.Name, r.Title)
+		}
+	}
+	return tw.Flush()
 }
 
 func newPolicyShowCommand(app *app) *cobra.Command {
