@@ -115,17 +115,10 @@ func Named(names ...string) ([]Group, error) {
 // With an interval to watch, the host is looked at twice, so far apart: rules that
 // judge rates need that. A recorded host is always the same.
 func Gather(ctx context.Context, r kernel.Reader, groups []Group, watch time.Duration) (*Evidence, error) {
-	look := func() (*Look, error) {
-		inv, err := inventory.Read(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		return Observe(ctx, r, inv, groups), nil
-	}
 	var earlier *Look
 	if watch > 0 {
 		var err error
-		if earlier, err = look(); err != nil {
+		if earlier, err = look(ctx, r, groups); err != nil {
 			return nil, err
 		}
 		select {
@@ -134,7 +127,7 @@ func Gather(ctx context.Context, r kernel.Reader, groups []Group, watch time.Dur
 		case <-time.After(watch):
 		}
 	}
-	now, err := look()
+	now, err := look(ctx, r, groups)
 	if err != nil {
 		return nil, err
 	}
@@ -143,6 +136,15 @@ func Gather(ctx context.Context, r kernel.Reader, groups []Group, watch time.Dur
 		inventory.NewModules().ReadAll(ctx, r, &now.Inventory)
 	}
 	return Since(ctx, r, earlier, now, groups), nil
+}
+
+// look reads the facts, and what else the groups' rules need.
+func look(ctx context.Context, r kernel.Reader, groups []Group) (*Look, error) {
+	inv, err := inventory.Read(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return Observe(ctx, r, inv, groups), nil
 }
 
 // Observe adds to facts that have just been read what else the groups' rules need and
