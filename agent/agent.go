@@ -31,6 +31,8 @@ type Options struct {
 	Compare func(context.Context, *inventory.Inventory) (*Comparison, error)
 	// Enforce puts right what has drifted. Nil: nothing is changed.
 	Enforce *Enforcement
+	// Meter says which counters are read for a scrape.
+	Meter inventory.MeterOptions
 	// Interval is how long facts are trusted without news. Zero: for ever.
 	Interval time.Duration
 	// Pause is the least time between two readings of the facts, however often
@@ -51,7 +53,9 @@ type Agent struct {
 	mu    sync.Mutex
 	facts facts
 
-	statistics shared[statistics]
+	meter    *inventory.Meter
+	counters shared[counters]
+	failing  failing
 }
 
 // facts are what the last reading of the host brought.
@@ -63,14 +67,10 @@ type facts struct {
 	reads          []metrics.Read
 }
 
-type statistics struct {
-	values []inventory.Statistics
-	read   metrics.Read
-}
-
 // New makes an agent that knows nothing yet: Run fills it.
 func New(reader kernel.Reader, options Options) *Agent {
 	a := &Agent{reader: &remembering{Reader: reader, vpd: map[string]remembered{}}, options: options}
+	a.meter = inventory.NewMeter(a.reader, options.Meter)
 	a.facts.reconciliation = &metrics.Reconciliation{Mode: options.mode()}
 	return a
 }
@@ -197,24 +197,19 @@ func (a *Agent) refresh(parent context.Context) (*inventory.Inventory, *Comparis
 
 // Snapshot is a [metrics.Source]. Scrapes that come at the same time share one
 // reading of the counters.
-func (a *Agent) Snapshot(metrics.Asked) metrics.Snapshot {
-	s := a.statistics.do(func() statistics {
-		ctx, cancel := context.WithTimeout(context.Background(), a.options.Timeout)
-		defer cancel()
-		start := time.Now()
-		values, err := inventory.ReadStatistics(ctx, a.reader)
-		if err != nil {
-			a.options.Failed(err)
-		}
-		return statistics{values, read("statistics", start, err)}
-	})
+func (a *Agent) Snapshot(asked metrics.Asked) metrics.Snapshot {
+	a.mu.Lock()
+	inv := a.facts.inventory
+	a.mu.Unlock()
+	c := a.count(asked, inv)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return metrics.Snapshot{
 		Inventory:  a.facts.inventory,
 		Drift:      a.facts.drift,
-		Statistics: s.values,
-		Reads:      append([]metrics.Read{s.read}, a.facts.reads...),
+		Statistics: c.sample.Statistics,
+		Counted:    c.sample,
+		Reads:      append(c.reads, a.facts.reads...),
 
 		Reconciliation: a.facts.reconciliation,
 	}
@@ -222,33 +217,4 @@ func (a *Agent) Snapshot(metrics.Asked) metrics.Snapshot {
 
 func read(collector string, start time.Time, err error) metrics.Read {
 	return metrics.Read{Collector: collector, Seconds: time.Since(start).Seconds(), Success: err == nil}
-}
-
-// shared lets callers that come while a call is under way have its answer.
-type shared[T any] struct {
-	mu      sync.Mutex
-	current *call[T]
-}
-
-type call[T any] struct {
-	done  chan struct{}
-	value T
-}
-
-func (s *shared[T]) do(f func() T) T {
-	s.mu.Lock()
-	if c := s.current; c != nil {
-		s.mu.Unlock()
-		<-c.done
-		return c.value
-	}
-	c := &call[T]{done: make(chan struct{})}
-	s.current = c
-	s.mu.Unlock()
-	c.value = f()
-	s.mu.Lock()
-	s.current = nil
-	s.mu.Unlock()
-	close(c.done)
-	return c.value
 }

@@ -178,3 +178,16 @@ var intelGigabit = []CounterName{
 	{"rx_flow_control_xoff", "rx", PauseReceived},
 	{"tx_flow_control_xoff", "tx", PauseSent},
 }
+
+// overlaps says of a driver's name that it counts what other names of its meaning
+// count, too: a priority's share, or the same seen from another place. A total leaves
+// it out where one of the others is there.
+func overlaps(driver, pattern string) bool {
+	switch driver {
+	case "mlx5_core": // of rx_discards_phy; a VF has none of these
+		return pattern == "rx_prio*_buf_discard" || pattern == "rx_prio*_discards"
+	case "sfc": // of port_rx_nodesc_drops; a VF has only this
+		return pattern == "rx_overflow"
+	}
+	return false
+}

@@ -1,11 +1,11 @@
 package inventory
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
@@ -69,13 +69,13 @@ func (s *survey) readIPCounters(ctx context.Context, of map[*NIC]Counters) {
 }
 
 func (s *survey) readEthtoolCounters(ctx context.Context, of map[*NIC]Counters) {
-	filing := func(decode func([]byte, Counters) error) func(*NIC, *words, []byte) error {
-		return func(n *NIC, _ *words, body []byte) error { return decode(body, of[n]) }
+	filing := func(decode func([]byte, func(StandardCounter)) error) func(*NIC, *words, []byte) error {
+		return func(n *NIC, _ *words, body []byte) error { return decode(body, of[n].add) }
 	}
 	groups := []ethtoolGroup{
 		{fact: "counters/fec", command: uapi.ETHTOOL_MSG_FEC_GET, name: "FEC_GET", statistics: true, file: filing(decodeFECCounters)},
 		{fact: "counters/pause", command: uapi.ETHTOOL_MSG_PAUSE_GET, name: "PAUSE_GET", statistics: true, file: filing(decodePauseCounters)},
-		{fact: "counters/mac", command: uapi.ETHTOOL_MSG_STATS_GET, name: "STATS_GET", header: uapi.ETHTOOL_A_STATS_HEADER, more: statisticsGroups(), file: filing(decodeStandardCounters)},
+		{fact: "counters/mac", command: uapi.ETHTOOL_MSG_STATS_GET, name: "STATS_GET", header: uapi.ETHTOOL_A_STATS_HEADER, more: statisticsGroups(uapi.ETHTOOL_STATS_ETH_PHY, uapi.ETHTOOL_STATS_ETH_MAC), file: filing(decodeStandardCounters)},
 	}
 	operations, err := ethtoolOperations(ctx, s)
 	for _, g := range groups {
@@ -91,43 +91,69 @@ func (s *survey) readEthtoolCounters(ctx context.Context, of map[*NIC]Counters) 
 	}
 }
 
-// statisticsGroups asks for the groups that the kernel has had since 5.13.
-func statisticsGroups() kernel.Body {
+// add files a counter under its name, where it is one that rules go by.
+func (c Counters) add(one StandardCounter) {
+	switch one.Group {
+	case groupFEC, groupPause:
+		c[one.Group+"/"+one.Name] = one.Value
+	case groupPHY, groupMAC:
+		c[one.Group[len("eth-"):]+"/"+one.Name] = one.Value
+	}
+}
+
+// The groups of [StandardCounter].
+const (
+	groupFEC   = "fec"
+	groupPause = "pause"
+	groupPHY   = "eth-phy"
+	groupMAC   = "eth-mac"
+	groupCtrl  = "eth-ctrl"
+	groupRMON  = "rmon"
+)
+
+// statisticsGroups asks for some of the four groups that the kernel has had since
+// 5.13.
+func statisticsGroups(groups ...int) kernel.Body {
+	var value, size uint32
+	for _, g := range groups {
+		value |= 1 << g
+		size = max(size, uint32(g)+1)
+	}
 	return kernel.Body{}.Nested(uapi.ETHTOOL_A_STATS_GROUPS, kernel.Body{}.
 		Flag(uapi.ETHTOOL_A_BITSET_NOMASK).
-		Uint32(uapi.ETHTOOL_A_BITSET_SIZE, 2).
-		Uint32(uapi.ETHTOOL_A_BITSET_VALUE, 1<<uapi.ETHTOOL_STATS_ETH_PHY|1<<uapi.ETHTOOL_STATS_ETH_MAC))
+		Uint32(uapi.ETHTOOL_A_BITSET_SIZE, size).
+		Uint32(uapi.ETHTOOL_A_BITSET_VALUE, value))
 }
 
 // decodeFECCounters decodes the statistics of an ETHTOOL_MSG_FEC_GET_REPLY. Each
 // is an array: the port's, and then each lane's where the device counts by lane.
-func decodeFECCounters(body []byte, c Counters) error {
+func decodeFECCounters(body []byte, add func(StandardCounter)) error {
 	return eachNested(body, uapi.ETHTOOL_A_FEC_STATS, func(a *kernel.Attributes) {
 		name := ""
 		switch a.Type {
 		case uapi.ETHTOOL_A_FEC_STAT_CORRECTED:
-			name = "fec/corrected"
+			name = "corrected"
 		case uapi.ETHTOOL_A_FEC_STAT_UNCORR:
-			name = "fec/uncorrectable"
+			name = "uncorrectable"
 		case uapi.ETHTOOL_A_FEC_STAT_CORR_BITS:
-			name = "fec/corrected-bits"
+			name = "corrected-bits"
 		}
 		if name != "" && len(a.Data) >= 8 {
-			c[name] = binary.NativeEndian.Uint64(a.Data)
+			add(StandardCounter{groupFEC, name, binary.NativeEndian.Uint64(a.Data)})
 		}
 	})
 }
 
 // decodePauseCounters decodes the statistics of an ETHTOOL_MSG_PAUSE_GET_REPLY.
-func decodePauseCounters(body []byte, c Counters) error {
+func decodePauseCounters(body []byte, add func(StandardCounter)) error {
 	return eachNested(body, uapi.ETHTOOL_A_PAUSE_STATS, func(a *kernel.Attributes) {
 		switch a.Type {
 		case uapi.ETHTOOL_A_PAUSE_STAT_RX_FRAMES:
-			c["pause/rx"] = a.Uint64()
+			add(StandardCounter{groupPause, "rx", a.Uint64()})
 		case uapi.ETHTOOL_A_PAUSE_STAT_TX_FRAMES:
-			c["pause/tx"] = a.Uint64()
+			add(StandardCounter{groupPause, "tx", a.Uint64()})
 		case uapi.ETHTOOL_A_PAUSE_STAT_TX_PAUSE_STORM_EVENTS:
-			c["pause/tx-storm"] = a.Uint64()
+			add(StandardCounter{groupPause, "tx-storm", a.Uint64()})
 		}
 	})
 }
@@ -143,35 +169,87 @@ var macCounters = [...]string{
 	"InRangeLengthErrors", "OutOfRangeLengthField", "FrameTooLongErrors",
 }
 
+// The other groups, likewise: clause 30.3.2 and 30.3.3, and RFC 2819.
+var (
+	phyCounters  = [...]string{"SymbolErrorDuringCarrier"}
+	ctrlCounters = [...]string{"MACControlFramesTransmitted", "MACControlFramesReceived", "UnsupportedOpcodesReceived"}
+	rmonCounters = [...]string{"etherStatsUndersizePkts", "etherStatsOversizePkts", "etherStatsFragments", "etherStatsJabbers"}
+)
+
 // decodeStandardCounters decodes an ETHTOOL_MSG_STATS_GET_REPLY.
-func decodeStandardCounters(body []byte, c Counters) error {
+func decodeStandardCounters(body []byte, add func(StandardCounter)) error {
 	a := kernel.AttributesOf(body)
 	for a.Next() {
 		if a.Type != uapi.ETHTOOL_A_STATS_GRP {
 			continue
 		}
-		id := uint32(1 << 31) // none
+		name, names := "", []string(nil)
 		group := a.Nested()
 		for group.Next() {
+			one := group.Nested()
 			switch group.Type {
 			case uapi.ETHTOOL_A_STATS_GRP_ID:
-				id = group.Uint32()
+				switch group.Uint32() {
+				case uapi.ETHTOOL_STATS_ETH_PHY:
+					name, names = groupPHY, phyCounters[:]
+				case uapi.ETHTOOL_STATS_ETH_MAC:
+					name, names = groupMAC, macCounters[:]
+				case uapi.ETHTOOL_STATS_ETH_CTRL:
+					name, names = groupCtrl, ctrlCounters[:]
+				case uapi.ETHTOOL_STATS_RMON:
+					name, names = groupRMON, rmonCounters[:]
+				}
+				continue
 			case uapi.ETHTOOL_A_STATS_GRP_STAT:
-				one := group.Nested()
 				for one.Next() {
-					switch {
-					case id == uapi.ETHTOOL_STATS_ETH_PHY && one.Type == 0:
-						c["phy/SymbolErrorDuringCarrier"] = one.Uint64()
-					case id == uapi.ETHTOOL_STATS_ETH_MAC && int(one.Type) < len(macCounters):
-						c["mac/"+macCounters[one.Type]] = one.Uint64()
+					if int(one.Type) < len(names) {
+						add(StandardCounter{name, names[one.Type], one.Uint64()})
 					}
 				}
-				group.Join(one)
+			case uapi.ETHTOOL_A_STATS_GRP_HIST_RX, uapi.ETHTOOL_A_STATS_GRP_HIST_TX:
+				if name == "" {
+					continue
+				}
+				c := StandardCounter{Group: name}
+				c.Name, c.Value = decodeBucket(one, group.Type == uapi.ETHTOOL_A_STATS_GRP_HIST_RX)
+				if one.Err() == nil {
+					add(c)
+				}
+			default:
+				continue
 			}
+			group.Join(one)
 		}
 		a.Join(group)
 	}
 	return a.Err()
+}
+
+// decodeBucket decodes one bucket of packets by size. Its name is that of RFC 2819
+// behind the direction: "rx-etherStatsPkts65to127Octets".
+func decodeBucket(a *kernel.Attributes, rx bool) (name string, count uint64) {
+	var low, high uint32
+	for a.Next() {
+		switch a.Type {
+		case uapi.ETHTOOL_A_STATS_GRP_HIST_BKT_LOW:
+			low = a.Uint32()
+		case uapi.ETHTOOL_A_STATS_GRP_HIST_BKT_HI:
+			high = a.Uint32()
+		case uapi.ETHTOOL_A_STATS_GRP_HIST_VAL:
+			count = a.Uint64()
+		}
+	}
+	direction := "tx"
+	if rx {
+		direction = "rx"
+	}
+	switch {
+	case low == 0 || low == high:
+		return fmt.Sprintf("%s-etherStatsPkts%dOctets", direction, high), count
+	case high == 0:
+		return fmt.Sprintf("%s-etherStatsPkts%dtoMaxOctets", direction, low), count
+	}
+	return fmt.Sprintf("%s-etherStatsPkts%dto%dOctets", direction, low, high), count
 }
 
 // eachNested calls f for each attribute within those of a type.
@@ -216,19 +294,24 @@ func (s *survey) readAER(ctx context.Context, n *NIC, c Counters) {
 	}
 }
 
-// parseAER reads an aer_dev_* file: a line for each kind of error, "RxErr 0", and
-// their sum last.
+// parseAER files the counters of an aer_dev_* file under their names.
 func parseAER(text, prefix string, c Counters) error {
-	for line := range strings.Lines(text) {
-		name, count, found := strings.Cut(strings.TrimSpace(line), " ")
-		if name == "" || strings.HasPrefix(name, "TOTAL_ERR_") {
+	return eachAER([]byte(text), func(name []byte, count uint64) { c[prefix+string(name)] = count })
+}
+
+// eachAER reads an aer_dev_* file: a line for each kind of error, "RxErr 0", and
+// their sum last.
+func eachAER(text []byte, add func(name []byte, count uint64)) error {
+	for line := range bytes.Lines(text) {
+		name, count, found := bytes.Cut(bytes.TrimSpace(line), []byte(" "))
+		if len(name) == 0 || bytes.HasPrefix(name, []byte("TOTAL_ERR_")) {
 			continue
 		}
-		v, err := strconv.ParseUint(strings.TrimSpace(count), 10, 64)
+		v, err := strconv.ParseUint(string(bytes.TrimSpace(count)), 10, 64)
 		if !found || err != nil {
 			return fmt.Errorf("%w: AER counter %.60q", kernel.ErrMalformed, line)
 		}
-		c[prefix+name] = v
+		add(name, v)
 	}
 	return nil
 }

@@ -165,7 +165,7 @@ func TestReadHost(t *testing.T) {
 		},
 		IOMMU:       HostIOMMU{Units: []string{"dmar0", "dmar1"}, Groups: new(3), Types: map[string]int{"DMA-FQ": 1, "identity": 1}},
 		CommandLine: []string{"iommu=pt"},
-		Softnet:     []Softnet{{CPU: 0, Processed: 10}},
+		Softnet:     []Softnet{{CPU: 0, Processed: 10, Backlog: new(uint64(0))}},
 		Managers:    []Manager{{"systemd-networkd", 77}, {"NetworkManager", 900}, {"irqbalance", 1000}, {"tuned", 1001}, {"nictune", 1003}, {"nictune", 1004}},
 	})
 	same(t, "unread", s.unread, []Unread(nil))

@@ -110,18 +110,21 @@ type Meant struct {
 // MeaningsOf picks out of a driver's statistics those whose meaning is known, in
 // their order. It is empty for a driver that nothing is known of.
 func MeaningsOf(driver string, counters []DriverCounter) []Meant {
+	var all []Meant
+	eachMeaning(driver, counters, func(_ int, _ CounterName, m Meant) { all = append(all, m) })
+	return all
+}
+
+// eachMeaning calls found for each counter whose meaning is known.
+func eachMeaning(driver string, counters []DriverCounter, found func(i int, n CounterName, m Meant)) {
 	var names []CounterName
 	for _, d := range KnownCounters() {
 		if d.Driver == driver {
 			names = d.Names
 		}
 	}
-	if names == nil {
-		return nil
-	}
-	var all []Meant
 	queue, direction := -1, ""
-	for _, c := range counters {
+	for i, c := range counters {
 		for _, n := range names {
 			number, ok := n.match(c.Name)
 			switch {
@@ -130,16 +133,15 @@ func MeaningsOf(driver string, counters []DriverCounter) []Meant {
 			case n.Meaning == queueHeader:
 				queue, direction = int(min(c.Value, maxQueues)), n.Direction
 			case number >= 0:
-				all = append(all, Meant{c, n.Direction, n.Meaning, number})
+				found(i, n, Meant{c, n.Direction, n.Meaning, number})
 			case direction == n.Direction: // below a header
-				all = append(all, Meant{c, n.Direction, n.Meaning, queue})
+				found(i, n, Meant{c, n.Direction, n.Meaning, queue})
 			default:
-				all = append(all, Meant{c, n.Direction, n.Meaning, -1})
+				found(i, n, Meant{c, n.Direction, n.Meaning, -1})
 			}
 			break
 		}
 	}
-	return all
 }
 
 // maxQueues bounds a queue's number: alloc_netdev_mqs takes no more.

@@ -100,6 +100,8 @@ type PagePoolStats struct {
 	// were given out again.
 	Allocated uint64 `json:"allocated"`
 	Reused    uint64 `json:"reused"`
+
+	index int // of the device, 0 of one that is gone
 }
 
 // ReadPagePoolStats reads the counters of all page pools, by the pools' numbers
@@ -129,8 +131,11 @@ func decodePagePoolStats(body []byte) (p PagePoolStats, err error) {
 		case uapi.NETDEV_A_PAGE_POOL_STATS_INFO:
 			info := a.Nested()
 			for info.Next() {
-				if info.Type == uapi.NETDEV_A_PAGE_POOL_ID {
+				switch info.Type {
+				case uapi.NETDEV_A_PAGE_POOL_ID:
 					p.ID = info.Uint()
+				case uapi.NETDEV_A_PAGE_POOL_IFINDEX:
+					p.index = int(info.Uint32())
 				}
 			}
 			a.Join(info)

@@ -21,6 +21,11 @@ type Softnet struct {
 	TimeSqueeze uint64 `json:"timeSqueeze"`
 	ReceivedRPS uint64 `json:"receivedRps"`
 	FlowLimit   uint64 `json:"flowLimit"`
+	// Collisions is how often a driver's transmit lock was held by another CPU, of
+	// kernels before 4.7; later ones say 0.
+	Collisions uint64 `json:"collisions,omitempty"`
+	// Backlog is how many packets wait now; absent before Linux 5.10.
+	Backlog *uint64 `json:"-"`
 }
 
 func (s *survey) readSoftnet(ctx context.Context) {
@@ -45,8 +50,10 @@ func parseSoftnet(data []byte, online CPUSet) ([]Softnet, error) {
 		processed   = 0
 		dropped     = 1
 		timeSqueeze = 2
+		collisions  = 8
 		receivedRPS = 9
 		flowLimit   = 10
+		backlog     = 11
 		cpu         = 12
 	)
 	var stats []Softnet
@@ -69,7 +76,10 @@ func parseSoftnet(data []byte, online CPUSet) ([]Softnet, error) {
 		}
 		stat := Softnet{
 			Processed: columns[processed], Dropped: columns[dropped], TimeSqueeze: columns[timeSqueeze],
-			ReceivedRPS: columns[receivedRPS], FlowLimit: columns[flowLimit],
+			ReceivedRPS: columns[receivedRPS], FlowLimit: columns[flowLimit], Collisions: columns[collisions],
+		}
+		if len(fields) > cpu { // the two columns came together
+			stat.Backlog = new(columns[backlog])
 		}
 		switch {
 		case len(fields) > cpu && columns[cpu] < maxCPUs:

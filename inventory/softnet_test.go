@@ -16,14 +16,17 @@ func TestParseSoftnet(t *testing.T) {
 		{
 			"Linux 6.18, 15 columns, of two CPUs",
 			"00000014 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000\n" +
-				"000056ba 00000001 00000002 00000000 00000000 00000000 00000000 00000000 00000000 00000003 00000004 00000000 00000001 00000000 00000000\n",
-			[]Softnet{{CPU: 0, Processed: 0x14}, {CPU: 1, Processed: 0x56ba, Dropped: 1, TimeSqueeze: 2, ReceivedRPS: 3, FlowLimit: 4}},
+				"000056ba 00000001 00000002 00000000 00000000 00000000 00000000 00000000 00000005 00000003 00000004 00000006 00000001 00000000 00000000\n",
+			[]Softnet{
+				{CPU: 0, Processed: 0x14, Backlog: new(uint64(0))},
+				{CPU: 1, Processed: 0x56ba, Dropped: 1, TimeSqueeze: 2, Collisions: 5, ReceivedRPS: 3, FlowLimit: 4, Backlog: new(uint64(6))},
+			},
 		},
 		{
 			"Linux 5.10, 13 columns, CPU 1 offline",
 			"00358fe3 00000000 0000008a 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000\n" +
 				"00953d1a 00000000 0000031f 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000002\n",
-			[]Softnet{{CPU: 0, Processed: 0x358fe3, TimeSqueeze: 0x8a}, {CPU: 2, Processed: 0x953d1a, TimeSqueeze: 0x31f}},
+			[]Softnet{{CPU: 0, Processed: 0x358fe3, TimeSqueeze: 0x8a, Backlog: new(uint64(0))}, {CPU: 2, Processed: 0x953d1a, TimeSqueeze: 0x31f, Backlog: new(uint64(0))}},
 		},
 		{
 			"Linux 4.18, 11 columns: the lines are the online CPUs",

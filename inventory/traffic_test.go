@@ -72,7 +72,7 @@ func TestDecodeQueueStats(t *testing.T) {
 		Uint(uapi.NETDEV_A_PAGE_POOL_STATS_RECYCLE_CACHED, 60).Uint(uapi.NETDEV_A_PAGE_POOL_STATS_RECYCLE_RING, 20).
 		Uint(uapi.NETDEV_A_PAGE_POOL_STATS_RECYCLE_RELEASED_REFCNT, 4)
 	p, err := decodePagePoolStats(pool)
-	if err != nil || p != (PagePoolStats{ID: 12, Allocated: 12, Reused: 80}) {
+	if err != nil || p != (PagePoolStats{ID: 12, Allocated: 12, Reused: 80, index: 7}) {
 		t.Errorf("%+v, %v", p, err)
 	}
 	if _, err := decodePagePoolStats([]byte{9, 0, 1}); err == nil {

@@ -23,7 +23,9 @@ import (
 
 	"github.com/nictune/nictune/agent"
 	"github.com/nictune/nictune/exporters/metrics"
+	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/policies"
+	"github.com/nictune/nictune/sriov"
 	"github.com/nictune/nictune/tuning"
 	"github.com/nictune/nictune/tuning/settings"
 )
@@ -140,6 +142,7 @@ func (a *app) serve(ctx context.Context, f agentFlags) error {
 	defer cancel()
 
 	options := agent.Options{
+		Meter:    inventory.MeterOptions{VFs: sriov.Counters},
 		Interval: f.interval,
 		Pause:    f.pause,
 		Timeout:  a.timeout,

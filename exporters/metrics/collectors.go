@@ -18,7 +18,10 @@ type collector struct {
 
 // collectors are all of them, in the catalogue's order.
 func collectors() []collector {
-	return []collector{nic(), link(), statistics(), policy(), reconcile(), scrape()}
+	return []collector{
+		nic(), link(), statistics(), standard(), driver(), meaning(), queue(), pagepool(), vf(), softnet(), interrupt(), aer(),
+		policy(), reconcile(), scrape(),
+	}
 }
 
 // CollectorInfo describes a collector.

@@ -34,6 +34,7 @@ func example() Snapshot {
 			{Name: "tun0", Function: inventory.Virtual, Link: inventory.Link{Oper: "unknown"}},
 		}},
 		Statistics: []inventory.Statistics{{Name: "eth0", Index: 2, Values: values}, {Name: "tun0", Index: 3, Values: values[:10]}},
+		Counted:    counted(),
 		Drift: &Drift{
 			Settings: []DriftedSetting{
 				{Policy: "edge", Device: "eth0", Setting: "rings", Drifted: true},

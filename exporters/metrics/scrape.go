@@ -45,7 +45,7 @@ func scrape() collector {
 			failed := c.add(Metric{
 				Name: "scrape_device_errors", Type: gauge, Unit: "devices", Labels: []string{"collector", "reason"},
 				Help:   "Devices whose samples are missing from this part because they could not be read, by reason.",
-				Source: "the agent", Series: "at most 3 per part that is read (gone, denied, failed)",
+				Source: "the agent", Series: "at most 4 per part that is read (gone, denied, failed, and timeout where a device has not answered in time)",
 			})
 			missing := c.add(Metric{
 				Name: "scrape_series_cut", Type: gauge, Unit: "series", Labels: []string{"collector"},

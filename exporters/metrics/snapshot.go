@@ -9,6 +9,8 @@ type Snapshot struct {
 	Inventory *inventory.Inventory
 	// Statistics are the counters at this moment.
 	Statistics []inventory.Statistics
+	// Counted are the other counters at this moment; nil where nobody asked.
+	Counted *inventory.Sample
 	// Drift is what policies want otherwise; nil without policies.
 	Drift *Drift
 	// Reconciliation is what the agent does about drift; nil where nobody asked.

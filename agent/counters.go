@@ -1,0 +1,130 @@
+package agent
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/nictune/nictune/exporters/metrics"
+	"github.com/nictune/nictune/inventory"
+)
+
+// counters are what one reading for a scrape brought.
+type counters struct {
+	sample *inventory.Sample
+	reads  []metrics.Read
+}
+
+// count reads the counters that the collectors which are asked for show. Scrapes
+// that come at the same time and ask for the same share one reading.
+func (a *Agent) count(asked metrics.Asked, inv *inventory.Inventory) counters {
+	key := strings.Join(slices.Sorted(maps.Keys(asked)), " ")
+	return a.counters.do(key, func() counters {
+		ctx, cancel := context.WithTimeout(context.Background(), a.options.Timeout)
+		defer cancel()
+		sample := a.meter.Read(ctx, inv, func(p inventory.Part) bool { return asked == nil || shownBy(asked, p) })
+		a.tellFailures(sample)
+		c := counters{sample: sample}
+		for _, r := range sample.Reads {
+			if r.Err != nil {
+				a.options.Failed(r.Err)
+			}
+			one := metrics.Read{Collector: string(r.Part), Seconds: r.Seconds, Success: r.Err == nil}
+			for i, f := range sample.Failures {
+				again := slices.ContainsFunc(sample.Failures[:i], func(e inventory.SampleFailure) bool {
+					return e.Part == f.Part && e.Device == f.Device && e.Reason == f.Reason
+				})
+				if f.Part != r.Part || again {
+					continue
+				}
+				if one.Errors == nil {
+					one.Errors = map[inventory.Reason]int{}
+				}
+				one.Errors[f.Reason]++
+			}
+			c.reads = append(c.reads, one)
+		}
+		return c
+	})
+}
+
+// shownBy reports whether a collector that is asked for shows something of a part.
+func shownBy(asked metrics.Asked, p inventory.Part) bool {
+	switch p {
+	case inventory.PartStandard:
+		return asked["standard"] || asked["meaning"]
+	case inventory.PartDriver: // which has the packets of queues, too
+		return asked["driver"] || asked["meaning"] || asked["queue"]
+	case inventory.PartQueues:
+		return asked["queue"] || asked["meaning"]
+	}
+	return asked[string(p)] // named alike
+}
+
+// tellFailures says of each device what could not be read, once for as long as it
+// lasts.
+func (a *Agent) tellFailures(s *inventory.Sample) {
+	a.failing.mu.Lock()
+	defer a.failing.mu.Unlock()
+	now := map[failure]bool{}
+	for known := range a.failing.known {
+		if !slices.ContainsFunc(s.Reads, func(r inventory.PartRead) bool { return r.Part == known.part }) {
+			now[known] = true // this reading was not about it
+		}
+	}
+	for _, f := range s.Failures {
+		one := failure{f.Device, f.Part, f.Reason}
+		if !a.failing.known[one] && !now[one] {
+			a.options.Failed(f.Err)
+		}
+		now[one] = true
+	}
+	a.failing.known = now
+}
+
+// failing is what was told already.
+type failing struct {
+	mu    sync.Mutex
+	known map[failure]bool
+}
+
+type failure struct {
+	device string
+	part   inventory.Part
+	reason inventory.Reason
+}
+
+// shared lets callers that come while a call is under way, and ask for the same,
+// have its answer.
+type shared[T any] struct {
+	mu    sync.Mutex
+	calls map[string]*call[T] // under way, by what they ask for
+}
+
+type call[T any] struct {
+	done  chan struct{}
+	value T
+}
+
+func (s *shared[T]) do(key string, f func() T) T {
+	s.mu.Lock()
+	if c := s.calls[key]; c != nil {
+		s.mu.Unlock()
+		<-c.done
+		return c.value
+	}
+	c := &call[T]{done: make(chan struct{})}
+	if s.calls == nil {
+		s.calls = map[string]*call[T]{}
+	}
+	s.calls[key] = c
+	s.mu.Unlock()
+	c.value = f()
+	s.mu.Lock()
+	delete(s.calls, key)
+	s.mu.Unlock()
+	close(c.done)
+	return c.value
+}

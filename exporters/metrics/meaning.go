@@ -1,0 +1,195 @@
+package metrics
+
+import (
+	"github.com/nictune/nictune/inventory"
+)
+
+// meaning is what counters count that each driver names otherwise. One metric for
+// each meaning, and not one with the meaning as a label: packets, blocks and events
+// are not to be added up, and what can be added up is one metric's.
+func meaning() collector {
+	return collector{
+		name: "meaning", doc: "losses, pause frames, FEC and PCIe stalls under one name for all drivers",
+		of: func(s *Snapshot) any { return s.Counted },
+		define: func(c *catalogue) func(*Snapshot) {
+			families := map[inventory.Meaning]*family{}
+			for _, m := range meanings() {
+				m.Type, m.Labels, m.Series = counter, []string{deviceLabel}, "1 per device whose driver counts it"
+				families[m.meaning] = c.add(m.Metric)
+			}
+			return func(s *Snapshot) {
+				if s.Counted == nil {
+					return
+				}
+				var of totals
+				queues := of.queues(s.Counted)
+				for i := range s.Counted.Devices {
+					d := &s.Counted.Devices[i]
+					of.take(d, queues[d.Name])
+					delete(queues, d.Name)
+					of.set(families, d.Name)
+				}
+				for i := range s.Counted.Queues { // of those that have no other counters, in order
+					name := s.Counted.Queues[i].Name
+					if q := queues[name]; q != nil {
+						of.take(nil, q)
+						delete(queues, name)
+						of.set(families, name)
+					}
+				}
+			}
+		},
+	}
+}
+
+// meant is the metric of a meaning.
+type meant struct {
+	Metric
+	meaning inventory.Meaning
+}
+
+// meanings are the metrics of all meanings but that of a queue's packets.
+func meanings() []meant {
+	const drivers = "`ethtool -S`, by the table in docs/counters.md"
+	return []meant{
+		{Metric{
+			Name: "receive_missed_packets_total", Unit: "packets",
+			Help:   "Received packets lost in the device's own packet memory: its rings, PCIe or the device itself were too slow.",
+			Source: drivers,
+		}, inventory.Missed},
+		{Metric{
+			Name: "receive_no_buffer_packets_total", Unit: "packets",
+			Help:   "Received packets lost because a queue's ring had no free buffer: the CPU did not empty it in time.",
+			Source: drivers + "; else netdev genl's rx-hw-drop-overruns of all queues",
+		}, inventory.NoBuffer},
+		{Metric{
+			Name: "receive_late_buffer_events_total", Unit: "events",
+			Help:   "Times that a ring had no free buffer while packets came, which waited inside the device. None is lost yet.",
+			Source: drivers,
+		}, inventory.Late},
+		{Metric{
+			Name: "receive_driver_dropped_packets_total", Unit: "packets",
+			Help:   "Packets that the driver dropped after it had taken them off the ring.",
+			Source: drivers,
+		}, inventory.ReceiveDropped},
+		{Metric{
+			Name: "receive_no_memory_events_total", Unit: "events",
+			Help:   "Times that the kernel had no memory for a receive buffer.",
+			Source: drivers + "; else netdev genl's rx-alloc-fail of all queues",
+		}, inventory.NoMemory},
+		{Metric{
+			Name: "transmit_driver_dropped_packets_total", Unit: "packets",
+			Help:   "Packets that the stack handed over and nobody sent.",
+			Source: drivers,
+		}, inventory.TransmitDropped},
+		{Metric{
+			Name: "cloud_allowance_exceeded_packets_total", Unit: "packets",
+			Help:   "Packets that a cloud's limits (bandwidth, packets, connections) queued or dropped.",
+			Source: drivers,
+		}, inventory.Allowance},
+		{Metric{
+			Name: "pci_stall_events_total", Unit: "events",
+			Help:   "Times that the device had packets and the host's PCIe did not take them; of mlx5 also seconds in which it stalled for more than 30 %.",
+			Source: drivers,
+		}, inventory.PCIStall},
+		{Metric{
+			Name: "pause_receive_frames_total", Unit: "frames",
+			Help:   "IEEE 802.3x pause frames received; those of priority flow control are not among them.",
+			Source: "`ethtool -I -a`: ETHTOOL_A_PAUSE_STAT_RX_FRAMES; else " + drivers,
+		}, inventory.PauseReceived},
+		{Metric{
+			Name: "pause_transmit_frames_total", Unit: "frames",
+			Help:   "IEEE 802.3x pause frames sent; those of priority flow control are not among them.",
+			Source: "`ethtool -I -a`: ETHTOOL_A_PAUSE_STAT_TX_FRAMES; else " + drivers,
+		}, inventory.PauseSent},
+		{Metric{
+			Name: "fec_corrected_blocks_total", Unit: "blocks",
+			Help:   "Blocks that forward error correction corrected, of all lanes.",
+			Source: "`ethtool -I --show-fec`: ETHTOOL_A_FEC_STAT_CORRECTED; else " + drivers,
+		}, inventory.FECCorrected},
+		{Metric{
+			Name: "fec_uncorrectable_blocks_total", Unit: "blocks",
+			Help:   "Blocks beyond forward error correction, of all lanes.",
+			Source: "`ethtool -I --show-fec`: ETHTOOL_A_FEC_STAT_UNCORR; else " + drivers,
+		}, inventory.FECUncorrectable},
+	}
+}
+
+// totals are what one device has counted, by meaning.
+type totals struct {
+	values map[inventory.Meaning]uint64
+}
+
+// take takes a device's counters: where the kernel has a standard for what they
+// mean, that; else the driver's own.
+func (t *totals) take(d *inventory.DeviceSample, q *queueTotals) {
+	if t.values == nil {
+		t.values = map[inventory.Meaning]uint64{}
+	}
+	clear(t.values)
+	if q != nil {
+		if q.overruns != nil {
+			t.values[inventory.NoBuffer] = *q.overruns
+		}
+		if q.allocFail != nil {
+			t.values[inventory.NoMemory] = *q.allocFail
+		}
+	}
+	if d == nil {
+		return
+	}
+	for _, m := range d.Meant {
+		t.values[m.Meaning] = m.Value
+	}
+	for i := range d.Standard {
+		one := &d.Standard[i]
+		switch one.Group + "/" + one.Name {
+		case "pause/rx":
+			t.values[inventory.PauseReceived] = one.Value
+		case "pause/tx":
+			t.values[inventory.PauseSent] = one.Value
+		case "fec/corrected":
+			t.values[inventory.FECCorrected] = one.Value
+		case "fec/uncorrectable":
+			t.values[inventory.FECUncorrectable] = one.Value
+		}
+	}
+}
+
+func (t *totals) set(families map[inventory.Meaning]*family, device string) {
+	for _, m := range inventory.Meanings() {
+		if v, ok := t.values[m.Meaning]; ok && families[m.Meaning] != nil {
+			families[m.Meaning].set(float64(v), device)
+		}
+	}
+}
+
+// queueTotals are what all queues of a device have counted; nil where none did.
+type queueTotals struct{ overruns, allocFail *uint64 }
+
+func (*totals) queues(s *inventory.Sample) map[string]*queueTotals {
+	all := map[string]*queueTotals{}
+	add := func(sum **uint64, v *uint64) {
+		switch {
+		case v == nil:
+		case *sum == nil:
+			*sum = new(*v)
+		default:
+			**sum += *v
+		}
+	}
+	for i := range s.Queues {
+		q := &s.Queues[i]
+		if q.Overruns == nil && q.AllocFail == nil {
+			continue
+		}
+		t := all[q.Name]
+		if t == nil {
+			t = &queueTotals{}
+			all[q.Name] = t
+		}
+		add(&t.overruns, q.Overruns)
+		add(&t.allocFail, q.AllocFail)
+	}
+	return all
+}

@@ -1,0 +1,313 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"reflect"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
+)
+
+// source is a set of questions that a device is asked by itself.
+type source uint8
+
+const (
+	fromFEC source = 1 << iota
+	fromPause
+	fromStandard
+	fromDriver
+	fromVFs
+)
+
+// part is where what comes of a question belongs.
+func (s source) part() Part {
+	switch s {
+	case fromDriver:
+		return PartDriver
+	case fromVFs:
+		return PartVFs
+	}
+	return PartStandard
+}
+
+// A lane is one device that is asked by itself, one question after the other, so
+// that one that hangs holds up nobody else's answers.
+//
+// Devices are not asked in one dump: among thousands of them a few have these
+// counters, and a dump ends, or hangs, with the first that fails.
+type lane struct {
+	nic     *NIC
+	sources source
+	// lacks are those that the device turned out not to have.
+	lacks source
+	// calling is set while a question is under way, of this reading or an earlier one.
+	calling atomic.Bool
+
+	// The rest is the visitor's.
+	counters driverCounters
+	// vfsCount is set when one of the VFs had counted anything: the kernel says 0 for
+	// a driver that doesn't count.
+	vfsCount bool
+}
+
+// same reports whether a device is the one that the lane was made for: the index
+// stays, the driver tells.
+func (l *lane) same(n *NIC) bool {
+	return l.nic.Index == n.Index && l.nic.Type == n.Type && driverOf(l.nic) == driverOf(n) && l.nic.PermanentMAC == n.PermanentMAC
+}
+
+func driverOf(n *NIC) string {
+	if n.Driver == nil {
+		return ""
+	}
+	return n.Driver.Name
+}
+
+// meet takes the device's facts. What decides over the names of its counters has
+// them read again, and who lacked something is asked anew when its link changed.
+func (l *lane) meet(n *NIC, sources source) {
+	if old := l.nic; old != nil {
+		if !samePlan(old, n) {
+			l.counters.stale.Store(true)
+			l.lacks = 0
+		}
+		if !reflect.DeepEqual(old.Link.Carrier, n.Link.Carrier) || !reflect.DeepEqual(old.Link.FEC, n.Link.FEC) || sources&^l.sources != 0 {
+			l.lacks = 0
+		}
+	}
+	l.nic, l.sources = n, sources
+}
+
+// samePlan reports whether a device has the same queues and private flags: the
+// names of a driver's counters go by them, where their number may stay the same.
+func samePlan(a, b *NIC) bool {
+	return reflect.DeepEqual(a.Queues.Channels, b.Queues.Channels) && maps.Equal(a.Offloads.PrivateFlags, b.Offloads.PrivateFlags)
+}
+
+// visit is one reading of one device.
+type visit struct {
+	lane  *lane
+	nic   *NIC
+	asks  source
+	began time.Time
+	// done is closed when all is filled in.
+	done   chan struct{}
+	sample DeviceSample
+	lacks  source
+	errs   []SampleFailure
+	// late is set when nobody waits any more.
+	late atomic.Bool
+}
+
+// overlap is how long a device is given before the next one is asked beside it.
+// Most answer in microseconds, one after the other, on one thread.
+const overlap = 25 * time.Millisecond
+
+// stuckFor bounds how long a call that hangs is remembered as under way.
+const stuckFor = time.Hour
+
+// ask visits all devices, and sends the visits when the last has begun.
+func (m *Meter) ask(ctx context.Context) <-chan []*visit {
+	answer := make(chan []*visit, 1)
+	var wanted source
+	for from := fromFEC; from <= fromVFs; from <<= 1 {
+		if m.wants(from.part()) {
+			wanted |= from
+		}
+	}
+	var visits []*visit
+	for _, l := range m.lanes {
+		asks := l.sources &^ l.lacks & wanted
+		if asks == 0 {
+			continue
+		}
+		v := &visit{lane: l, nic: l.nic, asks: asks}
+		v.sample = DeviceSample{Name: l.nic.Name, Index: l.nic.Index}
+		visits = append(visits, v)
+	}
+	if len(visits) == 0 {
+		answer <- nil
+		return answer
+	}
+	go func() {
+		timer := time.NewTimer(overlap)
+		defer timer.Stop()
+		for _, v := range visits {
+			v.began = time.Now()
+			if ctx.Err() != nil || !v.lane.calling.CompareAndSwap(false, true) {
+				continue // done is nil: the question of an earlier reading is under way
+			}
+			v.done = make(chan struct{})
+			go m.visit(v)
+			timer.Reset(overlap)
+			select {
+			case <-v.done:
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+		}
+		answer <- visits
+	}()
+	return answer
+}
+
+// visit asks one device. Its calls are not broken off, so that it is known when a
+// device that hung answers again.
+func (m *Meter) visit(v *visit) {
+	defer close(v.done)
+	defer v.lane.calling.Store(false)
+	ctx := kernel.Patiently(context.Background(), stuckFor)
+	for _, q := range [...]struct {
+		from source
+		ask  func(context.Context, *visit) error
+	}{
+		{fromFEC, m.visitFEC}, {fromPause, m.visitPause}, {fromStandard, m.visitStandard},
+		{fromDriver, m.visitDriver}, {fromVFs, m.visitVFs},
+	} {
+		if v.asks&q.from == 0 {
+			continue
+		}
+		if v.late.Load() {
+			return
+		}
+		switch err := q.ask(ctx, v); {
+		case err == nil:
+		case kernel.ReasonOf(err) == kernel.Unsupported, errors.Is(err, kernel.ErrNotRecorded):
+			v.lacks |= q.from
+		default:
+			v.errs = append(v.errs, SampleFailure{v.nic.Name, q.from.part(), kernel.ReasonOf(err), err})
+		}
+	}
+}
+
+// gather waits for the visits and files what they brought. Those that are late are
+// left out: what they had counted at an earlier time is no answer now.
+func (m *Meter) gather(s *Sample, visits []*visit, start time.Time) {
+	fail := func(f SampleFailure) { s.Failures = append(s.Failures, f) }
+	late := func(v *visit) {
+		for _, from := range [...]source{fromStandard, fromDriver, fromVFs} {
+			if v.asks&from != 0 {
+				fail(SampleFailure{v.nic.Name, from.part(), NoAnswer, &kernel.Error{Op: "read counters", Object: v.nic.Name, Err: errNoAnswer}})
+			}
+		}
+	}
+	learned := false
+	for _, v := range visits {
+		if v.done == nil {
+			late(v)
+			continue
+		}
+		select {
+		case <-v.done:
+		default:
+			timer := time.NewTimer(time.Until(v.began.Add(m.options.Patience)))
+			select {
+			case <-v.done:
+			case <-timer.C:
+			}
+			timer.Stop()
+		}
+		select {
+		case <-v.done:
+		default:
+			v.late.Store(true)
+			late(v)
+			continue
+		}
+		for _, f := range v.errs {
+			if f.Reason != kernel.Gone { // as devices do
+				fail(f)
+			}
+		}
+		if v.lacks != 0 {
+			learned = true
+			v.lane.lacks |= v.lacks
+			if software(v.nic) {
+				m.refused[v.nic.Type] |= v.lacks &^ (fromFEC | fromPause)
+			}
+		}
+		if d := &v.sample; d.Standard != nil || d.Set != nil || d.VFs != nil {
+			s.Devices = append(s.Devices, *d)
+		}
+	}
+	if learned {
+		m.lanes = slices.DeleteFunc(m.lanes, func(l *lane) bool {
+			if software(l.nic) {
+				l.lacks |= m.refused[l.nic.Type]
+			}
+			return l.sources&^l.lacks == 0
+		})
+	}
+	s.fillQueues()
+	seconds := time.Since(start).Seconds()
+	for _, p := range [...]Part{PartStandard, PartDriver, PartVFs} {
+		if !m.wants(p) || p == PartVFs && m.options.VFs == nil {
+			continue
+		}
+		s.Reads = append(s.Reads, PartRead{p, seconds, nil})
+	}
+}
+
+func (m *Meter) visitFEC(ctx context.Context, v *visit) error {
+	g := ethtoolGroup{command: uapi.ETHTOOL_MSG_FEC_GET, statistics: true}
+	return m.standard(ctx, v, g, decodeFECCounters)
+}
+
+func (m *Meter) visitPause(ctx context.Context, v *visit) error {
+	g := ethtoolGroup{command: uapi.ETHTOOL_MSG_PAUSE_GET, statistics: true}
+	return m.standard(ctx, v, g, decodePauseCounters)
+}
+
+func (m *Meter) visitStandard(ctx context.Context, v *visit) error {
+	g := ethtoolGroup{
+		command: uapi.ETHTOOL_MSG_STATS_GET, header: uapi.ETHTOOL_A_STATS_HEADER,
+		more: statisticsGroups(uapi.ETHTOOL_STATS_ETH_PHY, uapi.ETHTOOL_STATS_ETH_MAC, uapi.ETHTOOL_STATS_ETH_CTRL, uapi.ETHTOOL_STATS_RMON),
+	}
+	return m.standard(ctx, v, g, decodeStandardCounters)
+}
+
+// noCounters is what a device answers that has the settings of a group and none of
+// its counters.
+type noCounters struct{}
+
+func (noCounters) Error() string { return "no such counters" }
+
+// Is makes kernel.ReasonOf say unsupported.
+func (noCounters) Is(target error) bool { return target == errors.ErrUnsupported }
+
+func (m *Meter) standard(ctx context.Context, v *visit, g ethtoolGroup, decode func([]byte, func(StandardCounter)) error) error {
+	messages, err := g.one(ctx, m.reader, v.nic.Index)
+	if err != nil {
+		return err
+	}
+	before := len(v.sample.Standard)
+	for _, message := range messages {
+		if err := decode(message.Body, func(c StandardCounter) { v.sample.Standard = append(v.sample.Standard, c) }); err != nil {
+			v.sample.Standard = v.sample.Standard[:before]
+			return &kernel.Error{Op: "ethtool statistics", Object: v.nic.Name, Err: err}
+		}
+	}
+	if len(v.sample.Standard) == before {
+		return noCounters{}
+	}
+	return nil
+}
+
+func (m *Meter) visitVFs(ctx context.Context, v *visit) error {
+	vfs, err := m.options.VFs(ctx, m.reader, v.nic)
+	for _, one := range vfs {
+		number := one.VF
+		one.VF = 0
+		v.lane.vfsCount = v.lane.vfsCount || one != VFCounters{}
+		one.VF = number
+	}
+	if v.lane.vfsCount {
+		v.sample.VFs = vfs
+	}
+	return err
+}

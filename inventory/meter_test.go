@@ -1,0 +1,265 @@
+package inventory
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
+)
+
+// cards is a host of cards with counters of their own. It counts the questions, and
+// can hang.
+type cards struct {
+	kernel.Reader // nothing else is asked
+
+	mu    sync.Mutex
+	names map[string][]string // by device
+	asked map[string]int      // by device and command
+	hang  map[string]chan struct{}
+}
+
+func newCards(t *testing.T, names map[string][]string) *cards {
+	t.Helper()
+	empty, err := kernel.ParseRecording([]byte("nictune recording 1\n-- end --\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &cards{Reader: empty, names: names, asked: map[string]int{}, hang: map[string]chan struct{}{}}
+}
+
+func (c *cards) Ethtool(_ context.Context, device string, arg []byte) ([]byte, error) {
+	c.mu.Lock()
+	names, hang := c.names[device], c.hang[device]
+	command := binary.NativeEndian.Uint32(arg)
+	c.asked[fmt.Sprintf("%s %#x", device, command)]++
+	c.mu.Unlock()
+	if hang != nil {
+		<-hang // as a driver does: no context reaches it
+	}
+	arg = slices.Clone(arg)
+	switch command {
+	case uapi.ETHTOOL_GSSET_INFO:
+		if names == nil {
+			return nil, &kernel.Error{Op: "GSSET_INFO", Object: device, Err: syscall.EOPNOTSUPP}
+		}
+		binary.NativeEndian.PutUint32(arg[16:], uint32(len(names)))
+	case uapi.ETHTOOL_GSTRINGS:
+		binary.NativeEndian.PutUint32(arg[8:], uint32(len(names)))
+		for i, name := range names {
+			if at := 12 + 32*i; at+32 <= len(arg) {
+				copy(arg[at:at+32], name)
+			}
+		}
+	case uapi.ETHTOOL_GSTATS:
+		binary.NativeEndian.PutUint32(arg[4:], uint32(len(names)))
+		for i := range names {
+			if at := 8 + 8*i; at+8 <= len(arg) {
+				binary.NativeEndian.PutUint64(arg[at:], uint64(100+i))
+			}
+		}
+	default:
+		return nil, errors.New("what is this?")
+	}
+	return arg, nil
+}
+
+func (c *cards) count(device string, command int) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked[fmt.Sprintf("%s %#x", device, command)]
+}
+
+func (c *cards) set(change func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change()
+}
+
+// card is a NIC of hardware.
+func card(name string, index int, driver string) NIC {
+	return NIC{Name: name, Index: index, Type: "ether", Function: Plain, Driver: &Driver{Name: driver}, Parent: &Parent{Bus: "pci", Address: "0000:01:00.0"}}
+}
+
+func onlyDriver(p Part) bool { return p == PartDriver }
+
+// counters are a device's own, by name, or nil where there are none.
+func (s *Sample) counters(device string) map[string]uint64 {
+	for _, d := range s.Devices {
+		if d.Name == device && d.Set != nil {
+			all := map[string]uint64{}
+			for i, name := range d.Set.Names {
+				if name != "" {
+					all[name] = d.Driver[i]
+				}
+			}
+			return all
+		}
+	}
+	return nil
+}
+
+func TestMeterReadsNamesOnce(t *testing.T) {
+	host := newCards(t, map[string][]string{"eth0": {"rx_missed_errors", "rx_packets"}, "eth1": {"rx_missed_errors", "rx_packets"}})
+	inv := &Inventory{NICs: []NIC{card("eth0", 2, "igb"), card("eth1", 3, "igb"), card("eth2", 4, "e100"), {Name: "veth0", Index: 5, Type: "veth"}}}
+	m := NewMeter(host, MeterOptions{})
+	var s *Sample
+	for range 3 {
+		s = m.Read(t.Context(), inv, onlyDriver)
+	}
+	for _, device := range []string{"eth0", "eth1"} {
+		if got := s.counters(device); len(got) != 2 || got["rx_missed_errors"] != 100 || got["rx_packets"] != 101 {
+			t.Errorf("%s: %v", device, got)
+		}
+		if n := host.count(device, uapi.ETHTOOL_GSTRINGS); n != 1 {
+			t.Errorf("%s was asked for its names %d times", device, n)
+		}
+	}
+	if s.Devices[0].Set != s.Devices[1].Set {
+		t.Error("two cards of a kind don't share their names")
+	}
+	if want := []MeaningTotal{{Missed, 100}}; !slices.Equal(s.Devices[0].Meant, want) {
+		t.Errorf("meanings: %v, want %v", s.Devices[0].Meant, want)
+	}
+	// Who has none is asked once; a software device never is, unless that is wanted.
+	if a, b := host.count("eth2", uapi.ETHTOOL_GSSET_INFO), host.count("veth0", uapi.ETHTOOL_GSSET_INFO); a != 1 || b != 0 {
+		t.Errorf("asked who has no counters %d times, and a veth %d times", a, b)
+	}
+
+	// Another number of counters: the names are read again, in the same reading.
+	host.set(func() { host.names["eth0"] = []string{"rx_packets", "a", "b"} })
+	if got := m.Read(t.Context(), inv, onlyDriver).counters("eth0"); len(got) != 3 || got["rx_packets"] != 100 {
+		t.Errorf("after the number changed: %v", got)
+	}
+	// Others of the same number: told by the facts, since the driver doesn't say.
+	host.set(func() { host.names["eth0"] = []string{"c", "d", "e"} })
+	changed := *inv
+	changed.NICs = slices.Clone(inv.NICs)
+	changed.NICs[0].Queues.Channels = &Channels{Combined: &ChannelCount{Current: 2, Maximum: 4}}
+	if got := m.Read(t.Context(), &changed, onlyDriver).counters("eth0"); len(got) != 3 || got["c"] != 100 {
+		t.Errorf("after the channels changed: %v", got)
+	}
+}
+
+// A card that hangs costs the others nothing, is not asked again while it does, and
+// its samples of earlier are not shown as if they were new.
+func TestMeterLeavesOutWhoHangs(t *testing.T) {
+	names := []string{"rx_packets"}
+	host := newCards(t, map[string][]string{"eth0": names, "eth1": names, "eth2": names})
+	inv := &Inventory{NICs: []NIC{card("eth0", 2, "igb"), card("eth1", 3, "igb"), card("eth2", 4, "igb")}}
+	m := NewMeter(host, MeterOptions{Patience: 100 * time.Millisecond})
+	if s := m.Read(t.Context(), inv, onlyDriver); len(s.Devices) != 3 || len(s.Failures) != 0 {
+		t.Fatalf("%d devices, failures %v", len(s.Devices), s.Failures)
+	}
+	release := make(chan struct{})
+	host.set(func() { host.hang["eth1"] = release })
+	for range 3 {
+		s := m.Read(t.Context(), inv, onlyDriver)
+		if s.counters("eth0") == nil || s.counters("eth2") == nil || s.counters("eth1") != nil {
+			t.Errorf("who has counters: %+v", s.Devices)
+		}
+		if len(s.Failures) != 1 || s.Failures[0].Device != "eth1" || s.Failures[0].Reason != NoAnswer || s.Failures[0].Part != PartDriver {
+			t.Errorf("failures: %v", s.Failures)
+		}
+	}
+	if n := host.count("eth1", uapi.ETHTOOL_GSTATS); n != 2 { // and once when it answered
+		t.Errorf("a card that hangs was asked for its values %d times", n)
+	}
+	host.set(func() { delete(host.hang, "eth1") })
+	close(release)
+	for range 3000 {
+		if m.Read(t.Context(), inv, onlyDriver).counters("eth1") != nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("the card answers again, and nobody asks it")
+}
+
+func TestNewCounterSet(t *testing.T) {
+	vmxnet3 := []string{"Rx Queue#", "  ucast pkts rx", "  pkts rx OOB", "Rx Queue#", "  ucast pkts rx", "  pkts rx OOB"}
+	set := newCounterSet("vmxnet3", vmxnet3, []uint64{0, 10, 1, 1, 20, 2}, nil)
+	if want := []string{"Rx Queue#", "ucast pkts rx", "pkts rx OOB", "Rx Queue# #2", "ucast pkts rx #2", "pkts rx OOB #2"}; !slices.Equal(set.Names, want) {
+		t.Errorf("names %q, want %q", set.Names, want)
+	}
+	if got := set.meant([]uint64{0, 10, 1, 1, 20, 2}); !slices.Equal(got, []MeaningTotal{{NoBuffer, 3}}) {
+		t.Errorf("%v", got)
+	}
+	s := &Sample{Devices: []DeviceSample{{Name: "eth0", Set: set, Driver: []uint64{0, 11, 1, 1, 22, 2}}}}
+	s.fillQueues()
+	if len(s.Queues) != 2 || s.Queues[1].ID != 1 || *s.Queues[1].Packets != 22 || s.Queues[1].Direction != "rx" {
+		t.Errorf("queues: %+v", s.Queues)
+	}
+
+	// What is counted twice counts once, unless it is all there is.
+	values := []uint64{5, 3, 2}
+	set = newCounterSet("mlx5_core", []string{"rx_discards_phy", "rx_prio0_discards", "rx_prio1_discards"}, values, func(name string) bool {
+		return !strings.Contains(name, "prio")
+	})
+	if got := set.meant(values); !slices.Equal(got, []MeaningTotal{{Missed, 5}}) {
+		t.Errorf("%v", got)
+	}
+	if want := []string{"rx_discards_phy", "", ""}; !slices.Equal(set.Names, want) {
+		t.Errorf("names %q, want %q", set.Names, want)
+	}
+	set = newCounterSet("mlx5_core", []string{"rx_prio0_discards", "rx_prio1_discards"}, values[1:], nil)
+	if got := set.meant(values[1:]); !slices.Equal(got, []MeaningTotal{{Missed, 5}}) {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestSumInterrupts(t *testing.T) {
+	const table = "           CPU0       CPU1       \n" +
+		"  0:         20          0   IO-APIC   2-edge      timer\n" +
+		" 24:          7  4294967295   PCI-MSIX-0000:00:03.0   0-edge      virtio0-config\n" +
+		" 25:          1          2   PCI-MSIX-0000:00:03.0   1-edge      virtio0-input.0\n" +
+		"NMI:          9          9   Non-maskable interrupts\n"
+	got := map[int]uint64{}
+	err := sumInterrupts([]byte(table), func(n int) bool { return n >= 24 }, func(n int, count uint64) { got[n] = count })
+	if err != nil || len(got) != 2 || got[24] != 4294967302 || got[25] != 3 {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, bad := range []string{"", "CPU0\n 24: x y\n", "CPU0 CPU1\n 24: 1\n"} {
+		if err := sumInterrupts([]byte(bad), func(int) bool { return true }, func(int, uint64) {}); !errors.Is(err, kernel.ErrMalformed) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func FuzzSumInterrupts(f *testing.F) {
+	f.Add([]byte("  CPU0 CPU1\n 24:  1  2  MSI  eth0\n"))
+	f.Fuzz(func(t *testing.T, table []byte) {
+		counts := 0
+		_ = sumInterrupts(table, func(int) bool { return true }, func(int, uint64) { counts++ })
+		if lines := strings.Count(string(table), "\n"); counts > lines {
+			t.Errorf("%d interrupts in %d lines", counts, lines)
+		}
+	})
+}
+
+func TestQueueOfAnInterrupt(t *testing.T) {
+	napi, irq := uint32(77), 40
+	n := &NIC{Queues: Queues{
+		NAPI:   []NAPI{{ID: napi, IRQ: &irq}},
+		Netdev: []Queue{{Direction: "rx", ID: 5, NAPI: &napi}},
+	}}
+	for name, want := range map[string]string{
+		"eth1-TxRx-3": "3", "virtio0-input.0": "0", "mlx5_comp12@pci:0000:3b:00.0": "12", "vmxnet3-rxtx-1": "1",
+		"eth1": "", "mlx5_async0@pci:0000:3b:00.0": "", "virtio0-config": "", "": "", "ena-mgmnt@pci:0000:00:05.0": "",
+	} {
+		if got := n.queueOf(IRQ{Number: 41, Name: name}); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+	if got := n.queueOf(IRQ{Number: 40, Name: "eth1-TxRx-3"}); got != "5" {
+		t.Errorf("the kernel says queue 5, not %q", got)
+	}
+}

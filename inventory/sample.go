@@ -1,0 +1,303 @@
+package inventory
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
+)
+
+// The parts of a sample that are read for all devices at once.
+
+// find is where a device's statistics are.
+func (s *Sample) find(index int) (i int, ok bool) {
+	return slices.BinarySearchFunc(s.Statistics, index, func(one Statistics, index int) int { return one.Index - index })
+}
+
+func (m *Meter) readSoftnet(ctx context.Context, s *Sample) (err error) {
+	const path = "/proc/net/softnet_stat"
+	data, err := m.reader.ReadFile(ctx, path)
+	if err != nil {
+		return err
+	}
+	var online CPUSet // of use for kernels before 5.10 only
+	if m.facts != nil {
+		online, _ = ParseCPUSet(m.facts.Host.CPUs.Online)
+	}
+	if s.Softnet, err = parseSoftnet(data, online); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+func (m *Meter) readQueues(ctx context.Context, s *Sample) error {
+	messages, err := m.reader.Netlink(ctx, queueStatsDump())
+	s.Queues = make([]DeviceQueue, 0, len(messages))
+	at := make(map[queueStatsAt]int, len(messages)) // an interrupted dump repeats itself
+	for _, message := range messages {
+		index, q, decoding := decodeQueueStats(message.Body)
+		if decoding != nil {
+			err = decoding
+			continue
+		}
+		name := m.nameOf(s, index)
+		if name == "" {
+			continue
+		}
+		key := queueStatsAt{index, q.Direction, q.ID}
+		if i, ok := at[key]; ok {
+			s.Queues[i].QueueStats = q
+			continue
+		}
+		at[key] = len(s.Queues)
+		s.Queues = append(s.Queues, DeviceQueue{name, q})
+	}
+	if errors.Is(err, kernel.ErrInterrupted) {
+		err = nil // devices come and go; who stays is in it
+	}
+	return err
+}
+
+func (m *Meter) readPagePools(ctx context.Context, s *Sample) error {
+	messages, err := m.reader.Netlink(ctx, kernel.Request{
+		Family: kernel.FamilyNetdev, Command: uapi.NETDEV_CMD_PAGE_POOL_STATS_GET, Dump: true,
+	})
+	at := map[uint64]int{} // an interrupted dump repeats itself
+	for _, message := range messages {
+		p, decoding := decodePagePoolStats(message.Body)
+		if decoding != nil {
+			err = decoding
+			continue
+		}
+		name := m.nameOf(s, p.index)
+		if name == "" {
+			continue // its device is gone
+		}
+		if i, ok := at[p.ID]; ok {
+			s.PagePools[i].PagePoolStats = p
+			continue
+		}
+		at[p.ID] = len(s.PagePools)
+		s.PagePools = append(s.PagePools, DevicePagePool{name, p})
+	}
+	if errors.Is(err, kernel.ErrInterrupted) {
+		err = nil
+	}
+	return err
+}
+
+// irqOf is one interrupt of one device.
+type irqOf struct {
+	device, queue string
+	number        int
+}
+
+// irqsOf are the interrupts of all devices, by number.
+func irqsOf(inv *Inventory) []irqOf {
+	var all []irqOf
+	for i := range inv.NICs {
+		n := &inv.NICs[i]
+		for _, irq := range n.IRQs {
+			all = append(all, irqOf{n.Name, n.queueOf(irq), irq.Number})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b irqOf) int { return a.number - b.number })
+	return all
+}
+
+// queueOf is the number of the queue that an interrupt serves: what the kernel says
+// of the NAPI context that it wakes, or else what the driver put into its name.
+func (n *NIC) queueOf(irq IRQ) string {
+	for _, napi := range n.Queues.NAPI {
+		if napi.IRQ == nil || *napi.IRQ != irq.Number {
+			continue
+		}
+		for _, q := range n.Queues.Netdev {
+			if q.NAPI != nil && *q.NAPI == napi.ID {
+				return strconv.FormatUint(uint64(q.ID), 10)
+			}
+		}
+	}
+	// "eth1-TxRx-3", "virtio0-input.0", "mlx5_comp3@pci:0000:3b:00.0"
+	name, _, _ := strings.Cut(irq.Name, "@")
+	word := strings.TrimRight(name, "0123456789")
+	number := name[len(word):]
+	if _, err := strconv.ParseUint(number, 10, 16); err != nil {
+		return ""
+	}
+	for _, suffix := range [...]string{"-", "input.", "output.", "comp"} {
+		if strings.HasSuffix(word, suffix) {
+			return number
+		}
+	}
+	return ""
+}
+
+func (m *Meter) readInterrupts(ctx context.Context, s *Sample) error {
+	if len(m.irqs) == 0 {
+		return nil
+	}
+	const path = "/proc/interrupts"
+	data, err := m.reader.ReadFile(ctx, path)
+	if err != nil {
+		return err
+	}
+	s.Interrupts = make([]DeviceInterrupt, 0, len(m.irqs))
+	err = sumInterrupts(data, func(number int) bool {
+		_, wanted := slices.BinarySearchFunc(m.irqs, number, func(i irqOf, number int) int { return i.number - number })
+		return wanted
+	}, func(number int, count uint64) {
+		i, _ := slices.BinarySearchFunc(m.irqs, number, func(i irqOf, number int) int { return i.number - number })
+		for ; i < len(m.irqs) && m.irqs[i].number == number; i++ {
+			s.Interrupts = append(s.Interrupts, DeviceInterrupt{m.irqs[i].device, number, m.irqs[i].queue, count})
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// sumInterrupts adds up the counts of those interrupts of /proc/interrupts that are
+// wanted, over all CPUs; see parseInterrupts for its form.
+func sumInterrupts(table []byte, wanted func(number int) bool, add func(number int, count uint64)) error {
+	head, rest, _ := bytes.Cut(table, []byte("\n"))
+	cpus := bytes.Count(head, []byte("CPU"))
+	if cpus == 0 {
+		return fmt.Errorf("%w: no CPU", kernel.ErrMalformed)
+	}
+	for line := range bytes.Lines(rest) {
+		label, values, found := bytes.Cut(line, []byte(":"))
+		if !found {
+			continue
+		}
+		number, ok := decimal(bytes.TrimSpace(label))
+		if !ok || number > 1<<31 || !wanted(int(number)) {
+			continue // or one of the architecture's own: "NMI", "LOC"
+		}
+		var sum uint64
+		for range cpus {
+			values = bytes.TrimLeft(values, " ")
+			end := bytes.IndexByte(values, ' ')
+			if end < 0 {
+				return malformedLine(line)
+			}
+			v, ok := decimal(values[:end])
+			if !ok {
+				return malformedLine(line)
+			}
+			sum += v
+			values = values[end:]
+		}
+		add(int(number), sum)
+	}
+	return nil
+}
+
+// decimal reads a number that fits 64 bits, without a string in between.
+func decimal(digits []byte) (v uint64, ok bool) {
+	if len(digits) == 0 || len(digits) > 19 {
+		return 0, false
+	}
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		v = v*10 + uint64(c-'0')
+	}
+	return v, true
+}
+
+// aerReader reads the error counters of PCI functions.
+type aerReader struct {
+	// devices are the NICs with their functions, and the hops above.
+	devices []functionsOf
+	lacking map[string]bool // functions that count no errors
+	words   map[string]string
+}
+
+type functionsOf struct {
+	name      string
+	addresses []string
+}
+
+func (a *aerReader) learn(inv *Inventory) {
+	a.devices = a.devices[:0]
+	there := map[string]bool{}
+	for i := range inv.NICs {
+		n := &inv.NICs[i]
+		if n.PCI == nil || n.Function == VF || n.Function == Representor || n.Function == SF {
+			continue // what there is to count, the PF counts
+		}
+		f := functionsOf{name: n.Name, addresses: []string{n.PCI.Address}}
+		for _, hop := range n.PCI.Path {
+			f.addresses = append(f.addresses, hop.Address)
+		}
+		for _, address := range f.addresses {
+			there[address] = true
+		}
+		a.devices = append(a.devices, f)
+	}
+	for address := range a.lacking {
+		if !there[address] { // another may come in its place
+			delete(a.lacking, address)
+		}
+	}
+}
+
+func (m *Meter) readAER(ctx context.Context, s *Sample) error {
+	read := map[string][]PCIeErrors{}
+	for _, d := range m.aer.devices {
+		for _, address := range d.addresses {
+			if m.aer.lacking[address] {
+				continue
+			}
+			list, known := read[address]
+			if !known {
+				var err error
+				if list, err = m.aer.read(ctx, m.reader, address); err != nil {
+					switch reason := kernel.ReasonOf(err); {
+					case reason == kernel.Unsupported, errors.Is(err, kernel.ErrNotRecorded):
+						m.aer.lacking[address] = true
+					case reason != kernel.Gone:
+						s.Failures = append(s.Failures, SampleFailure{d.name, PartAER, reason, err})
+					}
+				}
+				read[address] = list
+			}
+			if len(list) > 0 {
+				s.AER = append(s.AER, DeviceErrors{d.name, address, list})
+			}
+		}
+	}
+	return nil
+}
+
+// read reads the counters of one function.
+func (a *aerReader) read(ctx context.Context, r kernel.Reader, address string) ([]PCIeErrors, error) {
+	var list []PCIeErrors
+	for _, severity := range [...]string{"correctable", "nonfatal", "fatal"} {
+		path := "/sys/bus/pci/devices/" + address + "/aer_dev_" + severity
+		data, err := r.ReadFile(ctx, path)
+		if err == nil {
+			err = eachAER(data, func(name []byte, count uint64) {
+				word, known := a.words[string(name)]
+				if !known {
+					word = strings.ToValidUTF8(string(name), "\uFFFD")
+					a.words[word] = word
+				}
+				list = append(list, PCIeErrors{severity, word, count})
+			})
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
