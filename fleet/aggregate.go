@@ -317,6 +317,9 @@ func (h *Host) clip() {
 		}
 		n.Readiness = clipKeys(n.Readiness)
 	}
+	for i := range h.Problems {
+		h.Problems[i] = clip(h.Problems[i])
+	}
 	for i := range h.Drift {
 		d := &h.Drift[i]
 		for _, s := range []*string{&d.Policy, &d.NIC, &d.Device, &d.Setting, &d.Status} {

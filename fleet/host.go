@@ -35,9 +35,11 @@ type Host struct {
 	NICs []NIC `json:"nics,omitempty"`
 	// Drift is what tuning policies want of the host, those settings that it has as
 	// wanted, too. It is absent where no policies were given.
-	Drift []Drift `json:"drift,omitempty"`
+	Drift []Drift `json:"drift,omitzero"`
 	// Waivers are those that a finding of this host names, also the expired.
 	Waivers []Waiver `json:"waivers,omitempty"`
+	// Problems are what went wrong on the host and is no finding.
+	Problems []string `json:"problems,omitempty"`
 }
 
 // Verdict is how many subjects of a host have this status by a rule.

@@ -149,6 +149,8 @@ const (
 	// NotUnderstood: it has a status or severity that this nictune doesn't know, which
 	// is counted as unknown.
 	NotUnderstood ProblemKind = "not-understood"
+	// HostProblem: the host's own report says what went wrong and is no finding.
+	HostProblem ProblemKind = "host-problem"
 	// SameName: several hosts have this name.
 	SameName ProblemKind = "same-name"
 	// ClockAhead: the host's time is yet to come.
@@ -157,6 +159,8 @@ const (
 	Repeated ProblemKind = "repeated"
 	// Incomplete: a source did not give all that it should.
 	Incomplete ProblemKind = "incomplete"
+	// PassedOver: a file of a folder that was not read for its name.
+	PassedOver ProblemKind = "passed-over"
 	// TooMany: there are more different models, rules or the like than are told apart.
 	TooMany ProblemKind = "too-many"
 )
@@ -165,7 +169,7 @@ const (
 func ProblemKinds() []ProblemKind {
 	return []ProblemKind{
 		Unreadable, Truncated, Malformed, TooLarge, WrongKind, NewerVersion, Nameless,
-		NotUnderstood, SameName, ClockAhead, Incomplete, TooMany, Repeated,
+		NotUnderstood, SameName, ClockAhead, Incomplete, TooMany, HostProblem, Repeated, PassedOver,
 	}
 }
 

@@ -125,6 +125,9 @@ func (t *totals) add(h *Host) {
 	t.addDrift(h, &total)
 	t.addNICs(h, &total)
 	t.addWaivers(h)
+	for _, p := range h.Problems {
+		t.a.Problem(Problem{Kind: HostProblem, Source: h.Source, Host: h.Name, Detail: p})
+	}
 	if total.Critical+total.Warning+total.Info > 0 {
 		t.r.Hosts.Failing++
 	}
@@ -468,9 +471,12 @@ func (t *totals) addOptics(n *NIC, port Port) {
 	o.Ports++
 	alarm, warning := false, false
 	for _, m := range n.Optics {
+		if m.Quantity == rxPower && (n.Carrier == nil || !*n.Carrier) {
+			continue // nobody sends to a port that is not in use
+		}
 		alarm = alarm || strings.HasSuffix(m.Verdict, "alarm")
 		warning = warning || strings.HasSuffix(m.Verdict, "warning")
-		if m.Margin != nil && m.Quantity == "rx-power" {
+		if m.Margin != nil && m.Quantity == rxPower {
 			band := 0
 			for band < len(marginBands) && *m.Margin >= marginBands[band] {
 				band++
@@ -488,6 +494,9 @@ func (t *totals) addOptics(n *NIC, port Port) {
 		o.Warnings++
 	}
 }
+
+// rxPower is the quantity of a module that its peer and the fibre decide about.
+const rxPower = "rx-power"
 
 // compareOptics has no light first, then the least room, then what has only a margin.
 func compareOptics(a, b OpticRow) int {
