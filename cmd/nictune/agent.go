@@ -17,7 +17,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/spf13/cobra"
 
@@ -43,6 +42,12 @@ type agentFlags struct {
 	allow     string
 	state     string
 	disrupt   []string
+	lean      bool // without the metrics of the agent itself
+
+	collectors collectorFlags
+	exporter   metrics.Options // what they come to, and whose own counters are read, and which
+	countersOf func(*inventory.NIC) bool
+	counter    func(name string) bool
 }
 
 func newAgentCommand(app *app) *cobra.Command {
@@ -76,7 +81,9 @@ metrics name it, and who runs here that may do it.`,
 		Example: `  nictune agent
   nictune agent --web.listen-address=:9810 --web.config.file=/etc/nictune/web.yml
   nictune agent --reconcile=enforce -f /etc/nictune/policies --allow link-flap
-  curl -s localhost:9810/metrics | grep nictune_nic_info`,
+  nictune agent --no-collector.policy --collector.device-exclude='^(veth|docker)'
+  curl -s localhost:9810/metrics | grep nictune_nic_info
+  curl -sg 'localhost:9810/metrics?collect[]=link'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			enforcing := f.reconcile == agent.Enforce
@@ -88,6 +95,13 @@ metrics name it, and who runs here that may do it.`,
 			if enforcing && !cmd.Flags().Changed("pause") {
 				f.pause = time.Second // drift is to be put right soon
 			}
+			var err error
+			if f.exporter, err = f.collectors.options(cmd); err != nil {
+				return err
+			}
+			if f.countersOf, f.counter, err = f.collectors.driverCounters(f.exporter.Devices); err != nil {
+				return err
+			}
 			return app.serve(cmd.Context(), f)
 		},
 	}
@@ -96,6 +110,7 @@ metrics name it, and who runs here that may do it.`,
 	flags.StringVar(&f.config, "web.config.file", "", "`FILE` with TLS and authentication settings (the exporter-toolkit's format)")
 	flags.BoolVar(&f.systemd, "web.systemd-socket", false, "use the socket that systemd hands over instead of an address")
 	flags.StringVar(&f.path, "web.telemetry-path", "/metrics", "serve the metrics under this `PATH`")
+	flags.BoolVar(&f.lean, "web.disable-exporter-metrics", false, "leave out the metrics of the agent itself (go_*, process_*, promhttp_*)")
 	flags.DurationVar(&f.interval, "interval", 5*time.Minute, "read the facts at least this often (0: only when the kernel tells of a change)")
 	flags.DurationVar(&f.pause, "pause", 30*time.Second, "read the facts at most this often, however much changes (with --reconcile=enforce 1s)")
 	f.match.labelFlags(cmd)
@@ -104,6 +119,7 @@ metrics name it, and who runs here that may do it.`,
 	flags.StringVar(&f.allow, "allow", string(tuning.Seamless), "enforce changes of up to this `IMPACT`: seamless, link-flap, nic-reset")
 	flags.StringSliceVar(&f.disrupt, "disrupt", nil, "enforce also what disturbs the use of these `NICS`: default route, XDP")
 	stateFlag(cmd, &f.state)
+	f.collectors.add(cmd)
 	return cmd
 }
 
@@ -142,7 +158,7 @@ func (a *app) serve(ctx context.Context, f agentFlags) error {
 	defer cancel()
 
 	options := agent.Options{
-		Meter:    inventory.MeterOptions{VFs: sriov.Counters},
+		Meter:    inventory.MeterOptions{VFs: sriov.Counters, Driver: f.countersOf, Counter: f.counter},
 		Interval: f.interval,
 		Pause:    f.pause,
 		Timeout:  a.timeout,
@@ -179,7 +195,7 @@ func (a *app) serve(ctx context.Context, f agentFlags) error {
 		}
 	}
 	keeper := agent.New(reader, options)
-	handler, err := a.handler(keeper, f.path)
+	handler, err := a.handler(keeper, f)
 	if err != nil {
 		return err
 	}
@@ -192,7 +208,9 @@ func (a *app) listen(ctx context.Context, handler http.Handler, f agentFlags) er
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
+		// A page is kept for as long as somebody reads it.
+		WriteTimeout: max(time.Minute, 2*a.timeout),
+		ErrorLog:     slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	stopped := make(chan struct{})
@@ -225,26 +243,22 @@ func (a *app) listen(ctx context.Context, handler http.Handler, f agentFlags) er
 
 // handler serves the metrics, the health endpoints that Prometheus itself has,
 // and a page for a person who opens the address in a browser.
-func (a *app) handler(keeper *agent.Agent, telemetry string) (http.Handler, error) {
+func (a *app) handler(keeper *agent.Agent, f agentFlags) (http.Handler, error) {
+	telemetry := f.path
 	registry := prometheus.NewRegistry()
-	exporter, err := metrics.New(keeper.Snapshot, metrics.Options{})
+	exporter, err := metrics.New(keeper.Snapshot, f.exporter)
 	if err != nil {
 		return nil, err
 	}
-	registry.MustRegister(
-		metrics.BuildInfo(buildVersion()),
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	)
+	registry.MustRegister(metrics.BuildInfo(buildVersion()))
+	instruments := prometheus.Registerer(registry)
+	if f.lean {
+		instruments = prometheus.NewRegistry() // that nobody gathers
+	} else {
+		registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	}
 	mux := http.NewServeMux()
-	mux.Handle(telemetry, promhttp.HandlerFor(prometheus.Gatherers{registry, exporter}, promhttp.HandlerOpts{
-		// One bad metric costs itself and is logged; the others are served.
-		ErrorHandling: promhttp.ContinueOnError,
-		ErrorLog:      errorLog{a},
-		Registry:      registry,
-		// As many as node_exporter serves at once.
-		MaxRequestsInFlight: 40,
-	}))
+	mux.Handle(telemetry, exporter.Handler(registry, instruments, func(err error) { a.log.Error("rendering metrics failed", "err", err) }))
 	mux.HandleFunc("/-/healthy", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("nictune is healthy.\n"))
 	})
@@ -284,8 +298,3 @@ func (a *app) shown() string {
 	}
 	return "The NICs of this host, for Prometheus"
 }
-
-// errorLog is promhttp's Logger over the command's.
-type errorLog struct{ *app }
-
-func (l errorLog) Println(v ...any) { l.log.Error("rendering metrics failed", "err", v) }

@@ -281,7 +281,7 @@ func TestAgentIsNotReadyBeforeItsFirstReading(t *testing.T) {
 	}
 	a := &app{log: slog.New(slog.DiscardHandler)}
 	keeper := agent.New(recorded, agent.Options{Timeout: time.Minute, Failed: func(err error) { t.Error(err) }})
-	handler, err := a.handler(keeper, "/metrics")
+	handler, err := a.handler(keeper, agentFlags{path: "/metrics"})
 	if err != nil {
 		t.Fatal(err)
 	}

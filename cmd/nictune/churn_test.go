@@ -240,7 +240,7 @@ settings:
 	keeper := agent.New(live, options)
 	done := make(chan error, 1)
 	go func() { done <- keeper.Run(ctx) }()
-	handler, err := a.handler(keeper, "/metrics")
+	handler, err := a.handler(keeper, agentFlags{path: "/metrics"})
 	if err != nil {
 		t.Fatal(err)
 	}

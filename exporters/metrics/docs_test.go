@@ -15,11 +15,11 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-const page = "../../docs/metrics.md"
+const reference = "../../docs/metrics.md"
 
 // The table in docs/metrics.md says what the program exports.
 func TestGoldenDocs(t *testing.T) {
-	data, err := os.ReadFile(page)
+	data, err := os.ReadFile(reference)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,17 +27,17 @@ func TestGoldenDocs(t *testing.T) {
 	before, rest, ok := strings.Cut(string(data), begin)
 	_, after, ended := strings.Cut(rest, end)
 	if !ok || !ended {
-		t.Fatalf("%s has no place for the catalogue", page)
+		t.Fatalf("%s has no place for the catalogue", reference)
 	}
 	want := before + begin + table() + end + after
 	if *update {
-		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+		if err := os.WriteFile(reference, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
 	if string(data) != want {
-		t.Errorf("%s is stale: run go generate ./exporters/metrics", page)
+		t.Errorf("%s is stale: run go generate ./exporters/metrics", reference)
 	}
 }
 

@@ -17,8 +17,8 @@ type Options struct {
 	// Collectors switches collectors on and off that are otherwise as [Collectors]
 	// says.
 	Collectors map[string]bool
-	// Devices says which devices are shown, by name. Nil: all.
-	Devices func(name string) bool
+	// Devices says which devices are shown.
+	Devices Filter
 	// Limit is how many series one collector may have. Zero: as many as there are.
 	Limit int
 }
@@ -32,8 +32,12 @@ type Exporter struct {
 	names      []string
 	families   []*family // of all collectors, by name
 
-	mu   sync.Mutex // held for a collection, and for writing what it brought
-	seen seen
+	mu      sync.Mutex // held for a collection, and for writing what it brought
+	seen    seen
+	devices chosen
+	encoder encoder
+	made    int        // pages
+	used    [kinds]int // by form: the number of the last page
 }
 
 // running is a collector with what it rendered last.
@@ -50,7 +54,7 @@ type running struct {
 
 // New makes an exporter. It is an error to switch a collector that isn't there.
 func New(source Source, options Options) (*Exporter, error) {
-	e := &Exporter{source: source, limit: options.Limit}
+	e := &Exporter{source: source, limit: options.Limit, devices: chosen{filter: options.Devices}}
 	for _, c := range collectors() {
 		on, said := options.Collectors[c.name]
 		if c.name != scrapeCollector && (said && !on || !said && c.off) {
@@ -60,7 +64,9 @@ func New(source Source, options Options) (*Exporter, error) {
 		defined := catalogue{collector: c.name}
 		r.fill, r.families = c.define(&defined), defined.families
 		for _, f := range r.families {
-			f.devices = options.Devices
+			if options.Devices != (Filter{}) {
+				f.devices = e.devices.has
+			}
 			if e.limit > 0 && c.name != scrapeCollector {
 				f.quota = &r.quota
 			}
@@ -94,6 +100,11 @@ func (e *Exporter) collect(asked Asked) {
 		}
 	}
 	s := e.source(asked)
+	if e.devices.of(s.Inventory) {
+		for _, r := range e.collectors {
+			r.filled = false // others may be shown now
+		}
+	}
 	for _, r := range e.collectors {
 		if r.name == scrapeCollector {
 			s.cut = e.cut(asked)
@@ -140,14 +151,14 @@ func (e *Exporter) Gather() ([]*dto.MetricFamily, error) {
 	var all []*dto.MetricFamily
 	for _, f := range e.families {
 		if len(f.values) > 0 {
-			all = append(all, f.message())
+			all = append(all, f.proto())
 		}
 	}
 	return all, nil
 }
 
-// message is the family as client_golang has it.
-func (f *family) message() *dto.MetricFamily {
+// proto is the family as client_golang has it.
+func (f *family) proto() *dto.MetricFamily {
 	kind := dto.MetricType_GAUGE
 	if f.Type == counter {
 		kind = dto.MetricType_COUNTER

@@ -24,6 +24,9 @@ type family struct {
 	values []float64 // of the last collection where it has come no further
 	labels []string  // len(Labels) for each value
 	blocks []block
+	// version and message are the whole family's, for a format that has it in one.
+	version uint64
+	message [codings]piece
 	// shuffled is set when labels are others than last time: only then can two
 	// samples have become the same.
 	shuffled bool
@@ -57,6 +60,7 @@ const blockSize = 512
 // block is the kept text of up to blockSize samples.
 type block struct {
 	version uint64
+	kept    [int(protobuf) * int(codings)]piece
 }
 
 func newFamily(m Metric) *family {
@@ -124,6 +128,7 @@ func (f *family) stale(i int) {
 		f.blocks = append(f.blocks, block{})
 	}
 	f.blocks[i/blockSize].version++
+	f.version++
 }
 
 // begin starts a collection.

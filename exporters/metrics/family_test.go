@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -87,13 +88,25 @@ func TestLimitAndFilter(t *testing.T) {
 	if got := gathered(t, e, "nictune_network_receive_packets_total"); len(got) != 2 {
 		t.Errorf("the limit is 30, and %q", got)
 	}
-	e = exporter(t, example, Options{Devices: func(name string) bool { return name == "tun0" }, Collectors: map[string]bool{"policy": false}})
+	e = exporter(t, example, Options{Devices: Filter{Kind: Match{Include: regexp.MustCompile("virtual")}}, Collectors: map[string]bool{"policy": false}})
 	for name, want := range map[string]string{
 		"nictune_network_receive_packets_total": "[tun0 1]", "nictune_policy_setting_drifted": "[]", "nictune_reconcile_held": "[]",
 		"nictune_network_mtu_bytes": "[]", "nictune_reconcile_info": "[enforce 1]", "nictune_scrape_series_cut": "[]",
 	} {
 		if got := fmt.Sprint(gathered(t, e, name)); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	for name, filter := range map[string]Filter{
+		"[eth0 1]": {Driver: Match{Include: regexp.MustCompile("^igb$")}},
+		"[tun0 1]": {Driver: Match{Exclude: regexp.MustCompile("^igb$")}},
+		"[]":       {Kind: Match{Exclude: regexp.MustCompile("^pf$")}, Device: Match{Exclude: regexp.MustCompile("^tun")}},
+	} {
+		e := exporter(t, example, Options{Devices: filter})
+		for range 2 {
+			if got := fmt.Sprint(gathered(t, e, "nictune_network_receive_packets_total")); got != name {
+				t.Errorf("%+v: %s, want %s", filter, got, name)
+			}
 		}
 	}
 	if got := e.Enabled(); !slices.Contains(got, "reconcile") || slices.Contains(got, "policy") || slices.Contains(got, "scrape") {

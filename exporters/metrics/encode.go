@@ -1,0 +1,230 @@
+package metrics
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+	"slices"
+
+	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/zstd"
+	"github.com/prometheus/common/expfmt"
+)
+
+// coding is what is done to a page on its way.
+type coding int
+
+const (
+	identity coding = iota
+	gzip
+	zstandard
+	codings
+)
+
+// kind is a form that a page can have.
+type kind struct {
+	format format
+	coding coding
+}
+
+// kinds is how many there are.
+const kinds = int(formats) * int(codings)
+
+func (k kind) number() int { return int(k.format)*int(codings) + int(k.coding) }
+
+// piece is a part of a page, ready to be sent. It is never written again, so that
+// a slow reader may keep it. Compressed pieces stand for themselves: each ends at
+// a full byte and looks back at none before it, so those that stayed the same
+// need not be compressed again for the sake of one that didn't.
+type piece struct {
+	version uint64
+	bytes   []byte
+	// length and sum are those of the text before compression.
+	length int
+	sum    uint32
+}
+
+// encoder makes pieces. Its buffers are kept for the next.
+type encoder struct {
+	plain []byte
+	out   bytes.Buffer
+	flate *flate.Writer
+	zstd  *zstd.Encoder
+}
+
+// smallest is what is worth being compressed. Deflate takes less as it is.
+const smallest = 128
+
+// encode makes a piece of what is in e.plain.
+func (e *encoder) encode(as coding, version uint64) (piece, error) {
+	p := piece{version: version, length: len(e.plain)}
+	switch as {
+	case gzip:
+		p.sum = crc32.ChecksumIEEE(e.plain)
+		b, err := e.deflate()
+		p.bytes = b
+		return p, err
+	case zstandard:
+		if e.zstd == nil {
+			w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
+				zstd.WithWindowSize(128<<10), zstd.WithLowerEncoderMem(true))
+			if err != nil {
+				return p, err
+			}
+			e.zstd = w
+		}
+		p.bytes = slices.Clip(e.zstd.EncodeAll(e.plain, nil))
+	default:
+		p.bytes = bytes.Clone(e.plain)
+	}
+	return p, nil
+}
+
+// deflate compresses what is in e.plain, to blocks of which none is the last.
+func (e *encoder) deflate() ([]byte, error) {
+	if n := len(e.plain); n < smallest {
+		// RFC 1951, 3.2.4: a block that is not compressed.
+		b := binary.LittleEndian.AppendUint16([]byte{0}, uint16(n))
+		b = binary.LittleEndian.AppendUint16(b, ^uint16(n))
+		return append(b, e.plain...), nil
+	}
+	e.out.Reset()
+	if e.flate == nil {
+		w, err := flate.NewWriter(&e.out, flate.BestSpeed)
+		if err != nil {
+			return nil, err
+		}
+		e.flate = w
+	} else {
+		e.flate.Reset(&e.out)
+	}
+	if _, err := e.flate.Write(e.plain); err != nil {
+		return nil, err
+	}
+	if err := e.flate.Flush(); err != nil {
+		return nil, err
+	}
+	return bytes.Clone(e.out.Bytes()), nil
+}
+
+// appendPieces appends what a family looks like in a form, making anew what is
+// not kept.
+func (f *family) appendPieces(all []piece, as kind, e *encoder) ([]piece, error) {
+	if as.format == protobuf {
+		// One message holds all of a family.
+		p := &f.message[as.coding]
+		if p.version != f.version {
+			e.out.Reset()
+			if err := expfmt.NewEncoder(&e.out, expfmt.NewFormat(expfmt.TypeProtoDelim)).Encode(f.proto()); err != nil {
+				return nil, err
+			}
+			e.plain = append(e.plain[:0], e.out.Bytes()...)
+			made, err := e.encode(as.coding, f.version)
+			if err != nil {
+				return nil, err
+			}
+			*p = made
+		}
+		return append(all, *p), nil
+	}
+	for i := range f.blocks {
+		b := &f.blocks[i]
+		p := &b.kept[as.number()]
+		if p.version != b.version {
+			e.plain = e.plain[:0]
+			if i == 0 {
+				e.plain = f.appendHead(e.plain, as.format)
+			}
+			e.plain = f.appendSamples(e.plain, i*blockSize, min((i+1)*blockSize, len(f.values)))
+			made, err := e.encode(as.coding, b.version)
+			if err != nil {
+				return nil, err
+			}
+			*p = made
+		}
+		all = append(all, *p)
+	}
+	return all, nil
+}
+
+// forget lets go of what is kept in a form.
+func (f *family) forget(k kind) {
+	if k.format == protobuf {
+		f.message[k.coding] = piece{}
+	}
+	for i := range f.blocks {
+		f.blocks[i].kept[k.number()] = piece{}
+	}
+}
+
+// assembled is a page, in parts: what is to be sent one after the other, and its
+// length.
+type assembled struct {
+	parts  [][]byte
+	length int
+}
+
+func (a *assembled) add(b []byte) {
+	a.parts = append(a.parts, b)
+	a.length += len(b)
+}
+
+// assemble makes a page of pieces.
+func assemble(pieces []piece, as coding) assembled {
+	a := assembled{parts: make([][]byte, 0, len(pieces)+2)}
+	if as == gzip {
+		a.add([]byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255}) // RFC 1952: deflate, no name, no time, fastest, no system
+	}
+	var sum, size uint32
+	for _, p := range pieces {
+		a.add(p.bytes)
+		if as == gzip {
+			sum = joinSums(sum, p.sum, p.length)
+			size += uint32(p.length)
+		}
+	}
+	if as == gzip {
+		end := []byte{3, 0} // an empty block, the last
+		end = binary.LittleEndian.AppendUint32(end, sum)
+		a.add(binary.LittleEndian.AppendUint32(end, size))
+	}
+	return a
+}
+
+// joinSums is the CRC-32 of two texts after one another, from their own and the
+// second's length. A CRC is a polynomial's remainder: the first text stands
+// before as many zero bits as the second has, so its remainder is multiplied by x
+// to that power.
+func joinSums(first, second uint32, length int) uint32 {
+	return multiply(first, power(8*uint64(length))) ^ second
+}
+
+// The polynomials are those of crc32.IEEE: the highest bit is x to the 0.
+const one = 1 << 31
+
+// multiply is the product of two remainders.
+func multiply(a, b uint32) (product uint32) {
+	for bit := uint32(one); bit != 0; bit >>= 1 {
+		if a&bit != 0 {
+			product ^= b
+		}
+		carry := b & 1
+		b >>= 1
+		if carry != 0 {
+			b ^= crc32.IEEE
+		}
+	}
+	return product
+}
+
+// power is the remainder of x to the n.
+func power(n uint64) uint32 {
+	result, square := uint32(one), uint32(one>>1)
+	for ; n != 0; n >>= 1 {
+		if n&1 != 0 {
+			result = multiply(result, square)
+		}
+		square = multiply(square, square)
+	}
+	return result
+}
