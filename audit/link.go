@@ -2,8 +2,6 @@ package audit
 
 import (
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/inventory"
@@ -72,26 +70,6 @@ func (n nic) before() *inventory.NIC {
 		return &list[i]
 	}
 	return nil
-}
-
-// modeSpeed is the speed in Mb/s in a link mode's name: "25000baseCR/Full". Zero is
-// none.
-func modeSpeed(mode string) int {
-	digits, _, found := strings.Cut(mode, "base")
-	speed, err := strconv.Atoi(digits)
-	if !found || err != nil {
-		return 0
-	}
-	return speed
-}
-
-// fastest is the highest speed among link modes, in Mb/s; zero where there is none.
-func fastest(modes []string) int {
-	speed := 0
-	for _, mode := range modes {
-		speed = max(speed, modeSpeed(mode))
-	}
-	return speed
 }
 
 // common are the modes that both have.

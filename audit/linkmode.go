@@ -86,7 +86,7 @@ func slow(n nic) findings.Verdict {
 	if l.SpeedMbps == nil {
 		return n.untold("speed")
 	}
-	speed, ours := *l.SpeedMbps, fastest(l.Supported)
+	speed, ours := *l.SpeedMbps, inventory.FastestMode(l.Supported)
 	switch {
 	case ours == 0:
 		return findings.Unclear("%d Mb/s; the driver doesn't tell which modes there are", speed)
@@ -95,12 +95,12 @@ func slow(n nic) findings.Verdict {
 	case len(l.Peer) == 0:
 		return findings.Unclear("%d Mb/s; this port can do %d, what the peer can is not told", speed, ours)
 	}
-	both := fastest(common(l.Supported, l.Peer))
+	both := inventory.FastestMode(common(l.Supported, l.Peer))
 	if both <= speed {
 		return findings.Passes("%d Mb/s, the fastest that both ends have", speed)
 	}
 	v := findings.Fails(fmt.Sprintf("%d Mb/s", speed), fmt.Sprintf("%d Mb/s, which both ends can do", both))
-	if fastest(l.Advertised) < both {
+	if inventory.FastestMode(l.Advertised) < both {
 		v = v.To("This end does not advertise it: let it, with link: {advertise: [...]}, or ethtool -s DEV autoneg on.")
 	}
 	return v

@@ -298,7 +298,7 @@ func (n nic) needed(address string) (need float64, ports int) {
 		case l.Carrier != nil && *l.Carrier && l.SpeedMbps != nil:
 			speed = *l.SpeedMbps
 		case other.Name == n.Name:
-			speed = fastest(l.Supported) // without a link, what it could have
+			speed = inventory.FastestMode(l.Supported) // without a link, what it could have
 		}
 		if speed > 0 {
 			ports++

@@ -125,7 +125,7 @@ func linkSummary(l *inventory.Link) LinkSummary {
 	s := LinkSummary{
 		Admin: l.Admin, Oper: l.Oper, Carrier: l.Carrier, SpeedMbps: l.SpeedMbps, Duplex: l.Duplex, MTU: l.MTU, Downs: l.CarrierDown, DownEvents: l.DownEvents,
 	}
-	if most := fastest(l.Supported); most > 0 {
+	if most := inventory.FastestMode(l.Supported); most > 0 {
 		s.MaxSpeedMbps = &most
 	}
 	if l.FEC != nil {

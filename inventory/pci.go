@@ -47,6 +47,15 @@ type PCI struct {
 	VFIndex          *int   `json:"vfIndex,omitempty"`
 }
 
+// Model is what people call the function: its vendor's name and its own. It is empty
+// where pci.ids doesn't know the device.
+func (p *PCI) Model() string {
+	if p == nil || p.Device == "" {
+		return ""
+	}
+	return strings.TrimSpace(p.Vendor + " " + p.Device)
+}
+
 // SRIOV counts a PF's virtual functions.
 type SRIOV struct {
 	TotalVFs int `json:"totalVfs"`
