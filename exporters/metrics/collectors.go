@@ -19,8 +19,11 @@ type collector struct {
 // collectors are all of them, in the catalogue's order.
 func collectors() []collector {
 	return []collector{
-		nic(), link(), statistics(), standard(), driver(), meaning(), queue(), pagepool(), vf(), softnet(), interrupt(), aer(),
-		policy(), reconcile(), scrape(),
+		host(), nic(), pci(), link(), linkModes(), pause(), eee(), fec(), modules(),
+		statistics(), standard(), driver(), meaning(), queue(), pagepool(), softnet(), interrupt(), aer(),
+		rings(), channels(), coalesce(), rss(), napi(), irq(), irqAffinity(), segmentation(), offload(), features(),
+		xdpPrograms(), xdpReady(), virtualFunctions(), vf(), stack(), multicast(),
+		findingsOf(), policy(), reconcile(), history(), scrape(),
 	}
 }
 

@@ -25,8 +25,12 @@ func link() collector {
 	}
 }
 
+// bytesPerMegabit makes bytes per second of Mb/s.
+const bytesPerMegabit = 1e6 / 8
+
 type linkFamilies struct {
 	info, up, admin, carrier, speed, mtu *family
+	maxSpeed, lanes, autoneg, queueLen   *family
 	carrierUp, carrierDown, downEvents   *family
 }
 
@@ -54,6 +58,22 @@ func defineLink(c *catalogue) linkFamilies {
 		speed: c.add(Metric{
 			Name: "network_speed_bytes", Type: gauge, Unit: "bytes per second", Labels: device, Help: "The link's speed in bytes per second.",
 			Source: "ETHTOOL_A_LINKMODES_SPEED; absent while it is unknown", Series: perDevice,
+		}),
+		maxSpeed: c.add(Metric{
+			Name: "network_max_speed_bytes", Type: gauge, Unit: "bytes per second", Labels: device, Help: "The highest speed that the port can do.",
+			Source: "ETHTOOL_A_LINKMODES_OURS, the fastest supported mode", Series: perDevice + " that has link modes",
+		}),
+		lanes: c.add(Metric{
+			Name: "network_lanes", Type: gauge, Unit: "lanes", Labels: device, Help: "The lanes of the link.",
+			Source: "ETHTOOL_A_LINKMODES_LANES; few drivers have it", Series: perDevice + " that tells",
+		}),
+		autoneg: c.add(Metric{
+			Name: "network_autonegotiate", Type: gauge, Labels: device, Help: "Whether the link is negotiated.",
+			Source: "ETHTOOL_A_LINKMODES_AUTONEG", Series: perHardware + " that tells",
+		}),
+		queueLen: c.add(Metric{
+			Name: "network_transmit_queue_length", Type: gauge, Unit: "packets", Labels: device, Help: "The length of the queueing discipline's default queue.",
+			Source: "IFLA_TXQLEN", Series: perDevice,
 		}),
 		mtu: c.add(Metric{
 			Name: "network_mtu_bytes", Type: gauge, Unit: "bytes", Labels: device, Help: "The largest packet that the device sends.",
@@ -93,8 +113,19 @@ func (f linkFamilies) fill(n *inventory.NIC) {
 		f.carrier.set(truth(*n.Link.Carrier), n.Name)
 	}
 	if n.Link.SpeedMbps != nil {
-		const bytesPerMegabit = 1e6 / 8
 		f.speed.set(float64(*n.Link.SpeedMbps)*bytesPerMegabit, n.Name)
+	}
+	if most := inventory.FastestMode(n.Link.Supported); most > 0 {
+		f.maxSpeed.set(float64(most)*bytesPerMegabit, n.Name)
+	}
+	if n.Link.Lanes != nil {
+		f.lanes.set(float64(*n.Link.Lanes), n.Name)
+	}
+	if n.Function != inventory.Virtual {
+		maybe(f.autoneg, n.Link.Autoneg, n.Name)
+	}
+	if n.Link.TxQueueLen != nil {
+		f.queueLen.set(float64(*n.Link.TxQueueLen), n.Name)
 	}
 	if n.Link.MTU != nil {
 		f.mtu.set(float64(*n.Link.MTU), n.Name)

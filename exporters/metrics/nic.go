@@ -16,7 +16,7 @@ func nic() collector {
 				Name: "nic_info", Type: gauge,
 				Help: "A network device: what it is and where it is attached. Always 1; a label that is not known is empty.",
 				Labels: []string{
-					deviceLabel, "kind", "type", "driver", "driver_version", "firmware", "pci_address", "vendor_id", "device_id",
+					deviceLabel, "kind", "type", "driver", "driver_version", "firmware", "pci_address", "vendor_id", "device_id", "model",
 					"permanent_mac", "mac", "numa_node", "iommu_group", "port_name", "master",
 				},
 				Source: "`nictune inventory`: rtnetlink, the ethtool ioctl GDRVINFO, sysfs", Series: perDevice,
@@ -31,7 +31,7 @@ func nic() collector {
 				}
 				for i := range s.Inventory.NICs {
 					nicInfo(info, &s.Inventory.NICs[i])
-					nicUnread(unread, &s.Inventory.NICs[i])
+					countReasons(unread, s.Inventory.NICs[i].Unread, s.Inventory.NICs[i].Name)
 				}
 			}
 		},
@@ -47,27 +47,18 @@ func nicInfo(f *family, n *inventory.NIC) {
 	if n.PCI != nil {
 		pci = *n.PCI
 	}
-	var node, group string
+	var node string
 	if n.NUMA != nil && n.NUMA.Node != nil {
 		node = strconv.Itoa(*n.NUMA.Node)
 	}
-	if n.IOMMU != nil {
-		group = strconv.Itoa(n.IOMMU.Group)
-	}
 	f.set(1, n.Name, string(n.Function), n.Type, driver.Name, driver.Version, driver.Firmware, pci.Address,
-		pci.VendorID, pci.DeviceID, n.PermanentMAC, n.MAC, node, group, n.Port.Name, n.Stack.Master)
+		pci.VendorID, pci.DeviceID, pci.Model(), n.PermanentMAC, n.MAC, node, iommuGroup(n), n.Port.Name, n.Stack.Master)
 }
 
-func nicUnread(f *family, n *inventory.NIC) {
-	for _, reason := range []inventory.Reason{inventory.Unsupported, inventory.Gone, inventory.Denied, inventory.Failed} {
-		count := 0
-		for _, u := range n.Unread {
-			if u.Reason == reason {
-				count++
-			}
-		}
-		if count > 0 {
-			f.set(float64(count), n.Name, string(reason))
-		}
+// iommuGroup is the number of a device's IOMMU group, empty where it has none.
+func iommuGroup(n *inventory.NIC) string {
+	if n.IOMMU == nil {
+		return ""
 	}
+	return strconv.Itoa(n.IOMMU.Group)
 }

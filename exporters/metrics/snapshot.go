@@ -15,6 +15,13 @@ type Snapshot struct {
 	Drift *Drift
 	// Reconciliation is what the agent does about drift; nil where nobody asked.
 	Reconciliation *Reconciliation
+	// VFs, XDP, Modules, Findings and History are what takes longer to read than facts
+	// and counters; nil while it has not been read, or nobody asked for it.
+	VFs      *VFs
+	XDP      *XDP
+	Modules  *Modules
+	Findings *Findings
+	History  *History
 	// Reads says how each part of the snapshot went.
 	Reads []Read
 
