@@ -33,6 +33,8 @@ type Options struct {
 	Enforce *Enforcement
 	// Meter says which counters are read for a scrape.
 	Meter inventory.MeterOptions
+	// Beside is what else is kept. Nil: nothing.
+	Beside *Beside
 	// Interval is how long facts are trusted without news. Zero: for ever.
 	Interval time.Duration
 	// Pause is the least time between two readings of the facts, however often
@@ -56,6 +58,7 @@ type Agent struct {
 	meter    *inventory.Meter
 	counters shared[counters]
 	failing  failing
+	beside   *beside // nil where nothing else is kept
 }
 
 // facts are what the last reading of the host brought.
@@ -71,6 +74,7 @@ type facts struct {
 func New(reader kernel.Reader, options Options) *Agent {
 	a := &Agent{reader: &remembering{Reader: reader, vpd: map[string]remembered{}}, options: options}
 	a.meter = inventory.NewMeter(a.reader, options.Meter)
+	a.beside = newBeside(a, options.Beside)
 	a.facts.reconciliation = &metrics.Reconciliation{Mode: options.mode()}
 	return a
 }
@@ -87,6 +91,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	news := make(chan struct{}, 1)
 	if a.options.Changes != nil {
 		go a.listen(ctx, news)
+	}
+	if a.beside != nil {
+		var beside sync.WaitGroup
+		defer beside.Wait()
+		beside.Go(func() { a.beside.run(ctx) })
 	}
 	occasion := "found at the start"
 	for {
@@ -188,6 +197,7 @@ func (a *Agent) refresh(parent context.Context) (*inventory.Inventory, *Comparis
 	if inv != nil {
 		a.reader.forget(inv)
 		a.facts.inventory, a.facts.drift = inv, nil
+		a.beside.tell()
 	}
 	if comparison != nil {
 		a.facts.drift = comparison.Drift
@@ -204,7 +214,7 @@ func (a *Agent) Snapshot(asked metrics.Asked) metrics.Snapshot {
 	c := a.count(asked, inv)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return metrics.Snapshot{
+	snapshot := metrics.Snapshot{
 		Inventory:  a.facts.inventory,
 		Drift:      a.facts.drift,
 		Statistics: c.sample.Statistics,
@@ -213,6 +223,8 @@ func (a *Agent) Snapshot(asked metrics.Asked) metrics.Snapshot {
 
 		Reconciliation: a.facts.reconciliation,
 	}
+	a.beside.into(&snapshot)
+	return snapshot
 }
 
 func read(collector string, start time.Time, err error) metrics.Read {

@@ -23,7 +23,7 @@ var rooms = []room{
 	{"cabletest", []string{"inventory", "internal/kernel"}},
 	{"audit", []string{"inventory", "inventory/module", "internal/kernel", "policies", "tuning", "findings", "sriov", "xdpcheck"}},
 	{"exporters", []string{"inventory", "inventory/module", "policies", "tuning", "findings", "audit", "sriov", "xdpcheck", "fleet"}},
-	{"agent", []string{"inventory", "internal/kernel", "policies", "tuning", "findings", "audit", "exporters"}},
+	{"agent", []string{"inventory", "inventory/module", "internal/kernel", "policies", "tuning", "findings", "audit", "sriov", "xdpcheck", "exporters"}},
 	{"fleet", []string{"inventory", "policies", "tuning", "findings", "audit"}},
 	{"cmd", []string{"*"}},
 

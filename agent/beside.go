@@ -1,0 +1,365 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nictune/nictune/audit"
+	"github.com/nictune/nictune/exporters/metrics"
+	"github.com/nictune/nictune/findings"
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/inventory/module"
+	"github.com/nictune/nictune/policies"
+	"github.com/nictune/nictune/sriov"
+	"github.com/nictune/nictune/tuning"
+	"github.com/nictune/nictune/xdpcheck"
+)
+
+// Beside is what an agent keeps beside facts and drift: what takes a device's
+// firmware, a slow bus or the CPU longer than a scrape should. It is read when the
+// facts have changed or are old, one thing after the other, and never for a scrape.
+type Beside struct {
+	// Groups are the rules by which the host is judged, each look against the one
+	// before it. None: it isn't judged.
+	Groups []audit.Group
+	// Checks are the policies that findings obey, and Wanted those of which rules ask
+	// what they want; Labels are the host's, by which both match.
+	Checks []policies.CheckPolicy
+	Wanted []policies.Policy
+	Labels map[string]string
+	// VFs asks each PF's firmware about its virtual functions, with the RTNL lock
+	// held. XDP judges what hardware is ready for.
+	VFs, XDP bool
+	// Modules reads what pluggable modules are and measure, once a minute at most.
+	Modules bool
+	// History sums up what was applied here; fs.ErrNotExist where nothing ever was.
+	// Nil: nobody keeps that.
+	History func() (tuning.Summary, error)
+	// Pause is the least time between two rounds, however much changes.
+	Pause time.Duration
+}
+
+const (
+	// besideInterval is how often modules and the history are looked at.
+	besideInterval = time.Minute
+	// moduleTimeout bounds the reading of one module: some thirty pages of a slow bus.
+	moduleTimeout = 15 * time.Second
+)
+
+// beside keeps it. Its answers are handed over whole and not written on again.
+type beside struct {
+	Beside
+	agent *Agent
+	// read has a token when the facts were read.
+	read chan struct{}
+
+	mu    sync.Mutex
+	known known
+
+	// What follows is the loop's alone.
+	judged  *inventory.Inventory // the facts that were judged last
+	at      time.Time            // when
+	earlier *audit.Look
+	modules *inventory.Modules
+	without map[string]bool // NICs that have no modules, by name, index and ID
+	plugged map[string]plugged
+}
+
+// known is what a scrape shows of it.
+type known struct {
+	vfs      *metrics.VFs
+	xdp      *metrics.XDP
+	findings *metrics.Findings
+	modules  *metrics.Modules
+	history  *metrics.History
+	reads    []metrics.Read
+}
+
+// plugged is a module as it was read last, and what could not be read of it.
+type plugged struct {
+	module *module.Module
+	err    error
+}
+
+func newBeside(a *Agent, options *Beside) *beside {
+	if options == nil {
+		return nil
+	}
+	return &beside{
+		Beside: *options, agent: a, read: make(chan struct{}, 1),
+		modules: inventory.NewModules(), without: map[string]bool{}, plugged: map[string]plugged{},
+	}
+}
+
+// tell says that the facts were read.
+func (b *beside) tell() {
+	if b == nil {
+		return
+	}
+	select {
+	case b.read <- struct{}{}:
+	default:
+	}
+}
+
+// into adds to a snapshot what is known.
+func (b *beside) into(s *metrics.Snapshot) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s.VFs, s.XDP, s.Findings, s.Modules, s.History = b.known.vfs, b.known.xdp, b.known.findings, b.known.modules, b.known.history
+	s.Reads = slices.Concat(s.Reads, b.known.reads)
+}
+
+// run keeps it until ctx ends.
+func (b *beside) run(ctx context.Context) {
+	tick := time.NewTicker(besideInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-b.read:
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		b.round(ctx)
+		pause := time.NewTimer(b.Pause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return
+		}
+	}
+}
+
+// round reads what is due.
+func (b *beside) round(ctx context.Context) {
+	b.agent.mu.Lock()
+	inv := b.agent.facts.inventory
+	b.agent.mu.Unlock()
+	if b.History != nil {
+		b.part(ctx, "history", b.readHistory)
+	}
+	if inv == nil {
+		return
+	}
+	if b.Modules {
+		b.part(ctx, "module", func(ctx context.Context, r *metrics.Read) error { return b.readModules(ctx, inv, r) })
+	}
+	old := b.agent.options.Interval > 0 && time.Since(b.at) >= b.agent.options.Interval
+	if inv == b.judged && !old {
+		return
+	}
+	b.judged, b.at = inv, time.Now()
+	if len(b.Groups) > 0 {
+		b.part(ctx, "findings", func(ctx context.Context, _ *metrics.Read) error { return b.judge(ctx, inv) })
+		return
+	}
+	if b.VFs {
+		b.part(ctx, "sriov", func(ctx context.Context, _ *metrics.Read) error {
+			b.fileVFs(sriov.Read(ctx, b.agent.reader, inv).PFs)
+			return nil
+		})
+	}
+	if b.XDP {
+		b.part(ctx, "xdp", func(ctx context.Context, _ *metrics.Read) error {
+			b.fileXDP(xdpcheck.Of(&inv.Host, inv.NICs, inv.Unread, xdpcheck.Read(ctx, b.agent.reader, &inv.Host, inv.NICs)), inv.NICs)
+			return nil
+		})
+	}
+}
+
+// part reads one part and notes how that went. One that fails, or takes too long,
+// keeps its earlier answer.
+func (b *beside) part(parent context.Context, name string, f func(context.Context, *metrics.Read) error) {
+	ctx, cancel := context.WithTimeout(parent, b.agent.options.Timeout)
+	defer cancel()
+	start := time.Now()
+	var one metrics.Read
+	err := f(ctx, &one)
+	if parent.Err() != nil {
+		return // it breaks off because the agent stops
+	}
+	if err != nil {
+		b.agent.options.Failed(fmt.Errorf("%s: %w", name, err))
+	}
+	errs := one.Errors
+	one = read(name, start, err)
+	one.Errors = errs
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	reads := slices.Clone(b.known.reads)
+	if i := slices.IndexFunc(reads, func(r metrics.Read) bool { return r.Collector == name }); i >= 0 {
+		reads[i] = one
+	} else {
+		reads = append(reads, one)
+	}
+	b.known.reads = reads
+}
+
+// readHistory sums the history up.
+func (b *beside) readHistory(context.Context, *metrics.Read) error {
+	summary, err := b.History()
+	if errors.Is(err, fs.ErrNotExist) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.known.history = nil
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.known.history = &metrics.History{Summary: summary}
+	return err
+}
+
+// readModules reads the modules of hardware, one after the other. A module that can't
+// be read any more is no longer shown: what it measured then may be wrong now.
+func (b *beside) readModules(ctx context.Context, inv *inventory.Inventory, r *metrics.Read) error {
+	r.Errors = map[inventory.Reason]int{}
+	all := &metrics.Modules{}
+	without, there := map[string]bool{}, map[string]plugged{}
+	for i := range inv.NICs {
+		n := &inv.NICs[i]
+		// A VF, subfunction or representor has no cage.
+		if n.Parent == nil || n.Function != inventory.PF && n.Function != inventory.Plain {
+			continue
+		}
+		key := fmt.Sprintf("%s/%d/%s", n.Name, n.Index, n.ID())
+		if b.without[key] {
+			without[key] = true
+			there[key] = b.plugged[key]
+			continue
+		}
+		one, cancel := context.WithTimeout(ctx, moduleTimeout)
+		m, err := b.modules.Read(one, b.agent.reader, *n)
+		cancel()
+		if ctx.Err() != nil {
+			return fmt.Errorf("reading the modules took longer than %s: %w", b.agent.options.Timeout, ctx.Err())
+		}
+		if err != nil {
+			reason := kernel.ReasonOf(err)
+			if reason == kernel.Unsupported && m == nil {
+				without[key] = true
+			} else {
+				r.Errors[reason]++
+			}
+		}
+		there[key] = plugged{m, err}
+		if m != nil {
+			all.Plugged = append(all.Plugged, metrics.Plugged{Device: n.Name, Module: m})
+		}
+	}
+	b.without, b.plugged = without, there
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.known.modules = all
+	return nil
+}
+
+// withModules are the facts together with the modules that were read.
+func (b *beside) withModules(inv *inventory.Inventory) *inventory.Inventory {
+	whole := *inv
+	whole.NICs = slices.Clone(inv.NICs)
+	for i := range whole.NICs {
+		n := &whole.NICs[i]
+		p, ok := b.plugged[fmt.Sprintf("%s/%d/%s", n.Name, n.Index, n.ID())]
+		if !ok {
+			continue
+		}
+		n.Module = p.module
+		if p.err != nil {
+			n.Unread = append(slices.Clip(n.Unread), inventory.Unread{Fact: "module", Reason: kernel.ReasonOf(p.err), Detail: p.err.Error()})
+		}
+	}
+	return &whole
+}
+
+// judge judges the host by what it is now and what it was at the judgement before.
+func (b *beside) judge(ctx context.Context, inv *inventory.Inventory) error {
+	reader := b.agent.reader
+	look := audit.Observe(ctx, reader, b.withModules(inv), b.Groups)
+	evidence := audit.Since(ctx, reader, b.earlier, look, b.Groups)
+	if ctx.Err() != nil {
+		// Cut short it says of things that they are unknown which are known.
+		return fmt.Errorf("looking at the host took longer than %s: %w", b.agent.options.Timeout, ctx.Err())
+	}
+	watched := evidence.Watched()
+	b.earlier = look
+	if b.VFs {
+		b.fileVFs(evidence.PFs)
+	}
+	if b.XDP {
+		b.fileXDP(evidence.XDPFacts(), evidence.NICs)
+	}
+	var wrong error
+	if len(b.Wanted) > 0 {
+		wants, _, err := policies.Resolve(b.Wanted, policies.HostOf(inv, b.Labels), inv.NICs)
+		if err != nil {
+			wrong = err
+		}
+		evidence.Want(wants)
+	}
+	result := &metrics.Findings{At: look.Counted.At, Watched: watched, Counts: map[metrics.RuleStatus]int{}}
+	// By one group after the other: a thousand NICs have some eighty thousand
+	// findings, and most of them are of no more interest than their number.
+	for _, g := range b.Groups {
+		all := audit.Judge(evidence, []audit.Group{g})
+		if len(b.Checks) > 0 {
+			var err error
+			all, err = audit.Obey(all, evidence, b.Checks, b.Labels, time.Now())
+			wrong = errors.Join(wrong, err)
+		}
+		for i := range all {
+			f := &all[i]
+			result.Counts[metrics.RuleStatus{Rule: f.Rule, Severity: f.Severity, Status: f.Status}]++
+			if f.Status == findings.Fail || f.Status == findings.Error || f.Status == findings.Waived {
+				result.Open = append(result.Open, *f)
+			}
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.known.findings = result
+	return wrong
+}
+
+func (b *beside) fileVFs(pfs []sriov.PF) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.known.vfs = &metrics.VFs{PFs: pfs}
+}
+
+// fileXDP judges what hardware can do with XDP, and is ready for. Of software devices
+// the same could be said a thousand times.
+func (b *beside) fileXDP(facts *xdpcheck.Facts, nics []inventory.NIC) {
+	all := &metrics.XDP{}
+	profiles := xdpcheck.Profiles()
+	for i := range nics {
+		if nics[i].Function == inventory.Virtual {
+			continue
+		}
+		n, ok := facts.Named(nics[i].Name)
+		if !ok {
+			continue
+		}
+		one := metrics.XDPOf{Device: n.Name, Can: n.Capabilities(), Offloads: n.OffloadReport()}
+		for _, p := range profiles {
+			if ready := p.Judge(n).Ready; ready != "unknown" {
+				one.Ready = append(one.Ready, metrics.XDPReady{Profile: p.Name, Ready: ready == "yes"})
+			}
+		}
+		all.NICs = append(all.NICs, one)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.known.xdp = all
+}
