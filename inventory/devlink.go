@@ -48,6 +48,9 @@ type DevlinkPort struct {
 // the NIC's device.
 func readDevlink(ctx context.Context, s *survey) {
 	instances := map[string]*devlinkInstance{}
+	if s.focused && !slices.ContainsFunc(s.nics, func(n *NIC) bool { return n.Parent != nil }) {
+		return // firmware is asked, and software devices are nobody's port
+	}
 	devices, err := s.Netlink(ctx, devlinkDump(uapi.DEVLINK_CMD_GET))
 	if err != nil {
 		s.missed("nics.devlink", err)

@@ -30,6 +30,9 @@ type ethtoolGroup struct {
 	// is what follows it in a request.
 	header uint16
 	more   kernel.Body
+	// several says that a device can have several answers, of which a request for it
+	// gets the first, and a dump that names it all.
+	several bool
 	// file decodes an answer's attributes into the NIC. It changes nothing where
 	// it returns an error.
 	file func(n *NIC, w *words, body []byte) error
@@ -49,7 +52,7 @@ var ethtoolGroups = []ethtoolGroup{
 	{fact: "queues.channels", command: uapi.ETHTOOL_MSG_CHANNELS_GET, name: "CHANNELS_GET", file: fileChannels},
 	{fact: "queues.rings", command: uapi.ETHTOOL_MSG_RINGS_GET, name: "RINGS_GET", file: fileRings},
 	{fact: "queues.coalesce", command: uapi.ETHTOOL_MSG_COALESCE_GET, name: "COALESCE_GET", file: fileCoalesce},
-	{fact: "queues.rss.table", command: uapi.ETHTOOL_MSG_RSS_GET, name: "RSS_GET", file: fileRSS, otherwise: readRSSByIoctl},
+	{fact: "queues.rss.table", command: uapi.ETHTOOL_MSG_RSS_GET, name: "RSS_GET", several: true, file: fileRSS, otherwise: readRSSByIoctl},
 	{fact: "offloads.privateFlags", command: uapi.ETHTOOL_MSG_PRIVFLAGS_GET, name: "PRIVFLAGS_GET", verbose: true, file: filePrivateFlags},
 	{fact: "offloads.timestamping", command: uapi.ETHTOOL_MSG_TSINFO_GET, name: "TSINFO_GET", refine: true, file: fileTimestamping},
 	{fact: "offloads.features", command: uapi.ETHTOOL_MSG_FEATURES_GET, name: "FEATURES_GET", file: fileFeatures},
@@ -129,6 +132,9 @@ func (g ethtoolGroup) read(ctx context.Context, s *survey, can kernel.Operation,
 		}
 		return nil
 	}
+	if s.focused {
+		return g.readSome(ctx, s, can, w)
+	}
 	answers := map[*NIC]int{} // how often each was answered
 	finished := false
 	if can.Dump {
@@ -170,6 +176,27 @@ func (g ethtoolGroup) read(ctx context.Context, s *survey, can kernel.Operation,
 // the devices behind that one must not suffer from it.
 func worthAskingSingly(ctx context.Context, err error) bool {
 	return ctx.Err() == nil && kernel.ReasonOf(err) != kernel.Denied && !errors.Is(err, kernel.ErrNotRecorded)
+}
+
+// readSome asks each device by itself, and notes what it has to say as if all had
+// been asked in one dump.
+func (g ethtoolGroup) readSome(ctx context.Context, s *survey, can kernel.Operation, w *words) (passed []absence) {
+	for _, n := range s.nics {
+		messages, err := s.Netlink(ctx, kernel.Request{
+			Family: kernel.FamilyEthtool, Command: g.command, Dump: g.several && can.Dump, Body: g.body(n.Index),
+		})
+		switch {
+		case can.Dump && !g.refine && (kernel.ReasonOf(err) == kernel.Unsupported || err == nil && len(messages) == 0):
+			passed = append(passed, absence{n, g.fact})
+			continue
+		case err != nil:
+			n.missed(g.fact, err)
+		}
+		for _, m := range messages {
+			g.fill(n, w, m.Body)
+		}
+	}
+	return passed
 }
 
 // readOne asks for the group of one device.

@@ -15,7 +15,14 @@ import (
 // hangs is not asked again: at a name that it doesn't know, the kernel runs
 // modprobe, and each call that hangs costs the others its whole deadline.
 func (s *survey) askEach(fact string, ask func(*NIC) error) {
-	refused := map[string]bool{} // by type
+	refused := s.refused[fact] // by type
+	if refused == nil {
+		refused = map[string]bool{}
+		if s.refused == nil {
+			s.refused = map[string]map[string]bool{}
+		}
+		s.refused[fact] = refused
+	}
 	for _, n := range s.nics {
 		switch {
 		case s.lost[n] != nil:
@@ -35,8 +42,10 @@ func (s *survey) askEach(fact string, ask func(*NIC) error) {
 				s.lost = map[*NIC]error{}
 			}
 			s.lost[n] = err
-		case kernel.ReasonOf(err) == kernel.Unsupported:
-			refused[n.Type] = refused[n.Type] || software(n)
+		case kernel.ReasonOf(err) == kernel.Unsupported && software(n) && !errors.Is(err, kernel.ErrNotRecorded):
+			refused[n.Type] = true
+			n.Unread = append(n.Unread, Unread{Fact: fact, Reason: kernel.Unsupported})
+			continue
 		}
 		n.missed(fact, err)
 	}

@@ -58,7 +58,13 @@ func readLinks(ctx context.Context, s *survey) error {
 		}
 		return strings.Compare(a.Name, b.Name)
 	})
-	stackLinks(s, links)
+	s.ties = make(map[int]ties, len(links))
+	for _, n := range s.nics {
+		if l := links[n.Index]; l != nil && &l.nic == n { // not so of a tree without indexes; it told by name
+			s.ties[n.Index] = l.ties
+		}
+	}
+	stackLinks(s)
 	return nil
 }
 
@@ -135,6 +141,13 @@ func passedOver(ctx context.Context, r kernel.Reader, mask uint32, listed map[st
 type link struct {
 	nic      NIC
 	loopback bool
+	ties
+}
+
+// ties are what a device says of others, by their indexes.
+type ties struct {
+	// name is the device's own.
+	name string
 	// kind is IFLA_INFO_KIND, empty for hardware.
 	kind string
 	// lower is IFLA_LINK, 0 without one: the device below, or the peer.
@@ -269,6 +282,7 @@ func decodeLink(body []byte) (link, error) {
 	if parent.Address != "" {
 		n.Parent = &parent
 	}
+	l.name = n.Name
 	if a.Err() == nil && n.Name == "" {
 		return l, fmt.Errorf("%w: network device %d has no name", kernel.ErrMalformed, n.Index)
 	}

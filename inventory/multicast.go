@@ -76,6 +76,9 @@ func readMulticast(ctx context.Context, s *survey) {
 		b, err := s.ReadFile(ctx, source.path)
 		var memberships map[int][]Membership
 		if err == nil {
+			if s.focused {
+				b = linesOf(b, func(index int) bool { return s.byIndex[index] != nil })
+			}
 			if memberships, err = source.parse(b); err != nil {
 				err = fmt.Errorf("%s: %w", source.path, err)
 			}
@@ -90,6 +93,25 @@ func readMulticast(ctx context.Context, s *survey) {
 		}
 	}
 	readMDB(ctx, s)
+}
+
+// linesOf keeps of a table the lines of some devices, which begin with the device's
+// index, the indented ones below them, and a heading.
+func linesOf(table []byte, wanted func(index int) bool) []byte {
+	var kept []byte
+	keep := false
+	for line := range bytes.Lines(table) {
+		if line[0] != '\t' && line[0] != ' ' {
+			digits, _, _ := bytes.Cut(line, []byte("\t"))
+			digits, _, _ = bytes.Cut(digits, []byte(" "))
+			index, ok := decimal(digits)
+			keep = !ok || wanted(int(index))
+		}
+		if keep {
+			kept = append(kept, line...)
+		}
+	}
+	return kept
 }
 
 // readAllMulti asks sysfs for the flag in force where netlink does not tell, as

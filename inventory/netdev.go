@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"context"
+	"errors"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
@@ -11,7 +12,7 @@ import (
 // offer, their queues, their NAPI contexts, their page pools. A device that is
 // down has none of the last three.
 func readNetdev(ctx context.Context, s *survey) {
-	s.netdevDump(ctx, "nics.offloads.xdpFeatures", uapi.NETDEV_CMD_DEV_GET, func(body []byte) error {
+	s.netdevDump(ctx, "nics.offloads.xdpFeatures", uapi.NETDEV_CMD_DEV_GET, uapi.NETDEV_A_DEV_IFINDEX, func(body []byte) error {
 		d, err := decodeNetdevDevice(body)
 		if n := s.byIndex[d.index]; n != nil {
 			n.Offloads.XDPFeatures = d.features
@@ -23,21 +24,21 @@ func readNetdev(ctx context.Context, s *survey) {
 	// An interrupted dump repeats itself: the first answer of the device's next
 	// round would be added to the last. Filing by id makes the later one win.
 	queues, napis, pools := filed{}, filed{}, filed{}
-	s.netdevDump(ctx, "nics.queues.netdev", uapi.NETDEV_CMD_QUEUE_GET, func(body []byte) error {
+	s.netdevDump(ctx, "nics.queues.netdev", uapi.NETDEV_CMD_QUEUE_GET, uapi.NETDEV_A_QUEUE_IFINDEX, func(body []byte) error {
 		index, q, err := decodeNetdevQueue(body)
 		if n := s.byIndex[index]; n != nil && err == nil {
 			n.Queues.Netdev = file(queues, netdevObject{n, q.Direction, uint64(q.ID)}, n.Queues.Netdev, q)
 		}
 		return err
 	})
-	s.netdevDump(ctx, "nics.queues.napi", uapi.NETDEV_CMD_NAPI_GET, func(body []byte) error {
+	s.netdevDump(ctx, "nics.queues.napi", uapi.NETDEV_CMD_NAPI_GET, uapi.NETDEV_A_NAPI_IFINDEX, func(body []byte) error {
 		index, p, err := decodeNAPI(body)
 		if n := s.byIndex[index]; n != nil && err == nil {
 			n.Queues.NAPI = file(napis, netdevObject{n, "", uint64(p.ID)}, n.Queues.NAPI, p)
 		}
 		return err
 	})
-	s.netdevDump(ctx, "nics.queues.pagePools", uapi.NETDEV_CMD_PAGE_POOL_GET, func(body []byte) error {
+	s.netdevDump(ctx, "nics.queues.pagePools", uapi.NETDEV_CMD_PAGE_POOL_GET, 0, func(body []byte) error {
 		index, p, err := decodePagePool(body)
 		if n := s.byIndex[index]; n != nil && err == nil {
 			n.Queues.PagePools = file(pools, netdevObject{n, "", p.ID}, n.Queues.PagePools, p)
@@ -47,9 +48,22 @@ func readNetdev(ctx context.Context, s *survey) {
 }
 
 // netdevDump hands each answer of one dump to decode. A kernel without the
-// command is noted once, for the host.
-func (s *survey) netdevDump(ctx context.Context, fact string, command uint16, decode func([]byte) error) {
-	messages, err := s.Netlink(ctx, kernel.Request{Family: kernel.FamilyNetdev, Command: command, Dump: true})
+// command is noted once, for the host. A focused survey asks for each device by the
+// attribute that has its index, where there is one.
+func (s *survey) netdevDump(ctx context.Context, fact string, command, index uint16, decode func([]byte) error) {
+	dump := kernel.Request{Family: kernel.FamilyNetdev, Command: command, Dump: true}
+	var messages []kernel.Message
+	var err error
+	if s.focused && index != 0 {
+		dump.Dump = command != uapi.NETDEV_CMD_DEV_GET // which takes no index
+		for _, n := range s.nics {
+			dump.Body = kernel.Body{}.Uint32(index, uint32(n.Index))
+			more, failed := s.Netlink(ctx, dump)
+			messages, err = append(messages, more...), errors.Join(err, failed)
+		}
+	} else {
+		messages, err = s.Netlink(ctx, dump)
+	}
 	if err != nil {
 		s.missed(fact, err)
 	}

@@ -340,11 +340,11 @@ func comesInPairs(kind string) bool {
 // both directions. What sysfs shows as lower_* and upper_* is the same for
 // enslaved devices, VLANs and macvlans; a tunnel bound to a device counts here,
 // too.
-func stackLinks(s *survey, links map[int]*link) {
+func stackLinks(s *survey) {
 	for _, n := range s.nics {
-		l := links[n.Index]
-		if l == nil || &l.nic != n {
-			continue // of a tree without indexes; it told by name
+		l, told := s.ties[n.Index]
+		if !told {
+			continue
 		}
 		stack := &n.Stack
 		if master := s.byIndex[l.master]; master != nil {
@@ -379,5 +379,5 @@ func (s *survey) nameOf(index int) string {
 	if n := s.byIndex[index]; n != nil {
 		return n.Name
 	}
-	return ""
+	return s.ties[index].name
 }

@@ -27,9 +27,7 @@ func read(ctx context.Context, s *survey, subjects []subject) (*Inventory, error
 	if err := readLinks(ctx, s); err != nil {
 		return nil, fmt.Errorf("list network devices: %w", err)
 	}
-	for _, subject := range subjects {
-		subject(ctx, s)
-	}
+	s.all(ctx, subjects)
 	inv := &Inventory{APIVersion: APIVersion, Kind: Kind, CollectedAt: time.Now().UTC().Truncate(time.Second), Host: s.host, Unread: s.unread}
 	inv.NICs = make([]NIC, 0, len(s.nics)) // a host without any has a list, too
 	for _, n := range s.nics {
@@ -38,14 +36,22 @@ func read(ctx context.Context, s *survey, subjects []subject) (*Inventory, error
 	return inv, nil
 }
 
+func (s *survey) all(ctx context.Context, subjects []subject) {
+	for _, subject := range subjects {
+		subject(ctx, s)
+	}
+}
+
 // subject adds what it can find out to a survey.
 type subject func(context.Context, *survey)
 
 // subjects are read in this order: a later one may use what an earlier one
 // found.
-func subjects() []subject {
+func subjects() []subject { return append([]subject{readHost}, nicSubjects()...) }
+
+// nicSubjects are those about NICs.
+func nicSubjects() []subject {
 	return []subject{
-		readHost,
 		readDevlink,
 		readPlaces, // which interrupts are a NIC's depends on its devlink port
 		readDrivers,
@@ -70,8 +76,16 @@ type survey struct {
 	nics    []*NIC // by index
 	byIndex map[int]*NIC
 	byName  map[string]*NIC
+	// ties are of all devices, by index, also of those that a focused survey leaves
+	// out.
+	ties map[int]ties
+	// focused says that nics are only some of the host's, and asked by themselves.
+	focused bool
 	// lost are those that don't answer ioctls any more, and why. See askEach.
 	lost map[*NIC]error
+	// refused are the facts that software devices of a type don't have, by fact and
+	// type.
+	refused map[string]map[string]bool
 }
 
 // missed notes that a fact of the host could not be read.
