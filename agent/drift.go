@@ -1,11 +1,14 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
+	"github.com/nictune/nictune/audit"
 	"github.com/nictune/nictune/exporters/metrics"
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
@@ -19,6 +22,8 @@ type Comparison struct {
 	// nothing is wanted.
 	Drift *metrics.Drift
 	NICs  []Compared
+	// Summaries are the same for audits, with what differs in words.
+	Summaries []audit.DriftSummary
 }
 
 // Compared is one NIC beside what is wanted of it.
@@ -61,6 +66,9 @@ func Comparer(r kernel.Reader, settings []tuning.Setting, wanted []policies.Poli
 				one := metrics.UndecidedMatch{Policy: m.Policy, Device: u.NIC.Name}
 				if !slices.Contains(c.Drift.Undecided, one) { // of several facts once
 					c.Drift.Undecided = append(c.Drift.Undecided, one)
+					c.Summaries = append(c.Summaries, audit.DriftSummary{
+						Policy: m.Policy, NIC: u.NIC.ID(), Name: u.NIC.Name, Status: audit.Undecided, Detail: u.Err.Error(),
+					})
 				}
 			}
 		}
@@ -84,13 +92,17 @@ func Comparer(r kernel.Reader, settings []tuning.Setting, wanted []policies.Poli
 			for _, f := range fields {
 				one.Drifted = append(one.Drifted, f.Name)
 			}
+			detail := ""
 			for _, p := range problems.Problems {
 				if p.NIC == target.Name && p.Setting == w.Setting {
 					one = ComparedSetting{Want: w, Reason: p.Reason}
+					if detail = p.Err.Error(); p.Field != "" {
+						detail = fmt.Sprintf("%s: %s: %s", p.Field, p.Value, detail)
+					}
 					break
 				}
 			}
-			c.add(one, fields)
+			c.add(one, fields, detail)
 		}
 		return c, nil
 	}
@@ -111,13 +123,15 @@ func ComparerOfEach(r kernel.Reader, settings []tuning.Setting, alternatives []p
 			maps.Copy(all.Drift.Matched, one.Drift.Matched)
 			all.Drift.Settings = append(all.Drift.Settings, one.Drift.Settings...)
 			all.Drift.Undecided = append(all.Drift.Undecided, one.Drift.Undecided...)
+			all.Summaries = append(all.Summaries, one.Summaries...)
 		}
 		return all, nil
 	}
 }
 
 // add files one setting under its NIC, and under each policy that wants some of it.
-func (c *Comparison) add(s ComparedSetting, fields []tuning.Field) {
+// detail is more of why it can't be had.
+func (c *Comparison) add(s ComparedSetting, fields []tuning.Field, detail string) {
 	target := tuning.TargetOf(s.Want.NIC)
 	if n := len(c.NICs); n == 0 || c.NICs[n-1].NIC != target {
 		c.NICs = append(c.NICs, Compared{NIC: target, Up: s.Want.NIC == nil || s.Want.NIC.Link.Admin == "up"})
@@ -138,7 +152,26 @@ func (c *Comparison) add(s ComparedSetting, fields []tuning.Field) {
 			Policy: policy, Device: deviceOf(target), Setting: s.Want.Setting, Reason: s.Reason,
 			Drifted: slices.ContainsFunc(fields, func(f tuning.Field) bool { return f.Source.Policy == policy }),
 		})
+		c.Summaries = append(c.Summaries, summaryOf(policy, target, s, fields, detail))
 	}
+}
+
+// summaryOf tells an audit of what a policy wants of a setting.
+func summaryOf(policy string, target tuning.Target, s ComparedSetting, fields []tuning.Field, detail string) audit.DriftSummary {
+	one := audit.DriftSummary{Policy: policy, NIC: target.ID, Name: deviceOf(target), Setting: s.Want.Setting, Status: audit.AsWanted}
+	if s.Reason != "" {
+		one.Status, one.Reason, one.Detail = audit.Impossible, s.Reason, detail
+		return one
+	}
+	for _, f := range fields {
+		if f.Source.Policy != policy {
+			continue
+		}
+		one.Status = audit.Drifted
+		before, after := cmp.Or(string(f.Before), "absent"), cmp.Or(string(f.After), "absent")
+		one.Fields = append(one.Fields, fmt.Sprintf("%s: %s, wanted %s", f.Name, before, after))
+	}
+	return one
 }
 
 // deviceOf is a target in the label device, which a setting of the host lacks.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/nictune/nictune/audit"
 	"github.com/nictune/nictune/exporters/metrics"
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
@@ -93,6 +94,28 @@ settings:
 	}
 	if want := []metrics.UndecidedMatch{{Policy: "fast", Device: "eth3"}}; !slices.Equal(drift.Undecided, want) {
 		t.Errorf("undecided %v, want %v", drift.Undecided, want)
+	}
+
+	// An audit hears the same, with the NICs' identities and the values.
+	said := map[string]audit.DriftSummary{}
+	for _, s := range compared.Summaries {
+		if s.NIC == "" || s.NIC == s.Name {
+			t.Errorf("%+v names no NIC by what stays", s)
+		}
+		said[s.Policy+" "+s.Name+" "+s.Setting] = s
+	}
+	if len(said) != 7 {
+		t.Errorf("it hears %+v", said)
+	}
+	for key, want := range map[string]string{
+		"edge eth1 rings":    "drifted [rx: 256, wanted 4096] ",
+		"edge eth1 channels": "as-wanted [] ",
+		"edge eth3 channels": "impossible [] unsupported",
+		"fast eth3 ":         "undecided [] ",
+	} {
+		if s := said[key]; fmt.Sprintf("%s %v %s", s.Status, s.Fields, s.Reason) != want || (s.Status == audit.Impossible || s.Status == audit.Undecided) != (s.Detail != "") {
+			t.Errorf("%s: it hears %+v, want %s", key, s, want)
+		}
 	}
 }
 
