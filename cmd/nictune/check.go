@@ -113,8 +113,8 @@ func apart(cmd *cobra.Command, flag string) {
 	}
 }
 
-// report is what nictune check writes with -o json.
-type report struct {
+// checkReport is what nictune check writes with -o json.
+type checkReport struct {
 	audit.Report
 	factSheet
 }
@@ -160,7 +160,7 @@ func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devic
 			facts = a.facts(reader, evidence, groups[0].Name)
 		}
 		if c.format == "json" {
-			err = writeJSON(a.stdout, report{audit.NewReport(evidence, all, c.all), facts})
+			err = writeJSON(a.stdout, checkReport{audit.NewReport(evidence, all, c.all), facts})
 		} else {
 			if rates := evidence.Rates(); rates != nil {
 				err = terminal.Rates(a.stdout, rates, a.screen())

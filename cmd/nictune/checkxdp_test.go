@@ -19,7 +19,7 @@ func TestCheckXDPOfRecordedHost(t *testing.T) {
 	if exit != exitOK {
 		t.Fatalf("exit %d: %s", exit, stderr)
 	}
-	var r report
+	var r checkReport
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestCheckXDPOfOldKernels(t *testing.T) {
 			t.Fatal(err)
 		}
 		out, stderr, _ := nictune(t, "check", "xdp", "--host", file, "-o", "json")
-		var r report
+		var r checkReport
 		if err := json.Unmarshal([]byte(out), &r); err != nil {
 			t.Fatalf("%v, %s", err, stderr)
 		}

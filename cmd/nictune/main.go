@@ -130,6 +130,7 @@ func newRoot(app *app) *cobra.Command {
 		newRecoverCommand(app),
 		newHistoryCommand(app),
 		newCheckCommand(app),
+		newAuditCommand(app),
 		newModuleCommand(app),
 		newVersionCommand(app),
 	)

@@ -151,14 +151,17 @@ func waived(v *findings.Waiver) string {
 const lineWidth = 100
 
 // wrap writes text behind a label, and what does not fit on lines of its own below.
-func wrap(w io.Writer, label, text string) {
+func wrap(w io.Writer, label, text string) { wrapTo(w, label, text, lineWidth) }
+
+// wrapTo is wrap with another width of lines.
+func wrapTo(w io.Writer, label, text string, width int) {
 	indent := strings.Repeat(" ", len([]rune(label)))
 	line := label
 	for i, word := range strings.Fields(text) {
 		switch {
 		case i == 0:
 			line += word
-		case len([]rune(line))+1+len([]rune(word)) > lineWidth:
+		case len([]rune(line))+1+len([]rune(word)) > width:
 			fmt.Fprintln(w, line)
 			line = indent + word
 		default:
