@@ -10,7 +10,7 @@ import (
 // linkRules judge links, what they lose, and modules. They say nothing of software
 // devices, which have none.
 func linkRules() []findings.Rule[nic] {
-	return slices.Concat(stateRules(), modeRules(), lossRules(), moduleRules())
+	return slices.Concat(stateRules(), modeRules(), lossRules(), moduleRules(), qualityRules())
 }
 
 // noLink is the verdict on a device that has no link of its own, and whether it is one.

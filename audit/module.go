@@ -84,7 +84,7 @@ func moduleRules() []findings.Rule[nic] {
 // link. name is what the findings call it.
 func Module(m *module.Module, name string) []findings.Finding {
 	e := &Evidence{}
-	all := findings.Judge(moduleRules(), nic{NIC: &inventory.NIC{Name: name, Module: m}, evidence: e})
+	all := findings.Judge(append(moduleRules(), qualityRules()...), nic{NIC: &inventory.NIC{Name: name, Module: m}, evidence: e})
 	findings.Sort(all)
 	return all
 }

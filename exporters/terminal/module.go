@@ -419,9 +419,25 @@ func (p modulePrinter) signals(m *module.Module, l module.Lane) {
 }
 
 func (p modulePrinter) observable(o module.Observable) {
-	value := level(module.Level{Value: o.Value, Unit: o.Unit})
-	if o.Unit == "" {
-		value = fmt.Sprintf("%.3g", o.Value)
+	say := func(v float64) string {
+		if o.Unit == "" {
+			return fmt.Sprintf("%.3g", v)
+		}
+		return level(module.Level{Value: v, Unit: o.Unit})
+	}
+	value := say(o.Value)
+	if o.Verdict != "" && o.Verdict != "ok" {
+		value += " (" + strings.ToUpper(o.Verdict) + ")"
+	}
+	if r := o.Thresholds; r != nil {
+		for _, limit := range []struct {
+			name string
+			at   float64
+		}{{"alarm above", r.HighAlarm.Value}, {"alarm below", r.LowAlarm.Value}, {"warning above", r.HighWarning.Value}, {"warning below", r.LowWarning.Value}} {
+			if limit.at != 0 { // of most it was left unset
+				value += ", " + limit.name + " " + say(limit.at)
+			}
+		}
 	}
 	if f := o.Flags; f != nil {
 		for _, raised := range []struct {
@@ -429,7 +445,7 @@ func (p modulePrinter) observable(o module.Observable) {
 			on   bool
 		}{{"high alarm", f.HighAlarm}, {"low alarm", f.LowAlarm}, {"high warning", f.HighWarning}, {"low warning", f.LowWarning}} {
 			if raised.on {
-				value += ", " + raised.name
+				value += ", " + raised.name + " raised"
 			}
 		}
 	}

@@ -170,6 +170,11 @@ func nibble(b, shift int) *Flags {
 // judge holds what is measured against the thresholds, unless either is in
 // doubt. Copper has no light to judge.
 func (m *Module) judge() {
+	if len(m.Doubts) != 0 {
+		for i := range m.Observables { // they were judged by themselves
+			m.Observables[i].Verdict = ""
+		}
+	}
 	if m.DOM == nil || len(m.Doubts) != 0 || m.isCopper() {
 		return
 	}

@@ -79,6 +79,11 @@ func check(t testing.TB, image *Image, random func() byte) {
 			t.Fatalf("%s was not read, but there is something of it:\n%s", absent, text)
 		}
 	}
+	for _, o := range m.Observables {
+		if o.Verdict != "" && (len(m.Doubts) > 0 || o.Thresholds == nil) {
+			t.Fatalf("judged %+v, doubts %q", o, m.Doubts)
+		}
+	}
 	if len(m.Doubts) > 0 && m.DOM != nil {
 		for _, l := range m.DOM.Lanes {
 			for _, v := range []*Monitor{l.Bias, l.TXPower, l.RXPower} {

@@ -395,6 +395,61 @@ func TestVDM(t *testing.T) {
 	}
 }
 
+// TestVDMVerdict holds observables against thresholds in each of their formats.
+func TestVDMVerdict(t *testing.T) {
+	const ber, snr, temperature = 15, 5, 4 // pre-FEC BER, eSNR and laser temperature
+	number := func(mantissa, exponent int) uint16 { return uint16((exponent+24)<<11 | mantissa) }
+	berLimits := []uint16{number(240, -6), 0, number(10, -6), 0}
+	for _, test := range []struct {
+		name       string
+		kind       byte
+		value      uint16
+		thresholds []uint16 // high alarm, low alarm, high warning, low warning
+		want       string
+	}{
+		{"little", ber, number(745, -10), berLimits, "ok"},
+		{"no errors", ber, 0, berLimits, "ok"},
+		{"more than the warning", ber, number(11, -6), berLimits, "high-warning"},
+		{"at the warning", ber, number(10, -6), berLimits, "ok"},
+		{"more than FEC can take", ber, number(3, -4), berLimits, "high-alarm"},
+		{"never set", ber, number(3, -1), []uint16{0, 0, 0, 0}, ""},
+		{"alarms only", ber, number(11, -6), []uint16{number(240, -6), 0, 0, 0}, "ok"},
+		{"enough", snr, 20 << 8, []uint16{0, 15 << 8, 0, 16 << 8}, "ok"},
+		{"a little more than enough, both sides set", snr, 20 << 8, []uint16{40 << 8, 15 << 8, 40 << 8, 16 << 8}, "ok"},
+		{"noise", snr, 15<<8 + 1, []uint16{0, 15 << 8, 0, 16 << 8}, "low-warning"},
+		{"more noise", snr, 15<<8 - 1, []uint16{0, 15 << 8, 0, 16 << 8}, "low-alarm"},
+		{"not measured", snr, 0, []uint16{0, 15 << 8, 0, 16 << 8}, ""},
+		{"above below below", snr, 20 << 8, []uint16{10 << 8, 15 << 8, 10 << 8, 16 << 8}, ""},
+		{"cold", temperature, 0xf600, []uint16{70 << 8, 0xfb00, 65 << 8, 0}, "low-alarm"}, // -10 °C below -5
+		{"temperate", temperature, 45 << 8, []uint16{70 << 8, 0xfb00, 65 << 8, 0}, "ok"},
+		{"hot", temperature, 66 << 8, []uint16{70 << 8, 0xfb00, 65 << 8, 0}, "high-warning"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := &builder{t: t}
+			b.zeros(Lower(), Upper(0x20), Upper(0x24), Upper(0x28)).set(Lower(), 0, 0x18, 0x52)
+			const set = 3 // of thresholds, so that another one's are not taken
+			b.set(Upper(0x20), 130, set<<4|1, test.kind).u16(Upper(0x24), 130, test.value).u16(Upper(0x28), 128+8*set, test.thresholds...)
+			got := decode(t, &b.image).Observables
+			if len(got) != 1 || *got[0].Lane != 2 || got[0].Verdict != test.want || got[0].Flags != nil {
+				t.Errorf("%+v, want %q", got, test.want)
+			}
+		})
+	}
+	b := &builder{t: t}
+	b.zeros(Lower(), Upper(0x20), Upper(0x24), Upper(0x28), Upper(0x2c)).set(Lower(), 0, 0x18, 0x52)
+	b.set(Upper(0x20), 128, 0, ber, 1, ber).u16(Upper(0x28), 128, berLimits...)
+	b.set(Upper(0x2c), 128, 1<<4|4<<4|2) // the second's high alarm and warning, the first's low alarm
+	got := decode(t, &b.image).Observables
+	if want := (Flags{LowAlarm: true}); len(got) != 2 || *got[0].Flags != want || *got[1].Flags != (Flags{HighAlarm: true, HighWarning: true}) {
+		t.Errorf("flags %+v", got)
+	}
+	// A module that contradicts itself is not judged.
+	b.set(Upper(0), 128, 0x11)
+	if m := decode(t, &b.image); len(m.Doubts) == 0 || len(m.Observables) != 2 || m.Observables[0].Verdict != "" {
+		t.Errorf("%q: %+v", m.Doubts, m.Observables)
+	}
+}
+
 func TestIdentity(t *testing.T) {
 	m := decode(t, &sfp(t, 0x68).sfpSums().image)
 	if m.Vendor != "NICTUNE" || m.PartNumber != "TEST-10G-SR" || m.SerialNumber != "0001" || m.Date != "2026-02-29" || m.Connector.Name != "LC" || m.Medium != Optical {

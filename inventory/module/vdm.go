@@ -4,7 +4,8 @@ import "math"
 
 // Observable is one of the values of a CMIS module beside its DOM: how good the
 // signal is that arrives from the host or the medium, and how the module's inner
-// parts do.
+// parts do. A minimum, maximum or average is of the time since the module's own
+// statistics began.
 type Observable struct {
 	Name string `json:"name"`
 	// Lane counts from 1, over all banks; absent where it is of no single lane.
@@ -12,9 +13,14 @@ type Observable struct {
 	Value float64 `json:"value"`
 	// Unit is "dB", "%", "°C", "MHz" and so on; a bit error ratio has none.
 	Unit string `json:"unit,omitempty"`
-	// Thresholds and Flags are absent where their pages were not read.
+	// Thresholds and Flags are absent where their pages were not read, thresholds
+	// that are all zeros, too: they were never set.
 	Thresholds *Range `json:"thresholds,omitempty"`
 	Flags      *Flags `json:"flags,omitempty"`
+	// Verdict holds the value against the thresholds, in the words of [Monitor]. It is
+	// absent where there are none, what has no value of 0 stands at 0, or there is
+	// nothing to believe.
+	Verdict string `json:"verdict,omitempty"`
 	// Page is where the value stands.
 	Page string `json:"page"`
 }
@@ -28,7 +34,7 @@ type observable struct {
 	unit   string
 }
 
-// observables are the types of CMIS table 8-129 and, from 128 on, those of
+// observables are the types of CMIS (5.3, 8.22, VDM) and, from 128 on, those of
 // coherent modules (C-CMIS).
 var observables = map[int]observable{
 	1:   {"laser age", 'u', 1, "%"},
@@ -117,10 +123,12 @@ func observablesCMIS(image *Image) (out []Observable) {
 				if n := int(d[0] & 15); n < lanesPerBank {
 					lane = new(int(bank)*lanesPerBank + n + 1)
 				}
+				limits := kind.limits(page(0x28+group), 128+8*int(d[0]>>4))
 				out = append(out, Observable{
 					Name: kind.name, Lane: lane, Value: kind.value(raw), Unit: kind.unit,
-					Thresholds: kind.limits(page(0x28+group), 128+8*int(d[0]>>4)),
+					Thresholds: limits,
 					Flags:      vdmFlags(page(0x2c), 32*int(group)+i/2, 4*(i%2)),
+					Verdict:    kind.verdict(raw, limits),
 					Page:       Page{Address: AddressA0, Bank: bank, Number: 0x24 + group}.String(),
 				})
 			}
@@ -132,6 +140,36 @@ func observablesCMIS(image *Image) (out []Observable) {
 func (o observable) limits(p *memory, offset int) *Range {
 	q := quantity{unit: o.unit, convert: func(raw float64) float64 { return o.value(uint16(raw)) }}
 	return q.limits(p, offset)
+}
+
+// verdict holds a value against its thresholds. Of what can't be negative either side
+// may be left at zero, which is no limit: an error ratio has none below, a signal to
+// noise ratio often none above. A ratio of signals that stands at zero was not
+// measured, as raw power at zero wasn't.
+func (o observable) verdict(raw uint16, r *Range) string {
+	if r == nil || o.unit == "dB" && o.format == 'u' && raw == 0 {
+		return ""
+	}
+	sides := func(high, low Level) (above, below bool) {
+		above = high.Value > low.Value
+		return above, above || o.format != 's' && high.Value == 0 && low.Value > 0
+	}
+	v := o.value(raw)
+	highAlarm, lowAlarm := sides(r.HighAlarm, r.LowAlarm)
+	highWarning, lowWarning := sides(r.HighWarning, r.LowWarning)
+	switch {
+	case highAlarm && v > r.HighAlarm.Value:
+		return "high-alarm"
+	case lowAlarm && v < r.LowAlarm.Value:
+		return "low-alarm"
+	case highWarning && v > r.HighWarning.Value:
+		return "high-warning"
+	case lowWarning && v < r.LowWarning.Value:
+		return "low-warning"
+	case lowAlarm || lowWarning: // either side of a pair
+		return "ok"
+	}
+	return ""
 }
 
 func vdmFlags(p *memory, index, shift int) *Flags {
