@@ -108,6 +108,18 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 }
 
+// Once reads once what Run keeps, in place of Run: for a single Snapshot.
+func (a *Agent) Once(ctx context.Context) error {
+	inv, _ := a.refresh(ctx)
+	if inv == nil {
+		return errors.Join(errors.New("the host could not be read"), ctx.Err())
+	}
+	if a.beside != nil {
+		a.beside.round(ctx)
+	}
+	return ctx.Err()
+}
+
 // listen puts a token into news whenever something changed. One is enough: the
 // facts are read whole.
 func (a *Agent) listen(ctx context.Context, news chan<- struct{}) {

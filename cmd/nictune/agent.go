@@ -95,11 +95,7 @@ metrics name it, and who runs here that may do it.`,
 			if enforcing && !cmd.Flags().Changed("pause") {
 				f.pause = time.Second // drift is to be put right soon
 			}
-			var err error
-			if f.exporter, err = f.collectors.options(cmd); err != nil {
-				return err
-			}
-			if f.countersOf, f.counter, err = f.collectors.driverCounters(f.exporter.Devices); err != nil {
+			if err := f.settle(cmd); err != nil {
 				return err
 			}
 			return app.serve(cmd.Context(), f)
@@ -121,6 +117,15 @@ metrics name it, and who runs here that may do it.`,
 	stateFlag(cmd, &f.state)
 	f.collectors.add(cmd)
 	return cmd
+}
+
+// settle takes what the flags about collectors come to.
+func (f *agentFlags) settle(cmd *cobra.Command) (err error) {
+	if f.exporter, err = f.collectors.options(cmd); err != nil {
+		return err
+	}
+	f.countersOf, f.counter, err = f.collectors.driverCounters(f.exporter.Devices)
+	return err
 }
 
 // check refuses what the server would panic on, listen wider than anybody meant,
@@ -157,29 +162,9 @@ func (a *app) serve(ctx context.Context, f agentFlags) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
-	options := agent.Options{
-		Meter:    inventory.MeterOptions{VFs: sriov.Counters, Driver: f.countersOf, Counter: f.counter},
-		Interval: f.interval,
-		Pause:    f.pause,
-		Timeout:  a.timeout,
-		Failed:   func(err error) { a.log.Error("reading the host failed", "err", err) },
-	}
-	if f.reconcile != agent.Off {
-		// The shipped ones are alternatives.
-		wanted, err := bindPolicies(policies.Shipped())
-		comparer := agent.ComparerOfEach
-		if len(f.match.policies) > 0 {
-			wanted, err = loadPolicies(f.match.policies)
-			comparer = agent.Comparer
-		}
-		if err != nil {
-			return err
-		}
-		labels, err := a.hostLabels(f.match)
-		if err != nil {
-			return err
-		}
-		options.Compare = comparer(reader, settings.All(), wanted, labels, pastOf(f.state))
+	options, err := a.observing(reader, f)
+	if err != nil {
+		return err
 	}
 	if f.reconcile == agent.Enforce {
 		enforcer, err := a.enforcement(ctx, reader, f)
@@ -201,6 +186,35 @@ func (a *app) serve(ctx context.Context, f agentFlags) error {
 	}
 	beside.Go(func() { _ = keeper.Run(ctx) }) // it ends with ctx, and says just that
 	return a.listen(ctx, handler, f)
+}
+
+// observing are the options of an agent that looks at a host and changes nothing.
+func (a *app) observing(reader host, f agentFlags) (agent.Options, error) {
+	options := agent.Options{
+		Meter:    inventory.MeterOptions{VFs: sriov.Counters, Driver: f.countersOf, Counter: f.counter},
+		Interval: f.interval,
+		Pause:    f.pause,
+		Timeout:  a.timeout,
+		Failed:   func(err error) { a.log.Error("reading the host failed", "err", err) },
+	}
+	if f.reconcile != agent.Off {
+		// The shipped ones are alternatives.
+		wanted, err := bindPolicies(policies.Shipped())
+		comparer := agent.ComparerOfEach
+		if len(f.match.policies) > 0 {
+			wanted, err = loadPolicies(f.match.policies)
+			comparer = agent.Comparer
+		}
+		if err != nil {
+			return options, err
+		}
+		labels, err := a.hostLabels(f.match)
+		if err != nil {
+			return options, err
+		}
+		options.Compare = comparer(reader, settings.All(), wanted, labels, pastOf(f.state))
+	}
+	return options, nil
 }
 
 // listen serves until ctx ends and what is under way then has its answer.

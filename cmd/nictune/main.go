@@ -122,6 +122,7 @@ func newRoot(app *app) *cobra.Command {
 		newInventoryCommand(app),
 		newRecordCommand(app),
 		newAgentCommand(app),
+		newExportCommand(app),
 		newPolicyCommand(app),
 		newPlanCommand(app),
 		newApplyCommand(app),

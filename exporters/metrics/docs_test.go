@@ -56,6 +56,14 @@ func table() string {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s | %s |\n", m.Name, cmp.Or(m.Collector, "always"), m.Type, cmp.Or(m.Unit, "none"), labels, m.Help, m.Source, m.Series)
 	}
 	fmt.Fprintf(&b, "\n%d metrics have one series for each device; the others have as many as their column says, which of a software device is mostly none.\n", devices)
+	b.WriteString("\n| collector | shows | default |\n|---|---|---|\n")
+	for _, c := range Collectors() {
+		on := "on"
+		if !c.Default {
+			on = "off"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", c.Name, c.Doc, on)
+	}
 	return b.String()
 }
 
