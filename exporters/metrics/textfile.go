@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -49,14 +48,9 @@ func (e *Exporter) WriteText(w io.Writer, gatherer prometheus.Gatherer) error {
 // reads it meanwhile finds the old or the new one whole, also after a power cut, and
 // when something fails the old one stays.
 func WriteFile(path string, write func(io.Writer) error) (err error) {
-	// What a link points to is replaced, not the link.
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is no file that could be replaced: %s", path, info.Mode().Type())
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		// A link would be replaced, and what it points to stay as it was for ever.
+		return fmt.Errorf("%s is no regular file but %s", path, info.Mode().Type())
 	}
 	dir := filepath.Dir(path)
 	// node_exporter reads *.prom: not this one.
