@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/nictune/nictune/audit"
 	"github.com/nictune/nictune/exporters/metrics"
@@ -92,17 +93,16 @@ func Comparer(r kernel.Reader, settings []tuning.Setting, wanted []policies.Poli
 			for _, f := range fields {
 				one.Drifted = append(one.Drifted, f.Name)
 			}
-			detail := ""
+			var wrong []tuning.Problem
 			for _, p := range problems.Problems {
 				if p.NIC == target.Name && p.Setting == w.Setting {
-					one = ComparedSetting{Want: w, Reason: p.Reason}
-					if detail = p.Err.Error(); p.Field != "" {
-						detail = fmt.Sprintf("%s: %s: %s", p.Field, p.Value, detail)
-					}
-					break
+					wrong = append(wrong, p)
 				}
 			}
-			c.add(one, fields, detail)
+			if len(wrong) > 0 {
+				one = ComparedSetting{Want: w, Reason: wrong[0].Reason}
+			}
+			c.add(one, fields, wrong)
 		}
 		return c, nil
 	}
@@ -130,8 +130,8 @@ func ComparerOfEach(r kernel.Reader, settings []tuning.Setting, alternatives []p
 }
 
 // add files one setting under its NIC, and under each policy that wants some of it.
-// detail is more of why it can't be had.
-func (c *Comparison) add(s ComparedSetting, fields []tuning.Field, detail string) {
+// wrong is why it can't be had.
+func (c *Comparison) add(s ComparedSetting, fields []tuning.Field, wrong []tuning.Problem) {
 	target := tuning.TargetOf(s.Want.NIC)
 	if n := len(c.NICs); n == 0 || c.NICs[n-1].NIC != target {
 		c.NICs = append(c.NICs, Compared{NIC: target, Up: s.Want.NIC == nil || s.Want.NIC.Link.Admin == "up"})
@@ -152,15 +152,25 @@ func (c *Comparison) add(s ComparedSetting, fields []tuning.Field, detail string
 			Policy: policy, Device: deviceOf(target), Setting: s.Want.Setting, Reason: s.Reason,
 			Drifted: slices.ContainsFunc(fields, func(f tuning.Field) bool { return f.Source.Policy == policy }),
 		})
-		c.Summaries = append(c.Summaries, summaryOf(policy, target, s, fields, detail))
+		c.Summaries = append(c.Summaries, summaryOf(policy, target, s, fields, wrong))
 	}
 }
 
 // summaryOf tells an audit of what a policy wants of a setting.
-func summaryOf(policy string, target tuning.Target, s ComparedSetting, fields []tuning.Field, detail string) audit.DriftSummary {
+func summaryOf(policy string, target tuning.Target, s ComparedSetting, fields []tuning.Field, wrong []tuning.Problem) audit.DriftSummary {
 	one := audit.DriftSummary{Policy: policy, NIC: target.ID, Name: deviceOf(target), Setting: s.Want.Setting, Status: audit.AsWanted}
 	if s.Reason != "" {
-		one.Status, one.Reason, one.Detail = audit.Impossible, s.Reason, detail
+		one.Status, one.Reason = audit.Impossible, s.Reason
+		var details []string
+		for _, p := range wrong {
+			detail := p.Err.Error()
+			if p.Field != "" {
+				one.Fields = append(one.Fields, p.Field)
+				detail = fmt.Sprintf("%s: %s: %s", p.Field, p.Value, detail)
+			}
+			details = append(details, detail)
+		}
+		one.Detail = strings.Join(details, "; ")
 		return one
 	}
 	for _, f := range fields {

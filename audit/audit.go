@@ -34,7 +34,7 @@ type Evidence struct {
 	Left map[string]bool `json:"left,omitempty"`
 	// Migratable are the VFs, as "eth0 vf 3", that policies want to be migratable.
 	Migratable map[string]bool `json:"migratable,omitempty"`
-	// Drift and Waivers are what policies want, where some were given.
+	// Drift and Waivers are what policies want, nil where none were given.
 	Drift   []DriftSummary  `json:"drift,omitempty"`
 	Waivers []WaiverSummary `json:"waivers,omitempty"`
 	// whole is the host when only some of its devices are judged.

@@ -48,7 +48,7 @@ func (w wanted) Subject() findings.Subject {
 	} else if w.NIC != s.ID {
 		s.ID, s.Name = w.NIC, w.Name
 	}
-	s.Part = strings.TrimSpace(w.Setting + " of " + w.Policy)
+	s.Part = strings.TrimSpace(w.Setting + " of policy " + w.Policy)
 	return s
 }
 
@@ -79,7 +79,7 @@ func drifted(w wanted) findings.Verdict {
 	case Drifted:
 		return findings.Fails(cmp.Or(strings.Join(w.Fields, "; "), "something else"), "as "+w.Policy+" wants it")
 	case Impossible:
-		if w.Reason == inventory.Unsupported {
+		if w.cannot() {
 			return findings.Inapplicable("it can't be had (policy/impossible)")
 		}
 		return findings.Unclear("it could not be compared (policy/impossible)")
@@ -93,13 +93,17 @@ func impossible(w wanted) findings.Verdict {
 		return findings.Passes("it can be had")
 	case w.Status == Undecided:
 		return findings.Unclear("whether %s is for this device can't be told%s", w.Policy, more(w.Detail))
-	case w.Reason == inventory.Unsupported:
+	case w.cannot():
 		return findings.Fails(cmp.Or(w.Detail, "not supported"), "what "+w.Policy+" wants")
 	case w.Reason == inventory.Failed:
 		return findings.Verdict{Status: findings.Error, Seen: string(w.Reason) + more(w.Detail)}
 	}
 	return findings.Unclear("%s%s", w.Reason, more(w.Detail))
 }
+
+// cannot reports whether the device can't have what is wanted, and was not just out of
+// reach: it lacks the setting, or refuses a field's value.
+func (w wanted) cannot() bool { return w.Reason == inventory.Unsupported || len(w.Fields) > 0 }
 
 func more(detail string) string {
 	if detail == "" {

@@ -281,7 +281,9 @@ type DriftSummary struct {
 	Setting string `json:"setting,omitempty"`
 	// Status is "as-wanted", "drifted", "impossible" or "undecided".
 	Status string `json:"status"`
-	// Fields are those of the setting that differ: "rx: 512, wanted 4096".
+	// Fields are those of the setting that differ, "rx: 512, wanted 4096", or that
+	// can't have what is wanted: "rx". Of a setting that is impossible as a whole there
+	// are none.
 	Fields []string `json:"fields,omitempty"`
 	// Reason is why it is impossible, in the four words of [inventory.Reason]; Detail
 	// is more of it.

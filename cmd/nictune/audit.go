@@ -182,7 +182,7 @@ func (a *app) hostReport(ctx context.Context, h host, documents policies.Documen
 			if err != nil {
 				problems = append(problems, fmt.Errorf("compare with policies: %w", err))
 			} else {
-				evidence.Drift = compared.Summaries
+				evidence.Drift = append([]audit.DriftSummary{}, compared.Summaries...)
 			}
 		}
 	}
@@ -193,10 +193,8 @@ func (a *app) hostReport(ctx context.Context, h host, documents policies.Documen
 	all = append(all, audit.JudgeUserRules(evidence, documents.Rules, labels)...)
 	all, undecided := audit.Obey(all, evidence, documents.Checks, labels, now)
 	r := audit.NewHostReport(evidence, all, append(audit.Rules(), audit.UserRules(documents.Rules)...))
-	r.Version, r.Host.Labels = version, labels
-	if len(documents.Policies) > 0 && r.Drift == nil {
-		r.Drift = []audit.DriftSummary{}
-	}
+	r.Version, _ = buildVersion()
+	r.Host.Labels = labels
 	if undecided != nil {
 		problems = append(problems, undecided)
 	}

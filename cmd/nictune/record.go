@@ -68,7 +68,9 @@ func ask(ctx context.Context, r kernel.Reader, vfs, modules bool) error {
 	if _, err := inventory.ReadStatistics(ctx, r); err != nil {
 		return err
 	}
-	_, _ = r.ReadFile(ctx, "/proc/uptime") // what it says is recorded, an error too
+	for _, file := range []string{"/proc/uptime", "/etc/machine-id"} {
+		_, _ = r.ReadFile(ctx, file) // what it says is recorded, an error too
+	}
 	inventory.ReadCounters(ctx, r, inv)
 	inventory.ReadTraffic(ctx, r, inv)
 	if vfs {

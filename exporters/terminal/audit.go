@@ -134,7 +134,11 @@ func (p *auditPage) summary() {
 		p.wrapped("since       ", d.Since.UTC().Format("2006-01-02 15:04 UTC")+": "+text)
 	}
 	for _, problem := range r.Problems {
-		p.wrapped("PROBLEM     ", problem)
+		label := "PROBLEM     "
+		for text := range strings.Lines(problem) {
+			p.wrapped(label, strings.TrimSpace(text))
+			label = "            "
+		}
 	}
 }
 
@@ -143,13 +147,15 @@ func (p *auditPage) drift() {
 	if p.r.Drift == nil {
 		return
 	}
+	if len(p.r.Drift) == 0 {
+		p.printf("policies    want nothing of this host\n")
+		return
+	}
 	n := map[string]int{}
-	policies := map[string]bool{}
 	for _, d := range p.r.Drift {
 		n[d.Status]++
-		policies[d.Policy] = true
 	}
-	text := fmt.Sprintf("%d settings as wanted by %d", n[audit.AsWanted], len(policies))
+	text := fmt.Sprintf("%d of %d settings as wanted", n[audit.AsWanted], len(p.r.Drift))
 	for _, status := range []string{audit.Drifted, audit.Impossible, audit.Undecided} {
 		if n[status] > 0 {
 			text += fmt.Sprintf(", %d %s", n[status], status)
@@ -212,6 +218,7 @@ func devicesOf(r *audit.HostReport, status findings.Status) []judgedDevice {
 // device writes what fails on one device.
 func (p *auditPage) device(d judgedDevice) {
 	p.printf("\n%s\n", printable(p.title(d.subject)))
+	var before *findings.Finding
 	for rest := d.findings; len(rest) > 0; {
 		f, n := rest[0], 1
 		parts := []string{}
@@ -222,8 +229,8 @@ func (p *auditPage) device(d judgedDevice) {
 			parts = append(parts, rest[n].Subject.Part)
 			n++
 		}
-		p.finding(f, parts)
-		rest = rest[n:]
+		p.finding(f, before, parts)
+		before, rest = f, rest[n:]
 	}
 }
 
@@ -283,30 +290,35 @@ func linkWords(l *audit.LinkSummary) string {
 func gigabits(mbps int) string { return fmt.Sprintf("%g", float64(mbps)/1000) }
 
 // finding writes one: what is wrong, what was seen, what to do. What is for information
-// is short, and has no advice but that for the device itself.
-func (p *auditPage) finding(f *findings.Finding, parts []string) {
+// is short, and has no advice but that for the device itself. Nor is said again what
+// was said of the finding before.
+func (p *auditPage) finding(f, before *findings.Finding, parts []string) {
 	const indent = "            "
 	short := f.Severity == findings.Info
 	name := f.Rule
 	if p.isNew(f) {
 		name = "NEW " + name
 	}
-	p.printf("  %s  %s\n", p.severity(f.Severity), printable(name))
-	p.wrapped(indent, f.Title)
+	again := before != nil && before.Rule == f.Rule && before.Severity == f.Severity && p.isNew(before) == p.isNew(f)
+	if !again {
+		p.printf("  %s  %s\n", p.severity(f.Severity), printable(name))
+		p.wrapped(indent, f.Title)
+	}
 	if len(parts) > 0 {
 		p.wrapped(indent+"on        ", partsInWords(parts))
 	}
 	p.wrapped(indent+"seen      ", f.Seen)
-	if f.Expected != "" && !short {
+	if f.Expected != "" && !short && !(again && before.Expected == f.Expected) {
 		p.wrapped(indent+"expected  ", f.Expected)
 	}
 	switch told := p.advised[f.Rule+"\n"+f.Remedy]; {
 	case f.Remedy == "" || short && !f.Exact:
+	case again && before.Remedy == f.Remedy:
 	case told != "":
 		p.wrapped(indent+"do        ", "as for "+told)
 	default:
 		p.wrapped(indent+"do        ", f.Remedy)
-		p.advised[f.Rule+"\n"+f.Remedy] = f.Subject.String()
+		p.advised[f.Rule+"\n"+f.Remedy] = cmp.Or(f.Subject.Name, f.Subject.String())
 	}
 	if f.Policy != "" {
 		p.wrapped(indent+"severity  ", "by "+f.Policy)
@@ -358,18 +370,31 @@ func (p *auditPage) notJudged() {
 	}
 }
 
-// waived writes what was accepted, a line each.
+// waived writes what was accepted, once for each waiver, with the devices.
 func (p *auditPage) waived() {
 	if p.r.Counts[findings.Waived] == 0 {
 		return
 	}
-	p.printf("\nWAIVED\n")
+	type accepted struct {
+		rule   string
+		waiver findings.Waiver
+	}
+	var order []accepted
+	on := map[accepted][]string{}
 	for i := range p.r.Findings {
 		f := &p.r.Findings[i]
-		if f.Status != findings.Waived {
+		if f.Status != findings.Waived || f.Waiver == nil {
 			continue
 		}
-		p.wrapped("  "+printable(f.Subject.String())+"  ", f.Rule+": "+f.Seen)
-		p.wrapped("            ", fmt.Sprintf("until %s, %s: %s", f.Waiver.Expires, f.Waiver.Owner, f.Waiver.Reason))
+		a := accepted{f.Rule, *f.Waiver}
+		if on[a] == nil {
+			order = append(order, a)
+		}
+		on[a] = append(on[a], f.Subject.String())
+	}
+	p.printf("\nWAIVED\n")
+	for _, a := range order {
+		p.wrapped("  ", a.rule+" on "+strings.Join(on[a], ", "))
+		p.wrapped("            ", fmt.Sprintf("until %s, %s: %s", a.waiver.Expires, a.waiver.Owner, a.waiver.Reason))
 	}
 }
