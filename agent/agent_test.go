@@ -32,13 +32,13 @@ func has(s metrics.Snapshot, device string) bool {
 // eventually fails the test unless f holds before long.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for range 200 {
+	for range 1200 {
 		if f() {
 			return
 		}
 		time.Sleep(25 * time.Millisecond)
 	}
-	t.Fatalf("%s: not after 5 s", what)
+	t.Fatalf("%s: not after 30 s", what)
 }
 
 func start(t *testing.T, reader kernel.Reader, options Options) *Agent {

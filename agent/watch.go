@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -16,22 +17,30 @@ type Event struct {
 	// Index is the device's, 0 where it was not told.
 	Index int
 	// What changed, in ethtool's words ("rings"), or of the link as a whole: "link",
-	// "link gone".
+	// "link gone"; else which device or module came or went.
 	What string
+	// Handle is the device that devlink tells of, "pci/0000:3b:00.0".
+	Handle string
 }
 
+// whole reports whether an event concerns more than the devices that it names.
+func (e Event) whole() bool { return e.Index == 0 && e.Handle == "" }
+
 // Watch subscribes to what the running kernel tells about network devices: link
-// changes, and settings changed through ethtool netlink, by whomever. The
-// result is for Options.Changes; it ends with ctx.
+// changes, settings changed through ethtool netlink, devlink's devices and ports, by
+// whomever, and devices that come, go or change their driver. The result is for
+// Options.Changes; it ends with ctx.
 //
 // Settings changed by the older ethtool ioctls are told of too, since the
 // kernel does so from either way. Not told of is what lives in sysfs and procfs
-// alone (the affinity of interrupts, RPS, XPS, NAPI's deferral, sysctls), PCI
-// changes, and before Linux 6.17 RSS: for those there is the interval.
+// alone (the affinity of interrupts, RPS, XPS, NAPI's deferral, sysctls), what a
+// PCIe link runs at, and before Linux 6.17 RSS: for those there is the interval.
 func Watch(ctx context.Context, live *kernel.Live) (func(context.Context) (Event, error), error) {
 	groups := []kernel.Group{
 		{Family: kernel.FamilyRoute, Route: uapi.RTNLGRP_LINK},
 		{Family: kernel.FamilyEthtool, Name: "monitor"},
+		{Family: kernel.FamilyDevlink, Name: "config"},
+		{Family: kernel.FamilyUevent},
 	}
 	type told struct {
 		event Event
@@ -41,7 +50,7 @@ func Watch(ctx context.Context, live *kernel.Live) (func(context.Context) (Event
 	for _, g := range groups {
 		s, err := live.Subscribe(ctx, g)
 		if kernel.ReasonOf(err) == kernel.Unsupported {
-			continue // a kernel before 5.6 has no ethtool netlink
+			continue // a kernel before 5.6 has no ethtool netlink, others no devlink
 		}
 		if err != nil {
 			return nil, err
@@ -50,8 +59,15 @@ func Watch(ctx context.Context, live *kernel.Live) (func(context.Context) (Event
 			defer s.Close()
 			for {
 				n, err := s.Next(ctx)
+				var event Event
+				if err == nil {
+					concerns := false
+					if event, concerns = eventOf(n); !concerns {
+						continue
+					}
+				}
 				select {
-				case changes <- told{eventOf(n), err}:
+				case changes <- told{event, err}:
 				case <-ctx.Done():
 					return
 				}
@@ -71,19 +87,36 @@ func Watch(ctx context.Context, live *kernel.Live) (func(context.Context) (Event
 	}, nil
 }
 
-// eventOf says what a notification is about, as far as it can be told.
-func eventOf(n kernel.Notification) Event {
-	if n.Family != kernel.FamilyEthtool {
-		e := Event{What: "link"}
-		if n.Command == uapi.RTM_DELLINK {
-			e.What = "link gone"
-		}
-		const index = 4 // in struct ifinfomsg
-		if len(n.Body) >= index+4 {
-			e.Index = int(binary.NativeEndian.Uint32(n.Body[index:]))
-		}
-		return e
+// eventOf says what a notification is about, as far as it can be told, and whether it
+// concerns anybody here.
+func eventOf(n kernel.Notification) (e Event, concerns bool) {
+	switch n.Family {
+	case kernel.FamilyEthtool:
+		return ethtoolEvent(n), true
+	case kernel.FamilyDevlink:
+		return devlinkEvent(n)
+	case kernel.FamilyUevent:
+		return uevent(n.Body)
 	}
+	return linkEvent(n), true
+}
+
+// linkEvent is of RTNLGRP_LINK. A bridge tells there of its ports, too: for it a
+// port that leaves is deleted.
+func linkEvent(n kernel.Notification) Event {
+	const index, afBridge = 4, 7 // struct ifinfomsg; PF_BRIDGE
+	e := Event{What: "link"}
+	if n.Command == uapi.RTM_DELLINK && !(len(n.Body) > 0 && n.Body[0] == afBridge) {
+		e.What = "link gone"
+	}
+	if len(n.Body) >= index+4 {
+		e.Index = int(binary.NativeEndian.Uint32(n.Body[index:]))
+	}
+	return e
+}
+
+// ethtoolEvent is of ethtool's monitor.
+func ethtoolEvent(n kernel.Notification) Event {
 	e := Event{What: notifications[n.Command]}
 	if e.What == "" {
 		e.What = fmt.Sprintf("ethtool notification %d", n.Command)
@@ -100,6 +133,69 @@ func eventOf(n kernel.Notification) Event {
 		}
 	}
 	return e
+}
+
+// devlinkEvent is of devlink's group "config".
+func devlinkEvent(n kernel.Notification) (e Event, concerns bool) {
+	switch n.Command {
+	case uapi.DEVLINK_CMD_FLASH_UPDATE, uapi.DEVLINK_CMD_FLASH_UPDATE_STATUS, // a line of progress each
+		uapi.DEVLINK_CMD_TRAP_NEW, uapi.DEVLINK_CMD_TRAP_DEL, uapi.DEVLINK_CMD_TRAP_GROUP_NEW, uapi.DEVLINK_CMD_TRAP_GROUP_DEL,
+		uapi.DEVLINK_CMD_TRAP_POLICER_NEW, uapi.DEVLINK_CMD_TRAP_POLICER_DEL,
+		uapi.DEVLINK_CMD_REGION_NEW, uapi.DEVLINK_CMD_REGION_DEL: // of which there are no facts here
+		return e, false
+	}
+	e.What = "devlink"
+	var bus, name string
+	for a := kernel.AttributesOf(n.Body); a.Next(); {
+		switch a.Type {
+		case uapi.DEVLINK_ATTR_BUS_NAME:
+			bus = a.String()
+		case uapi.DEVLINK_ATTR_DEV_NAME:
+			name = a.String()
+		case uapi.DEVLINK_ATTR_PORT_NETDEV_IFINDEX:
+			e.Index = int(a.Uint32())
+		}
+	}
+	switch {
+	case n.Command == uapi.DEVLINK_CMD_NEW, n.Command == uapi.DEVLINK_CMD_DEL:
+		e.Index = 0 // its devices come with it
+	case bus != "" && name != "":
+		e.Handle = bus + "/" + name
+	}
+	return e, true
+}
+
+// uevent is of a device or module that comes or goes, or of a driver that is bound
+// or unbound. What it is about is on the buses: which NIC stands below which hop, and
+// who shares a group. Network devices themselves are told of as links.
+func uevent(body []byte) (e Event, concerns bool) {
+	var action, subsystem, class string
+	for line := range bytes.SplitSeq(body, []byte{0}) {
+		key, value, _ := bytes.Cut(line, []byte("="))
+		switch string(key) {
+		case "ACTION":
+			action = string(value)
+		case "SUBSYSTEM":
+			subsystem = string(value)
+		case "PCI_CLASS":
+			class = string(value)
+		}
+	}
+	switch subsystem {
+	case "pci":
+		// Network controllers and bridges: 02xxxx and 06xxxx, without leading zeros.
+		if len(class) == 5 && class[0] != '2' && class[0] != '6' || len(class) > 5 {
+			return e, false
+		}
+	case "virtio", "auxiliary", "vmbus", "xen", "module":
+	default:
+		return e, false
+	}
+	switch action {
+	case "add", "remove", "bind", "unbind", "change": // a PF's virtual functions are a change
+		return Event{What: subsystem + " " + action}, true
+	}
+	return e, false
 }
 
 // notifications are ethtool's, which its monitor names alike.

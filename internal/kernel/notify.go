@@ -14,9 +14,14 @@ import (
 	"github.com/nictune/nictune/internal/kernel/uapi"
 )
 
+// FamilyUevent is NETLINK_KOBJECT_UEVENT, what udev listens to. It has one group, and
+// a notification's body is the kernel's text: "add@/devices/..." and lines of
+// "KEY=value", each ended by a NUL (lib/kobject_uevent.c).
+const FamilyUevent = "uevent"
+
 // Group is one of the kernel's multicast groups of notifications.
 type Group struct {
-	// Family is FamilyRoute or the name of a generic netlink family.
+	// Family is FamilyRoute, FamilyUevent or the name of a generic netlink family.
 	Family string
 	// Route is the group's number (RTNLGRP_LINK) in the route family; Name its
 	// name ("monitor", "mgmt", "config") in a generic one.
@@ -31,6 +36,7 @@ type Group struct {
 type Subscription struct {
 	file  *os.File
 	raw   syscall.RawConn
+	plain bool              // uevents, which are no netlink messages
 	names map[uint16]string // family by message type; empty for route
 	queue []Notification
 	buf   []byte
@@ -42,19 +48,27 @@ type Notification struct {
 	Message
 }
 
-// Subscribe joins groups, which are all of the route family or all of generic
-// ones. A group that this kernel does not have is an error that counts as
+// Subscribe joins groups, which are all of the route family, all of generic ones, or
+// the one of uevents. A group that this kernel does not have is an error that counts as
 // unsupported.
 func (l *Live) Subscribe(ctx context.Context, groups ...Group) (*Subscription, error) {
 	protocol := unix.NETLINK_GENERIC
 	if slices.ContainsFunc(groups, func(g Group) bool { return g.Family == FamilyRoute }) {
 		protocol = unix.NETLINK_ROUTE
 	}
+	plain := slices.ContainsFunc(groups, func(g Group) bool { return g.Family == FamilyUevent })
+	if plain {
+		protocol = unix.NETLINK_KOBJECT_UEVENT
+	}
 	names := map[uint16]string{}
 	numbers := make([]int, 0, len(groups))
 	for _, g := range groups {
-		if g.Family == FamilyRoute {
+		switch g.Family {
+		case FamilyRoute:
 			numbers = append(numbers, g.Route)
+			continue
+		case FamilyUevent:
+			numbers = append(numbers, ueventGroup)
 			continue
 		}
 		family, err := l.family(ctx, g.Family)
@@ -86,8 +100,12 @@ func (l *Live) Subscribe(ctx context.Context, groups ...Group) (*Subscription, e
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return &Subscription{file: file, raw: raw, names: names, buf: make([]byte, receiveBuffer)}, nil
+	return &Subscription{file: file, raw: raw, plain: plain, names: names, buf: make([]byte, receiveBuffer)}, nil
 }
+
+// ueventGroup is the kernel's own; in the other one udevd passes on what it made of
+// events.
+const ueventGroup = 1
 
 // Close ends the subscription.
 func (s *Subscription) Close() error { return s.file.Close() }
@@ -132,6 +150,10 @@ func (s *Subscription) fill(ctx context.Context) error {
 	}
 	if a, ok := from.(*unix.SockaddrNetlink); !ok || a.Pid != 0 {
 		return nil // not the kernel's word
+	}
+	if s.plain {
+		s.queue = []Notification{{FamilyUevent, Message{Body: slices.Clone(s.buf[:n])}}}
+		return nil
 	}
 	s.queue, err = readNotifications(slices.Clone(s.buf[:n]), s.names)
 	return err
