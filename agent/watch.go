@@ -60,11 +60,12 @@ func Watch(ctx context.Context, live *kernel.Live) (func(context.Context) (Event
 			for {
 				n, err := s.Next(ctx)
 				var event Event
+				concerns := true
 				if err == nil {
-					concerns := false
-					if event, concerns = eventOf(n); !concerns {
-						continue
-					}
+					event, concerns = eventOf(n)
+				}
+				if !concerns {
+					continue
 				}
 				select {
 				case changes <- told{event, err}:

@@ -61,8 +61,8 @@ right what has drifted from the policies.
 The agent listens on loopback unless told otherwise; TLS and authentication are
 set up by --web.config.file, as with every Prometheus exporter.
 
-Facts are read anew when the kernel tells of a change and once every --interval,
-counters for each scrape; --timeout is for one such reading. Without --policy the
+The facts of a device are read anew when the kernel tells of a change in it, those
+of all devices once every --interval, counters for each scrape; --timeout is for one such reading. Without --policy the
 host is compared with each of the shipped policies by itself.
 
 --reconcile decides what becomes of drift:
@@ -107,8 +107,8 @@ metrics name it, and who runs here that may do it.`,
 	flags.BoolVar(&f.systemd, "web.systemd-socket", false, "use the socket that systemd hands over instead of an address")
 	flags.StringVar(&f.path, "web.telemetry-path", "/metrics", "serve the metrics under this `PATH`")
 	flags.BoolVar(&f.lean, "web.disable-exporter-metrics", false, "leave out the metrics of the agent itself (go_*, process_*, promhttp_*)")
-	flags.DurationVar(&f.interval, "interval", 5*time.Minute, "read the facts at least this often (0: only when the kernel tells of a change)")
-	flags.DurationVar(&f.pause, "pause", 30*time.Second, "read the facts at most this often, however much changes (with --reconcile=enforce 1s)")
+	flags.DurationVar(&f.interval, "interval", 5*time.Minute, "read the facts of all devices at least this often (0: only when the kernel tells of a change)")
+	flags.DurationVar(&f.pause, "pause", 30*time.Second, "read the facts of all devices, and compare them with the policies, at most this often (with --reconcile=enforce 1s)")
 	f.match.labelFlags(cmd)
 	flags.StringSliceVarP(&f.match.policies, "policy", "f", nil, "compare the host with the policies in these `FILES` or directories instead of the shipped ones")
 	flags.StringVar(&f.reconcile, "reconcile", agent.Report, "what becomes of drift from the policies: `MODE` off, report or enforce")
