@@ -160,6 +160,9 @@ func Observe(ctx context.Context, r kernel.Reader, inv *inventory.Inventory, gro
 	if slices.ContainsFunc(groups, Group.traffic) {
 		l.Counted.Traffic = inventory.ReadTraffic(ctx, r, &l.Inventory)
 	}
+	if named(groups, "link") {
+		l.ownCounters(ctx, r)
+	}
 	isVF := func(n inventory.NIC) bool { return n.Function == inventory.VF }
 	if named(groups, "sriov") || named(groups, "multicast") && slices.ContainsFunc(l.NICs, isVF) {
 		// A PF's firmware is asked about each VF with the RTNL lock held.

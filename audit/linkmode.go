@@ -45,14 +45,14 @@ func modeRules() []findings.Rule[nic] {
 			Title:   "Energy-Efficient Ethernet is active",
 			Why:     "The link sleeps when it is idle and takes microseconds to wake up (16.5 at 1000BASE-T), which shows as latency and jitter of sparse traffic. Some PHYs drop the link over it.",
 			Remedy:  "Switch it off where latency matters: eee: {eee: off}.",
-			Sources: []string{"IEEE 802.3, clause 78 and table 78-2: wake times"},
+			Sources: []string{"IEEE 802.3, clause 78 and table 78-4: wake times (T_w_sys_tx)"},
 		}, Judge: eeeActive},
 		{About: findings.About{
 			ID: "link/sqi", Severity: findings.Warning,
 			Title:   "the signal quality is low",
-			Why:     "The PHY of a single-pair link reports its own signal to noise ratio. In the lower half of the scale a little more noise costs frames.",
+			Why:     "Some PHYs, those of single-pair links above all, say how good the signal is on a scale from 0 to, mostly, 7. What a step means in signal to noise is the PHY's own (its data sheet tells), and no standard says where a link is bad: the lower half is a convention of this rule. Microchip's 10BASE-T1S PHYs for one expect a bit error ratio above 2.7e-7 there, far more than Ethernet allows.",
 			Remedy:  "Check the cable, its shield and its connectors, and what runs beside it.",
-			Sources: []string{"OPEN Alliance TC12, Advanced diagnostic features for 100BASE-T1 and 1000BASE-T1: SQI"},
+			Sources: []string{"OPEN Alliance TC1 and TC12, Advanced diagnostic features for 100BASE-T1 and 1000BASE-T1, 6.1.2: SQI, 0 (worst) to 7 (best)", "Linux Documentation/networking/ethtool-netlink.rst, LINKSTATE_GET: ETHTOOL_A_LINKSTATE_SQI, SQI_MAX", "Microchip, 10BASE-T1S PHYs, register SQISTS0: signal to noise and bit error ratio of each step"},
 		}, Judge: sqi},
 	}
 }

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,6 +26,9 @@ type Sample struct {
 	// "SOURCE/NAME"; Host those of the host.
 	NICs map[string]inventory.Counters `json:"nics,omitempty"`
 	Host inventory.Counters            `json:"host,omitempty"`
+	// Driver are the drivers' own counters of pause frames and FEC, by the NIC's ID, of
+	// NICs that lack the standard ones.
+	Driver map[string][]inventory.Meant `json:"driver,omitempty"`
 	// Traffic is what queues, interrupts and CPUs counted, where rules ask for it.
 	Traffic *inventory.Traffic `json:"traffic,omitempty"`
 }
@@ -56,6 +60,54 @@ func sample(ctx context.Context, r kernel.Reader, inv *inventory.Inventory) Samp
 		s.NICs[inv.NICs[i].ID()] = c
 	}
 	return s
+}
+
+// standsFor are the standard counters that some drivers have under names of their own
+// only, with what those mean.
+var standsFor = map[string]inventory.Meaning{
+	"pause/rx": inventory.PauseReceived, "pause/tx": inventory.PauseSent,
+	"fec/corrected": inventory.FECCorrected, "fec/uncorrectable": inventory.FECUncorrectable,
+}
+
+// ownCounters reads the driver's own counters for each NIC that lacks a standard one
+// and whose driver is known to have its own, where traffic was not read: that has them.
+func (l *Look) ownCounters(ctx context.Context, r kernel.Reader) {
+	for i := range l.NICs {
+		n := &l.NICs[i]
+		if n.Driver == nil {
+			continue
+		}
+		var lacks []inventory.Meaning
+		for name, meaning := range standsFor {
+			if _, known := l.Counted.NICs[n.ID()][name]; !known {
+				lacks = append(lacks, meaning)
+			}
+		}
+		of := func(m inventory.Meaning) bool { return slices.Contains(lacks, m) }
+		has := slices.ContainsFunc(inventory.KnownCounters(), func(d inventory.DriverCounters) bool {
+			return d.Driver == n.Driver.Name && slices.ContainsFunc(d.Names, func(c inventory.CounterName) bool { return of(c.Meaning) })
+		})
+		if !has {
+			continue
+		}
+		var own []inventory.Meant
+		if t := l.Counted.Traffic; t != nil {
+			own = slices.Clone(t.NICs[n.ID()].Driver)
+		} else {
+			counters, err := r.Counters(ctx, n.Name)
+			if err != nil && !errors.Is(err, kernel.ErrNotRecorded) {
+				n.Unread = append(n.Unread, inventory.Unread{Fact: "counters/driver", Reason: kernel.ReasonOf(err), Detail: err.Error()})
+			}
+			own = inventory.MeaningsOf(n.Driver.Name, counters)
+		}
+		if own = slices.DeleteFunc(own, func(m inventory.Meant) bool { return !of(m.Meaning) }); len(own) == 0 {
+			continue
+		}
+		if l.Counted.Driver == nil {
+			l.Counted.Driver = map[string][]inventory.Meant{}
+		}
+		l.Counted.Driver[n.ID()] = own
+	}
 }
 
 // parseUptime reads the first number of /proc/uptime, in seconds.
@@ -92,6 +144,35 @@ func (n nic) count(name string) count {
 	return e.Counted.count(earlier, func(s *Sample) inventory.Counters { return s.NICs[n.ID()] }, name)
 }
 
+// counted is the NIC's counter of this name or, where it has none, the driver's own that
+// means the same; own is the name of that.
+func (n nic) counted(name string) (c count, own string) {
+	if c = n.count(name); c.Known {
+		return c, ""
+	}
+	e := n.evidence
+	meaning, stands := standsFor[name]
+	if !stands {
+		return c, ""
+	}
+	for _, m := range e.Counted.Driver[n.ID()] {
+		if m.Meaning != meaning {
+			continue
+		}
+		c = count{Known: true, Total: m.Value}
+		if e.Earlier != nil {
+			earlier := e.Earlier.Counted.Driver[n.ID()]
+			i := slices.IndexFunc(earlier, func(b inventory.Meant) bool { return b.Name == m.Name })
+			c.Interval = e.Counted.At.Sub(e.Earlier.Counted.At)
+			if i >= 0 && earlier[i].Value <= c.Total && c.Interval > 0 {
+				c.Watched, c.More = true, c.Total-earlier[i].Value
+			}
+		}
+		return c, m.Name
+	}
+	return c, ""
+}
+
 // count is a counter of this sample, against an earlier one where there is one.
 func (s *Sample) count(earlier *Sample, of func(*Sample) inventory.Counters, name string) count {
 	var c count
@@ -117,6 +198,9 @@ func (n nic) noted(fact string) bool {
 func (n nic) uncounted(name string) findings.Verdict {
 	source, _, _ := strings.Cut(name, "/")
 	fact := "counters/" + source
+	if _, stands := standsFor[name]; stands && n.noted("counters/driver") {
+		fact = "counters/driver" // it was asked because the other has none
+	}
 	if n.noted(fact) {
 		return findings.Unread(n.Unread, fact)
 	}

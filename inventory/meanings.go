@@ -15,9 +15,9 @@ type Meaning string
 // The meanings. Counts of packets unless it says otherwise. One packet may be in
 // several counters of a device; they are not to be added up.
 //
-// Rules go by those that tell of losses. Late, ReceiveDropped and those of pause frames
-// and FEC are for people who read counters: rules about these take the kernel's standard
-// counters (see [Counters]), and say unknown of a driver that has only its own.
+// Rules go by those that tell of losses, and by those of pause frames and FEC where a
+// driver has no standard counters of them (see [Counters]). Late and ReceiveDropped are
+// for people who read counters.
 const (
 	// NoBuffer: received packets lost because the queue's ring had no free buffer:
 	// the CPU did not empty it in time.
