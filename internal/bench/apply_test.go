@@ -16,16 +16,16 @@ import (
 // machine.
 const convergedCount = 64
 
-// fleet is a host of one kind of NIC, and what its NICs have already of every knob
+// converged is a host of one kind of NIC, and what its NICs have already of every knob
 // that they have and ethtool shows.
-type fleet struct {
+type converged struct {
 	kind     string
 	add      string // for ip -batch, with the NIC's name
 	settings string
 	groups   []string // ethtool's options that read them
 }
 
-var fleets = []fleet{
+var convergedHosts = []converged{
 	{
 		"veth", veths,
 		"  channels: {rx: 1, tx: 1}\n  features: {gro: on, tso: on, sg: on, rx-checksumming: on}\n",
@@ -38,7 +38,7 @@ var fleets = []fleet{
 	},
 }
 
-func (f fleet) policy() string {
+func (f converged) policy() string {
 	return "apiVersion: nictune/v1\nkind: TuningPolicy\nname: converged\nmatch: {name: 'nic*'}\nsettings:\n" + f.settings
 }
 
@@ -47,20 +47,20 @@ func (f fleet) policy() string {
 // and a script that reads the same knobs with ethtool.
 func BenchmarkApply(b *testing.B) {
 	program := build(b)
-	for _, fleet := range fleets {
-		b.Run(fleet.kind, func(b *testing.B) {
-			names := devices(b, convergedCount, fleet.add)
+	for _, host := range convergedHosts {
+		b.Run(host.kind, func(b *testing.B) {
+			names := devices(b, convergedCount, host.add)
 			defer remove(b, names)
 			dir := b.TempDir()
 			policy := filepath.Join(dir, "converged.yaml")
-			if err := os.WriteFile(policy, []byte(fleet.policy()), 0o600); err != nil {
+			if err := os.WriteFile(policy, []byte(host.policy()), 0o600); err != nil {
 				b.Fatal(err)
 			}
 			// Once for real, so that there is nothing left to do.
 			apply(b, program, policy, dir)
 			var script time.Duration
 
-			b.Run("ethtool", func(b *testing.B) { script = benchmarkScript(b, names, fleet.groups) })
+			b.Run("ethtool", func(b *testing.B) { script = benchmarkScript(b, names, host.groups) })
 
 			b.Run("nictune", func(b *testing.B) {
 				var used time.Duration

@@ -43,7 +43,7 @@ func TestAnInventoryAsksOnceForAllDevices(t *testing.T) {
 // So does a plan. What grows with the devices is again one ioctl for each. (There are
 // those of the test above, perhaps.)
 func TestAPlanAsksOnceForAllDevices(t *testing.T) {
-	asNew := strings.Replace(fleets[0].policy(), "gro: on, ", "", 1) // which a veth has not at first
+	asNew := strings.Replace(convergedHosts[0].policy(), "gro: on, ", "", 1) // which a veth has not at first
 	wanted, err := policies.Parse("converged.yaml", []byte(asNew))
 	if err == nil {
 		wanted, err = policies.Bind(wanted, tuning.Catalogue(settings.All()))
