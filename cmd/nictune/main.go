@@ -132,6 +132,7 @@ func newRoot(app *app) *cobra.Command {
 		newHistoryCommand(app),
 		newCheckCommand(app),
 		newAuditCommand(app),
+		newFleetCommand(app),
 		newModuleCommand(app),
 		newVersionCommand(app),
 	)

@@ -1,6 +1,7 @@
 // Package report writes an audit report in the forms that other programs read:
 // Markdown for tickets and pull requests, CSV for spreadsheets, JUnit for CI, SARIF for
-// code scanners. One form is one file.
+// code scanners. One form is one file. A fleet's report is a number of tables, which text,
+// Markdown and CSV have alike.
 //
 // It renders what it is given and asks nobody anything. All text of a report comes
 // from hosts, drivers, modules and policies, any of which may be hostile: each form
