@@ -70,6 +70,8 @@ type Aggregate struct {
 	twins    map[identity]newest // hosts whose name is taken, by name and machine
 	shared   map[identity]bool   // names that several hosts have
 	expected []bool              // which of the (sorted) expected were seen
+	missed   *top[NamedHost]
+	sums     Sum
 	problems *top[Problem]
 	counts   map[ProblemKind]int
 	full     map[string]bool // what there are too many of
@@ -106,12 +108,49 @@ func NewAggregate(o Options) *Aggregate {
 		o: o, waiting: newSpool(o.SpoolDir),
 		latest: map[identity]newest{}, twins: map[identity]newest{}, shared: map[identity]bool{},
 		expected: make([]bool, len(o.Expected)),
+		missed:   newTop(o.Top*namesFor, compareNamed),
 		problems: newTop(o.Top*namesFor, compareProblems), counts: map[ProblemKind]int{}, full: map[string]bool{},
 	}
 }
 
 // Close lets go of the file that there may be.
 func (a *Aggregate) Close() error { return a.waiting.close() }
+
+// Miss names a host that there should be, and why it is known to be missing.
+func (a *Aggregate) Miss(h NamedHost, why string) {
+	if a.o.Host != "" && h.Name != a.o.Host {
+		return
+	}
+	h.Name, h.MachineID, h.Source = clip(h.Name), clip(h.MachineID), clip(h.Source)
+	a.missed.add(h)
+	a.Problem(Problem{Kind: Incomplete, Source: h.Source, Host: h.Name, Detail: "it is missing: " + why})
+	a.saw(h.Name)
+}
+
+// Sum is what a source has summed up itself of hosts of which nothing fails: they are
+// added without these verdicts and without readiness.
+type Sum struct {
+	Verdicts  []SumVerdict
+	Readiness []Profile
+}
+
+// SumVerdict is the verdicts of several hosts.
+type SumVerdict struct {
+	Verdict
+	Hosts int
+}
+
+// AddSum takes a sum.
+func (a *Aggregate) AddSum(s Sum) {
+	a.sums.Verdicts = append(a.sums.Verdicts, s.Verdicts...)
+	a.sums.Readiness = append(a.sums.Readiness, s.Readiness...)
+}
+
+// timely reports whether a host that was judged then counts.
+func (a *Aggregate) timely(at time.Time) bool {
+	age := a.o.Now.Sub(at)
+	return age >= -ahead && (a.o.MaxAge <= 0 || age < a.o.MaxAge)
+}
 
 // Problem notes what is wrong with an input.
 func (a *Aggregate) Problem(p Problem) {
@@ -236,6 +275,7 @@ func (a *Aggregate) Report() (*Report, error) {
 	}); err != nil {
 		return nil, err
 	}
+	t.addSum(a.sums)
 	return t.report(), nil
 }
 

@@ -82,7 +82,7 @@ func newTotals(a *Aggregate) *totals {
 			Flaps:  Flaps{WindowSeconds: a.o.FlapWindow.Seconds()},
 		},
 		stale: newTop(n*namesFor, compareNamed), ahead: newTop(n*namesFor, compareNamed),
-		unexpected: newTop(n*namesFor, compareNamed), missing: newTop(n*namesFor, compareNamed),
+		unexpected: newTop(n*namesFor, compareNamed), missing: a.missed,
 		rules: map[ruleKey]*ruleSum{}, severities: map[findings.Severity]*SeverityTotal{},
 		hosts: newTop(n, compareHosts), groups: map[kind]*Group{}, tallies: map[kind]*tally{},
 		links: newTop(n, compareLinks), pcie: newTop(n, comparePCIe), optics: newTop(n, compareOptics),
@@ -220,6 +220,34 @@ func (t *totals) addVerdicts(h *Host, total *HostTotal) {
 		if sum := t.rules[ruleKey{f.Rule, severity}]; sum != nil && (sum.Title == "" || f.Title < sum.Title) {
 			sum.Title = f.Title
 		}
+	}
+}
+
+// addSum counts what a source has summed up.
+func (t *totals) addSum(s Sum) {
+	for _, v := range s.Verdicts {
+		severity, status := understood(v.Severity, v.Status)
+		sum := t.rule(ruleKey{clip(v.Rule), severity})
+		if sum == nil || v.Subjects <= 0 {
+			continue
+		}
+		t.r.Counts[status] += v.Subjects
+		sum.Subjects[status] += v.Subjects
+		if status == findings.Pass {
+			sum.JudgedHosts += v.Hosts
+		}
+	}
+	for _, p := range s.Readiness {
+		sum := entry(t.a, "profiles", t.profiles, clip(p.Profile))
+		if sum == nil {
+			continue
+		}
+		sum.Profile = clip(p.Profile)
+		sum.Ready += p.Ready
+		sum.NotReady += p.NotReady
+		sum.Unknown += p.Unknown
+		sum.ReadyHosts += p.ReadyHosts
+		sum.Hosts += p.Hosts
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +20,9 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // MaxAnswer is how many bytes of an answer are read unless a Server says otherwise.
@@ -111,14 +113,14 @@ func (s *Server) Query(ctx context.Context, expression string, at time.Time, eac
 	}
 	element := struct {
 		Metric map[string]string `json:"metric"`
-		Value  *point            `json:"value"`
+		Value  point             `json:"value"`
 	}{Metric: make(map[string]string)}
-	return s.ask(ctx, "/api/v1/query", form, func(d *json.Decoder) error {
+	return s.ask(ctx, "/api/v1/query", form, func(d *jsontext.Decoder) error {
 		return object(d, func(key string) error {
 			switch key {
 			case "resultType":
 				var kind string
-				if err := d.Decode(&kind); err != nil {
+				if err := json.UnmarshalDecode(d, &kind); err != nil {
 					return err
 				}
 				if kind != "vector" {
@@ -128,20 +130,20 @@ func (s *Server) Query(ctx context.Context, expression string, at time.Time, eac
 			case "result":
 				return array(d, func() error {
 					clear(element.Metric)
-					element.Value = nil
-					if err := d.Decode(&element); err != nil {
+					element.Value = point{}
+					if err := json.UnmarshalDecode(d, &element); err != nil {
 						return err
 					}
-					if element.Value == nil {
+					if !element.Value.there {
 						return errors.New("an element of the answer has no value: is it a native histogram?")
 					}
 					if element.Metric == nil {
 						element.Metric = make(map[string]string)
 					}
-					return each(Sample{Labels: element.Metric, Value: float64(*element.Value)})
+					return each(Sample{Labels: element.Metric, Value: element.Value.value})
 				})
 			}
-			return skip(d)
+			return d.SkipValue()
 		})
 	})
 }
@@ -152,10 +154,10 @@ func (s *Server) Query(ctx context.Context, expression string, at time.Time, eac
 func (s *Server) Series(ctx context.Context, selector string, from, to time.Time, each func(map[string]string) error) (warnings []string, err error) {
 	form := url.Values{"match[]": {selector}, "start": {seconds(from)}, "end": {seconds(to)}}
 	labels := make(map[string]string)
-	return s.ask(ctx, "/api/v1/series", form, func(d *json.Decoder) error {
+	return s.ask(ctx, "/api/v1/series", form, func(d *jsontext.Decoder) error {
 		return array(d, func() error {
 			clear(labels)
-			if err := d.Decode(&labels); err != nil {
+			if err := json.UnmarshalDecode(d, &labels); err != nil {
 				return err
 			}
 			return each(labels)
@@ -164,20 +166,27 @@ func (s *Server) Series(ctx context.Context, selector string, from, to time.Time
 }
 
 // point is [ 1435781451.781, "1" ].
-type point float64
+type point struct {
+	value float64
+	there bool
+}
 
-// UnmarshalJSON implements [json.Unmarshaler].
-func (p *point) UnmarshalJSON(data []byte) error {
-	_, value, ok := bytes.Cut(data, []byte{','})
+// UnmarshalJSONFrom implements [json.UnmarshalerFrom].
+func (p *point) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	text, err := d.ReadValue()
+	if err != nil {
+		return err
+	}
+	_, value, _ := bytes.Cut(text, []byte{','})
 	value = bytes.TrimSpace(bytes.TrimSuffix(bytes.TrimSpace(value), []byte{']'}))
-	if !ok || len(value) < 2 || value[0] != '"' || value[len(value)-1] != '"' {
-		return fmt.Errorf("%.40q is no sample", data)
+	n := len(value)
+	if text[0] != '[' || n < 2 || value[0] != '"' || value[n-1] != '"' {
+		return fmt.Errorf("%.40q is no sample", text)
 	}
-	v, err := strconv.ParseFloat(string(value[1:len(value)-1]), 64)
-	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		return fmt.Errorf("%.40q is no sample", data)
+	if p.value, err = strconv.ParseFloat(string(value[1:n-1]), 64); err != nil && !errors.Is(err, strconv.ErrRange) {
+		return fmt.Errorf("%.40q is no sample", text)
 	}
-	*p = point(v)
+	p.there = true
 	return nil
 }
 
@@ -186,7 +195,7 @@ func seconds(t time.Time) string {
 }
 
 // ask sends one request and has data decode what stands there under that name.
-func (s *Server) ask(ctx context.Context, path string, form url.Values, data func(*json.Decoder) error) (warnings []string, err error) {
+func (s *Server) ask(ctx context.Context, path string, form url.Values, data func(*jsontext.Decoder) error) (warnings []string, err error) {
 	response, err := s.send(ctx, path, form)
 	if err != nil {
 		return nil, err
@@ -195,25 +204,27 @@ func (s *Server) ask(ctx context.Context, path string, form url.Values, data fun
 	size := cmp.Or(s.MaxAnswer, MaxAnswer)
 	limit := &limited{from: response.Body, left: size}
 	failed := &Error{Status: response.StatusCode, Query: short(form.Get("query"), 200)}
-	ok := false
+	ok, refused := false, false
 	err = func() error {
-		d := json.NewDecoder(limit)
+		// A label that is no UTF-8 is no reason to report on nobody.
+		d := jsontext.NewDecoder(limit, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
 		return object(d, func(key string) error {
 			switch key {
 			case "status":
 				var status string
-				if err := d.Decode(&status); err != nil {
+				if err := json.UnmarshalDecode(d, &status); err != nil {
 					return err
 				}
 				ok = status == "success"
+				refused = !ok
 			case "data":
-				if !ok {
-					return skip(d)
+				if refused {
+					return d.SkipValue()
 				}
 				return data(d)
 			case "warnings", "infos":
 				var more []string
-				if err := d.Decode(&more); err != nil {
+				if err := json.UnmarshalDecode(d, &more); err != nil {
 					return err
 				}
 				for _, w := range more {
@@ -221,18 +232,18 @@ func (s *Server) ask(ctx context.Context, path string, form url.Values, data fun
 				}
 			case "isPartial": // VictoriaMetrics
 				var partial bool
-				if err := d.Decode(&partial); err != nil {
+				if err := json.UnmarshalDecode(d, &partial); err != nil {
 					return err
 				}
 				if partial {
 					warnings = append(warnings, "the answer is partial: not all of the server's storage answered")
 				}
 			case "errorType":
-				return d.Decode(&failed.Kind)
+				return json.UnmarshalDecode(d, &failed.Kind)
 			case "error":
-				return d.Decode(&failed.Message)
+				return json.UnmarshalDecode(d, &failed.Message)
 			default:
-				return skip(d)
+				return d.SkipValue()
 			}
 			return nil
 		})
@@ -368,54 +379,38 @@ func short(text string, most int) string {
 }
 
 // object calls each for every key of the object that comes next; each decodes the value.
-func object(d *json.Decoder, each func(key string) error) error {
-	if null, err := opens(d, '{'); null || err != nil {
-		return err
-	}
-	for d.More() {
-		t, err := d.Token()
+func object(d *jsontext.Decoder, each func(key string) error) error {
+	return inside(d, jsontext.KindBeginObject, jsontext.KindEndObject, func() error {
+		key, err := d.ReadToken()
 		if err != nil {
 			return err
 		}
-		key, _ := t.(string)
-		if err := each(key); err != nil {
-			return err
-		}
-	}
-	_, err := d.Token()
-	return err
+		return each(key.String())
+	})
 }
 
 // array calls each for every element of the array that comes next; each decodes it.
-func array(d *json.Decoder, each func() error) error {
-	if null, err := opens(d, '['); null || err != nil {
+func array(d *jsontext.Decoder, each func() error) error {
+	return inside(d, jsontext.KindBeginArray, jsontext.KindEndArray, each)
+}
+
+// inside calls each until the closing bracket. An absent list is null with some servers.
+func inside(d *jsontext.Decoder, opens, closes jsontext.Kind, each func() error) error {
+	t, err := d.ReadToken()
+	switch {
+	case err != nil:
 		return err
+	case t.Kind() == jsontext.KindNull:
+		return nil
+	case t.Kind() != opens:
+		return fmt.Errorf("%v stands where %q should", t, opens)
 	}
-	for d.More() {
+	for d.PeekKind() != closes {
+		// Without a next token each fails by reading it.
 		if err := each(); err != nil {
 			return err
 		}
 	}
-	_, err := d.Token()
+	_, err = d.ReadToken()
 	return err
-}
-
-// opens takes the bracket that must come next. An absent list is null with some servers.
-func opens(d *json.Decoder, want json.Delim) (null bool, err error) {
-	t, err := d.Token()
-	if err != nil {
-		return false, err
-	}
-	if t == nil {
-		return true, nil
-	}
-	if t != want {
-		return false, fmt.Errorf("%v stands where %q should", t, rune(want))
-	}
-	return false, nil
-}
-
-func skip(d *json.Decoder) error {
-	var ignored json.RawMessage
-	return d.Decode(&ignored)
 }

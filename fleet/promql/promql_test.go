@@ -61,6 +61,7 @@ func TestAnswers(t *testing.T) {
 			body: `{"status":"success","data":{"resultType":"vector","result":[{"metric":{"instance":"a:1"},"value":[1435781451.781,"1"]},{"metric":{"instance":"b\"\n<:1"},"value":[1435781451,"NaN"]},{"metric":{},"value":[1,"+Inf"]}]}}`,
 			want: []string{"a:1 1", "b\"\n<:1 NaN", " +Inf"},
 		},
+		{name: "the status last", kind: jsonKind, status: 200, body: `{"data":{"result":[{"value":[1,"2"],"metric":{"instance":"a"}}],"resultType":"vector"},"status":"success"}`, want: []string{"a 2"}},
 		{name: "nothing", kind: jsonKind, status: 200, body: `{"status":"success","data":{"resultType":"vector","result":[]}}`},
 		{name: "null for nothing", kind: jsonKind + "; charset=utf-8", status: 200, body: `{"status":"success","data":{"resultType":"vector","result":null}}`},
 		{
@@ -99,7 +100,7 @@ func TestAnswers(t *testing.T) {
 		{name: "cut off between two", kind: jsonKind, status: 200, body: `{"status":"success","data":{"resultType":"vector","result":[`, err: "the answer is cut off"},
 		{name: "empty", kind: jsonKind, status: 200, err: "the answer is cut off"},
 		{name: "nothing but an object", kind: jsonKind, status: 200, body: `{}`, err: "the server answers 200 OK"},
-		{name: "an array", kind: jsonKind, status: 200, body: `[1]`, err: "stands where '{' should"},
+		{name: "an array", kind: jsonKind, status: 200, body: `[1]`, err: `stands where "{" should`},
 		{name: "a number for a sample", kind: jsonKind, status: 200, body: `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,2]}]}}`, err: `"[1,2]" is no sample`},
 		{
 			name: "not logged in", kind: "text/html", status: 401, body: "<html>\nplease <b>log in</b>",

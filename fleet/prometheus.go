@@ -1,0 +1,544 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nictune/nictune/audit"
+	"github.com/nictune/nictune/fleet/promql"
+	"github.com/nictune/nictune/policies"
+)
+
+// Prometheus is a fleet as a server that speaks PromQL knows it: all that is asked of
+// the hosts is the scrape.
+//
+// Hosts are asked for in shards, by the values of their label instance, so that no answer
+// is large whatever the fleet is. What can be reduced there is reduced by the server, and
+// of what it says of a NIC only that is kept which a [Host] holds.
+type Prometheus struct {
+	Server *promql.Server
+	// At is the moment that the report is of.
+	At time.Time
+	// Selector are label matchers that all metrics must have, without braces:
+	// `cluster="eu-1",env=~"prod|canary"`. It is "" for everything.
+	Selector string
+	// Identity are the labels that tell hosts apart beside job and instance, those that
+	// Thanos and Mimir add: "cluster".
+	Identity []string
+	// Since is how long before At a host may have been seen last, to be missed now.
+	Since time.Duration
+	// Window is the time in which lost links are counted; 0 since each device was made.
+	Window time.Duration
+	// Host is the hostname or the instance of the only host that is asked for; "" for all.
+	Host string
+	// Shards is how many shards are asked for at the same time; 4 where it is 0.
+	Shards int
+}
+
+const (
+	// shardHosts and shardBytes bound a shard: how many instances, and how long the
+	// pattern that picks them is. No query has it more than twice, and VictoriaMetrics
+	// takes one of 16 KiB.
+	shardHosts = 400
+	shardBytes = 7 << 10
+
+	// recordedWindow is what the recording rule of exporters/mixin counts lost links in.
+	recordedWindow = 24 * time.Hour
+	recordedDowns  = "instance_device:nictune_network_carrier_down_changes:increase1d"
+	downs          = "nictune_network_carrier_down_changes_total"
+)
+
+// target is what is known of a host before its shard is asked for.
+type target struct {
+	Host
+	instance string
+	reports  bool // it has samples now
+	judged   bool // it says when it was judged
+	twin     bool // another host has the same job and instance
+	again    bool // another target is the same host
+}
+
+// Read asks for the hosts and adds them, names those that are missing, and notes as
+// problems what the server says of its own answers. An error is the server's, or one of
+// the aggregate.
+func (p *Prometheus) Read(ctx context.Context, into *Aggregate) error {
+	r := &reading{Prometheus: p, into: into, by: strings.Join(p.identity(), ", "), targets: map[string]*target{}, warned: map[string]bool{}}
+	// An agent without --policy compares its host with each of the shipped policies, which
+	// are alternatives that nobody asked for.
+	shipped, err := policies.Shipped()
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, s := range shipped {
+		names = append(names, s.Name)
+	}
+	r.meant = "policy!~" + anyOf(names)
+	if err := r.findTargets(ctx); err != nil {
+		return err
+	}
+	if err := r.findNear(ctx); err != nil {
+		return err
+	}
+	if err := r.findShared(ctx); err != nil {
+		return err
+	}
+	shards := r.shards()
+	if p.Window == recordedWindow && len(shards) > 0 {
+		if err := r.findRecorded(ctx); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	work := make(chan []string)
+	var workers sync.WaitGroup
+	for range min(len(shards), cmp.Or(p.Shards, 4)) {
+		workers.Go(func() {
+			for instances := range work {
+				if err := r.readShard(ctx, instances); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	for _, s := range shards {
+		select {
+		case work <- s:
+		case <-ctx.Done():
+		}
+	}
+	close(work)
+	workers.Wait()
+	return context.Cause(ctx)
+}
+
+// identity are all labels that tell hosts apart.
+func (p *Prometheus) identity() []string {
+	labels := append(slices.Clone(p.Identity), "job", "instance")
+	slices.Sort(labels)
+	return slices.Compact(labels)
+}
+
+// reading is one reading of a fleet.
+type reading struct {
+	*Prometheus
+	by       string // what to aggregate by, to be left with hosts
+	meant    string // a matcher that leaves out what nobody asked to be compared with
+	targets  map[string]*target
+	recorded bool                       // the recording rule has what is lost in a day
+	near     map[string]map[string]bool // devices with a module near a threshold, by host
+	shared   map[string]bool            // hosts with a VF that shares its IOMMU group
+
+	mu     sync.Mutex // for what follows
+	into   *Aggregate
+	warned map[string]bool
+}
+
+// key is what a host is known by in an answer.
+func (r *reading) key(labels map[string]string) string {
+	var b strings.Builder
+	for i, l := range r.identity() {
+		if i > 0 {
+			b.WriteByte(0)
+		}
+		b.WriteString(labels[l])
+	}
+	return b.String()
+}
+
+// ask evaluates an expression and has each take the elements, of which %s are the labels
+// to aggregate by. Warnings become problems of the report, once each.
+func (r *reading) ask(ctx context.Context, expression string, each func(key string, s promql.Sample)) error {
+	warnings, err := r.Server.Query(ctx, expression, r.At, func(s promql.Sample) error {
+		each(r.key(s.Labels), s)
+		return nil
+	})
+	r.warn(warnings)
+	return err
+}
+
+func (r *reading) warn(warnings []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range warnings {
+		if !r.warned[w] && len(r.warned) < mostDistinct {
+			r.warned[w] = true
+			r.into.Problem(Problem{Kind: Incomplete, Source: r.Server.URL.Redacted(), Detail: "the server says: " + w})
+		}
+	}
+}
+
+// of is a selector: a metric with the matchers that all have and others.
+func (r *reading) of(metric string, matchers ...string) string {
+	if r.Selector != "" {
+		matchers = append(matchers, r.Selector)
+	}
+	return metric + "{" + strings.Join(matchers, ",") + "}"
+}
+
+// findTargets finds every host that reports, or did, or should.
+func (r *reading) findTargets(ctx context.Context) error {
+	jobs := map[string]bool{}
+	get := func(key string, labels map[string]string) *target {
+		t := r.targets[key]
+		if t == nil {
+			t = &target{instance: strings.Clone(labels["instance"])}
+			t.Name = t.instance
+			t.Source = t.instance
+			r.targets[key] = t
+		}
+		jobs[labels["job"]] = true
+		return t
+	}
+	about := func(t *target, labels map[string]string) {
+		if name := labels["hostname"]; name != "" {
+			t.Name = name
+		}
+		t.MachineID = labels["machine_id"]
+		t.Kernel = labels["kernel"]
+		if vm, err := strconv.ParseBool(labels["virtual_machine"]); err == nil {
+			t.VirtualMachine = &vm
+		}
+	}
+
+	// Who was there lately: the index knows, without a sample being read.
+	if r.Since > 0 {
+		warnings, err := r.Server.Series(ctx, r.of("nictune_host_info"), r.At.Add(-r.Since), r.At, func(labels map[string]string) error {
+			about(get(r.key(labels), labels), labels)
+			return nil
+		})
+		r.warn(warnings)
+		if err != nil {
+			return fmt.Errorf("asking who reported lately: %w", err)
+		}
+	}
+	// Who is there now.
+	steps := []struct {
+		what, query string
+		each        func(key string, s promql.Sample)
+	}{
+		{"which hosts report", "group by (" + r.by + ", hostname, machine_id, kernel, virtual_machine) (" + r.of("nictune_host_info") + ")", func(key string, s promql.Sample) {
+			t := get(key, s.Labels)
+			if t.reports && (t.Name != s.Labels["hostname"] || t.MachineID != s.Labels["machine_id"]) {
+				t.twin = true
+			}
+			about(t, s.Labels)
+			t.reports = true
+		}},
+		{"when they were scraped", "min by (" + r.by + ") (timestamp(" + r.of("nictune_host_info") + "))", func(key string, s promql.Sample) {
+			if t := r.targets[key]; t != nil {
+				t.CollectedAt = instant(s.Value)
+			}
+		}},
+		{"which nictune they run", "group by (" + r.by + ", version) (" + r.of("nictune_build_info") + ")", func(key string, s promql.Sample) {
+			if t := r.targets[key]; t != nil {
+				t.Version = strings.Clone(s.Labels["version"])
+			}
+		}},
+		{"when they were judged", "min by (" + r.by + ") (" + r.of("nictune_audit_timestamp_seconds") + ")", func(key string, s promql.Sample) {
+			if t := r.targets[key]; t != nil && t.reports && finite(s.Value) {
+				t.CollectedAt, t.judged = instant(s.Value), true
+			}
+		}},
+	}
+	for _, step := range steps {
+		if err := r.ask(ctx, step.query, step.each); err != nil {
+			return fmt.Errorf("asking %s: %w", step.what, err)
+		}
+	}
+	if len(r.targets) == 0 {
+		return errors.New("the server has no metrics of nictune" + cmp.Or(map[bool]string{true: " with " + r.Selector}[r.Selector != ""], "") + ": does it scrape nictune agent? (nictune_host_info was asked for)")
+	}
+	// Who should be there: all that are scraped in the same way.
+	up := map[string]float64{}
+	if err := r.ask(ctx, "max by ("+r.by+") ("+r.of("up", "job=~"+anyOf(slices.Sorted(maps.Keys(jobs))))+")", func(key string, s promql.Sample) {
+		get(key, s.Labels)
+		up[key] = s.Value
+	}); err != nil {
+		return fmt.Errorf("asking which hosts can be scraped: %w", err)
+	}
+	if r.Host != "" {
+		maps.DeleteFunc(r.targets, func(_ string, t *target) bool { return t.Name != r.Host && t.instance != r.Host })
+		for _, t := range r.targets {
+			t.Name = cmp.Or(r.into.o.Host, t.Name) // it was asked for by its instance
+		}
+	}
+	return r.nameMissing(ctx, up)
+}
+
+// nameMissing takes those out that don't report, and says when they last did.
+func (r *reading) nameMissing(ctx context.Context, up map[string]float64) error {
+	missing := map[string]*target{}
+	for key, t := range r.targets {
+		if t.MachineID == "" {
+			// Of two hosts with one name neither takes the place of the other.
+			t.MachineID = "instance " + t.instance
+		}
+		switch {
+		case !t.reports:
+			missing[key] = t
+			delete(r.targets, key)
+		case t.twin:
+			r.into.Problem(Problem{Kind: SameName, Source: t.instance, Host: t.Name, Detail: "several hosts have the same " + r.by + ": name the label that tells them apart with --identity"})
+		}
+		if t.reports && !t.judged {
+			r.into.Problem(Problem{Kind: Incomplete, Source: t.instance, Host: t.Name, Detail: "it reports and was not judged: its agent runs without judging, is older, or has just started"})
+		}
+	}
+	once := map[[2]string]*target{}
+	for _, t := range r.targets {
+		if same := once[[2]string{t.Name, t.MachineID}]; same != nil {
+			same.again, t.again = true, true
+		}
+		once[[2]string{t.Name, t.MachineID}] = t
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	last := map[string]time.Time{}
+	if r.Since > 0 {
+		for instances := range slices.Chunk(instancesOf(missing), shardHosts) {
+			query := "max by (" + r.by + ") (last_over_time(" + r.of("nictune_audit_timestamp_seconds", "instance=~"+anyOf(instances)) + "[" + duration(r.Since) + "]))"
+			if err := r.ask(ctx, query, func(key string, s promql.Sample) {
+				if finite(s.Value) {
+					last[key] = instant(s.Value)
+				}
+			}); err != nil {
+				return fmt.Errorf("asking when missing hosts were judged last: %w", err)
+			}
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(missing)) {
+		t := missing[key]
+		n := NamedHost{Name: t.Name, MachineID: t.MachineID, Source: t.instance}
+		if at, ok := last[key]; ok {
+			n.CollectedAt = &at
+		}
+		why := "it reported within the last " + duration(r.Since) + ", and nothing scrapes it now"
+		switch state, ok := up[key]; {
+		case ok && state == 0:
+			why = "it can't be scraped: up is 0"
+		case ok:
+			why = "it answers scrapes and says nothing of NICs"
+		}
+		r.into.Miss(n, why)
+	}
+	return nil
+}
+
+// shards are the instances of all hosts that report, in pieces.
+func (r *reading) shards() [][]string {
+	var all [][]string
+	var shard []string
+	size := 0
+	for _, instance := range instancesOf(r.targets) {
+		n := len(anyOf([]string{instance})) - len(`""`) + len("|")
+		if len(shard) == shardHosts || len(shard) > 0 && size+n > shardBytes {
+			all, shard, size = append(all, shard), nil, 0
+		}
+		shard, size = append(shard, instance), size+n
+	}
+	if len(shard) > 0 {
+		all = append(all, shard)
+	}
+	return all
+}
+
+func instancesOf(targets map[string]*target) []string {
+	instances := make([]string, 0, len(targets))
+	for _, t := range targets {
+		instances = append(instances, t.instance)
+	}
+	slices.Sort(instances)
+	return slices.Compact(instances)
+}
+
+// findRecorded finds out whether the recording rule has every port that there is.
+func (r *reading) findRecorded(ctx context.Context) error {
+	var raw, recorded float64
+	if err := r.ask(ctx, "count("+r.of(downs)+")", func(_ string, s promql.Sample) { raw = s.Value }); err != nil {
+		return fmt.Errorf("asking how many ports there are: %w", err)
+	}
+	if err := r.ask(ctx, "count("+r.of(recordedDowns)+")", func(_ string, s promql.Sample) { recorded = s.Value }); err != nil {
+		return fmt.Errorf("asking for recording rules: %w", err)
+	}
+	r.recorded = recorded > 0 && recorded == raw
+	return nil
+}
+
+// readShard asks for the hosts of some instances, and adds them.
+func (r *reading) readShard(ctx context.Context, instances []string) error {
+	s := &shard{reading: r, these: "instance=~" + anyOf(instances), hosts: map[string]*shardHost{}}
+	some := map[string]bool{}
+	for _, i := range instances {
+		some[i] = true
+	}
+	for key, t := range r.targets {
+		if some[t.instance] {
+			s.hosts[key] = &shardHost{target: t, nics: map[string]*NIC{}, whole: r.Host != ""}
+		}
+	}
+	if err := s.put(ctx, s.queries()); err != nil {
+		return err
+	}
+	if err := s.readShared(ctx); err != nil {
+		return err
+	}
+	if err := s.readDrift(ctx); err != nil {
+		return err
+	}
+	if err := s.readVerdicts(ctx); err != nil {
+		return err
+	}
+	if err := s.readOptics(ctx); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(s.hosts)) {
+		if err := r.into.Add(s.hosts[key].finish()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// put asks questions, and gives the answers to the hosts that they are about.
+func (s *shard) put(ctx context.Context, all []question) error {
+	for _, q := range all {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.ask(ctx, q.expression, func(key string, sample promql.Sample) {
+			if h := s.hosts[key]; h != nil {
+				q.each(h, sample.Labels, sample.Value)
+			}
+		}); err != nil {
+			return fmt.Errorf("asking for %s of %s: %w", q.what, someOf(instancesOf(s.pick(func(*shardHost) bool { return true }))), err)
+		}
+	}
+	return nil
+}
+
+// pick are the targets of some hosts of the shard.
+func (s *shard) pick(which func(*shardHost) bool) map[string]*target {
+	picked := map[string]*target{}
+	for key, h := range s.hosts {
+		if which(h) {
+			picked[key] = h.target
+		}
+	}
+	return picked
+}
+
+// someOf says which hosts a shard is of.
+func someOf(instances []string) string {
+	if len(instances) == 1 {
+		return instances[0]
+	}
+	return fmt.Sprintf("%d hosts from %s to %s", len(instances), instances[0], instances[len(instances)-1])
+}
+
+// shard is some of the hosts, while they are being read.
+type shard struct {
+	*reading
+	these string // the matcher that picks them
+	hosts map[string]*shardHost
+}
+
+type shardHost struct {
+	*target
+	nics    map[string]*NIC // by device
+	waivers map[Waiver]int
+	drifted bool // a setting differs
+	// whole is whether every verdict on it is asked for: something is wrong with it.
+	whole bool
+}
+
+// question is an expression and what its elements are for.
+type question struct {
+	what, expression string
+	each             func(h *shardHost, labels map[string]string, value float64)
+}
+
+// onNIC is for answers about a device.
+func onNIC(each func(n *NIC, labels map[string]string, v float64)) func(*shardHost, map[string]string, float64) {
+	return func(h *shardHost, labels map[string]string, v float64) {
+		if n := h.nics[labels["device"]]; n != nil && finite(v) {
+			each(n, labels, v)
+		}
+	}
+}
+
+// queries are those that are asked of every host, in their order.
+func (s *shard) queries() []question {
+	by := func(how, labels, metric string, matchers ...string) string {
+		return how + " by (" + s.by + ", " + labels + ") (" + s.of(metric, append(matchers, s.these)...) + ")"
+	}
+	count := "max by (" + s.by + ", device) (increase(" + s.of(downs, s.these) + "[" + duration(s.Window) + "]))"
+	if s.recorded {
+		count = by("max", "device", recordedDowns)
+	}
+	if s.Window == 0 {
+		count = by("max", "device", downs)
+	}
+	physical := s.of("nictune_nic_info", `kind!="virtual"`, s.these)
+	return []question{
+		{"the NICs", by("group", "device, kind, driver, driver_version, firmware, pci_address, permanent_mac, vendor_id, device_id, model", "nictune_nic_info", `kind!="virtual"`), (*shardHost).addNIC},
+		{"links, PCIe and VFs", "max by (__name__, " + s.by + ", device) (" + s.of("", `__name__=~"`+strings.Join(slices.Sorted(maps.Keys(gauges)), "|")+`"`, s.these) + " and on (" + s.by + ", device) " + physical + ")",
+			onNIC(func(n *NIC, labels map[string]string, v float64) {
+				if set := gauges[labels["__name__"]]; set != nil {
+					set(n, v)
+				}
+			})},
+		{"lost links", count, onNIC(func(n *NIC, _ map[string]string, v float64) {
+			if v >= 0 {
+				n.Downs = new(uint64(math.Round(v)))
+			}
+		})},
+		{"what fails", by("sum", "rule, severity, status", "nictune_rule_findings", troubled), (*shardHost).addVerdict},
+		{"findings", by("group", "rule, severity, status, device, part, pci_address, permanent_mac", "nictune_finding"), (*shardHost).addFinding},
+		{"drivers of VFs", by("count", "device, driver", "nictune_vf_info"), onNIC(func(n *NIC, l map[string]string, v float64) {
+			vfs := virtualOf(n)
+			if vfs.Drivers == nil {
+				vfs.Drivers = map[string]int{}
+			}
+			vfs.Drivers[l["driver"]] = int(v)
+		})},
+		{"settings", "sum by (" + s.by + ", policy) (" + one + " + " + s.of("nictune_policy_setting_drifted", s.meant, s.these) + ")", func(h *shardHost, l map[string]string, v float64) {
+			all, drifted := apart(v)
+			h.addDrift(l, audit.AsWanted, all-drifted)
+			h.drifted = h.drifted || drifted > 0
+		}},
+		{"settings that can't be had", by("group", "policy, device, setting", "nictune_policy_setting_impossible", s.meant), func(h *shardHost, l map[string]string, _ float64) {
+			h.addDrift(l, audit.Impossible, 1)
+		}},
+		{"undecided policies", by("group", "policy, device", "nictune_policy_undecided", s.meant), func(h *shardHost, l map[string]string, _ float64) {
+			h.addDrift(l, audit.Undecided, 1)
+		}},
+		{"waivers", by("max", "rule, owner, device, part", "nictune_waiver_expiry_timestamp_seconds"), (*shardHost).addWaiver},
+	}
+}
+
+// gauges are what each device has one of.
+var gauges = map[string]func(*NIC, float64){
+	"nictune_network_carrier":                       func(n *NIC, v float64) { n.Carrier = new(v == 1) },
+	"nictune_network_speed_bytes":                   func(n *NIC, v float64) { n.SpeedMbps = new(int(v * 8 / 1e6)) },
+	"nictune_network_max_speed_bytes":               func(n *NIC, v float64) { n.MaxSpeedMbps = new(int(v * 8 / 1e6)) },
+	"nictune_pci_current_link_transfers_per_second": func(n *NIC, v float64) { pcieOf(n).CurrentGTs = v / 1e9 },
+	"nictune_pci_max_link_transfers_per_second":     func(n *NIC, v float64) { pcieOf(n).MaxGTs = v / 1e9 },
+	"nictune_pci_current_link_width":                func(n *NIC, v float64) { pcieOf(n).CurrentWidth = int(v) },
+	"nictune_pci_max_link_width":                    func(n *NIC, v float64) { pcieOf(n).MaxWidth = int(v) },
+	"nictune_sriov_vfs":                             func(n *NIC, v float64) { virtualOf(n).Enabled = new(int(v)) },
+	"nictune_sriov_max_vfs":                         func(n *NIC, v float64) { virtualOf(n).Total = new(int(v)) },
+}

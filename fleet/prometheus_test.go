@@ -1,0 +1,264 @@
+package fleet
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nictune/nictune/findings"
+	"github.com/nictune/nictune/fleet/promql"
+)
+
+var evening = time.Date(2027, 1, 31, 18, 0, 0, 0, time.UTC)
+
+// asked is a server that answers by what a query is about, and notes every query. It
+// evaluates nothing: that is for a real Prometheus, in cmd/nictune.
+type asked struct {
+	answer func(query string) (rows []map[string]string, value float64)
+	// lately are the series of host_info; warning comes with every answer.
+	lately  []map[string]string
+	warning string
+	refuse  string // queries with this in them fail
+
+	mu      sync.Mutex
+	queries []string
+}
+
+func (a *asked) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, err
+	}
+	reply := map[string]any{"status": "success"}
+	if a.warning != "" {
+		reply["warnings"] = []string{a.warning}
+	}
+	query := form.Get("query")
+	status := http.StatusOK
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/series"):
+		reply["data"] = a.lately
+	case a.refuse != "" && strings.Contains(query, a.refuse):
+		status = http.StatusUnprocessableEntity
+		reply = map[string]any{"status": "error", "errorType": "execution", "error": "too many samples"}
+	default:
+		a.mu.Lock()
+		a.queries = append(a.queries, query)
+		a.mu.Unlock()
+		rows, value := a.answer(query)
+		result := []any{}
+		for _, labels := range rows {
+			result = append(result, map[string]any{"metric": labels, "value": []any{1, strconv.FormatFloat(value, 'f', -1, 64)}})
+		}
+		reply["data"] = map[string]any{"resultType": "vector", "result": result}
+	}
+	text, err := json.Marshal(reply)
+	return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(string(text)))}, err
+}
+
+func (a *asked) report(t *testing.T, p Prometheus) (*Report, error) {
+	t.Helper()
+	into := NewAggregate(Options{Now: evening, MaxAge: 25 * time.Hour, Top: 20})
+	defer into.Close()
+	p.Server = &promql.Server{URL: &url.URL{Scheme: "http", Host: "prometheus.example"}, HTTP: &http.Client{Transport: a}}
+	p.At = evening
+	if err := p.Read(t.Context(), into); err != nil {
+		return nil, err
+	}
+	return into.Report()
+}
+
+// targets are hosts that report, and were judged a minute ago.
+func targets(instances ...string) func(query string) ([]map[string]string, float64) {
+	return func(query string) ([]map[string]string, float64) {
+		var rows []map[string]string
+		for _, i := range instances {
+			rows = append(rows, map[string]string{"job": "nictune", "instance": i, "hostname": "host of " + i, "kernel": "6.12"})
+		}
+		switch {
+		case strings.Contains(query, "(up{"):
+			return rows, 1
+		case strings.HasPrefix(query, "group by (cluster, instance, job, hostname") || strings.HasPrefix(query, "group by (instance, job, hostname"):
+			return rows, 1
+		case strings.Contains(query, "nictune_audit_timestamp_seconds"):
+			return rows, float64(evening.Unix() - 60)
+		}
+		return nil, 0
+	}
+}
+
+// No query is longer than servers take, and each host is asked for once, whatever it is
+// called.
+func TestShards(t *testing.T) {
+	var instances []string
+	for i := range 2500 {
+		instances = append(instances, fmt.Sprintf("rack-%02d.node-%04d.dc1.example.org:9810", i%40, i))
+	}
+	hostile := "a\"}) or vector(1) # \\ .*|\n[x]:9810"
+	instances = append(instances, hostile, "[2001:db8::1]:9810")
+	a := &asked{answer: targets(instances...)}
+	r, err := a.report(t, Prometheus{Selector: `env="prod"`, Identity: []string{"cluster"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Scope.Hosts != len(instances) {
+		t.Errorf("%d hosts, want %d", r.Scope.Hosts, len(instances))
+	}
+	matcher := regexp.MustCompile(`instance=~("(?:[^"\\]|\\.)*")`)
+	covered := map[string]int{}
+	shards := 0
+	for _, q := range a.queries {
+		if len(q) > 16<<10 {
+			t.Errorf("a query of %d bytes: %.200s", len(q), q)
+		}
+		if !strings.Contains(q, `env="prod"`) {
+			t.Errorf("a query without the selector: %.200s", q)
+		}
+		if !strings.Contains(q, "permanent_mac, vendor_id") {
+			continue
+		}
+		shards++
+		pattern, err := strconv.Unquote(matcher.FindStringSubmatch(q)[1])
+		if err != nil {
+			t.Fatalf("%v: %.200s", err, q)
+		}
+		picks := regexp.MustCompile("^(?:" + pattern + ")$")
+		for _, i := range instances {
+			if picks.MatchString(i) {
+				covered[i]++
+			}
+		}
+	}
+	for _, i := range instances {
+		if covered[i] != 1 {
+			t.Errorf("%q is asked for %d times", i, covered[i])
+		}
+	}
+	if shards < 2500/shardHosts {
+		t.Errorf("%d shards", shards)
+	}
+}
+
+// Who doesn't report is named with what is known of them, and never counted.
+func TestMissingFromPrometheus(t *testing.T) {
+	lately := func(instance, hostname string) map[string]string {
+		return map[string]string{"__name__": "nictune_host_info", "job": "nictune", "instance": instance, "hostname": hostname}
+	}
+	all := targets("a:1", "b:1")
+	a := &asked{
+		lately: []map[string]string{lately("a:1", "host of a:1"), lately("gone:1", "gone"), lately("down:1", "down")},
+		answer: func(query string) ([]map[string]string, float64) {
+			switch {
+			case strings.Contains(query, "last_over_time"):
+				return []map[string]string{{"job": "nictune", "instance": "gone:1"}}, float64(evening.Unix() - 7200)
+			case strings.Contains(query, "(up{"):
+				return []map[string]string{{"job": "nictune", "instance": "down:1"}, {"job": "nictune", "instance": "never:1"}}, 0
+			}
+			return all(query)
+		},
+	}
+	r, err := a.report(t, Prometheus{Since: 24 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Scope.Hosts != 2 || r.Scope.Missing.Count != 3 {
+		t.Fatalf("%d hosts, %d missing: %+v", r.Scope.Hosts, r.Scope.Missing.Count, r.Scope.Missing)
+	}
+	said := map[string]string{}
+	for _, p := range r.Problems.List {
+		if p.Kind == Incomplete {
+			said[p.Host] = p.Detail
+		}
+	}
+	for i, want := range []struct{ name, why string }{
+		{"down", "it can't be scraped: up is 0"},
+		{"gone", "it reported within the last 86400s, and nothing scrapes it now"},
+		{"never:1", "it can't be scraped: up is 0"},
+	} {
+		if got := r.Scope.Missing.Hosts[i].Name; got != want.name || !strings.Contains(said[want.name], want.why) {
+			t.Errorf("missing: %s, want %s: %q", got, want.name, said[want.name])
+		}
+	}
+	if at := r.Scope.Missing.Hosts[1].CollectedAt; at == nil || !at.Equal(evening.Add(-2*time.Hour)) {
+		t.Errorf("gone was judged at %v", at)
+	}
+	if !r.Failed(findings.Critical) {
+		t.Error("a fleet with hosts missing is clean")
+	}
+}
+
+// What the server says of its answers is in the report, once; what it refuses ends it.
+func TestServersWords(t *testing.T) {
+	a := &asked{answer: targets("a:1", "b:1"), warning: "store 3 did not answer"}
+	r, err := a.report(t, Prometheus{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := r.Problems.Counts[Incomplete]; n != 1 || !strings.Contains(r.Problems.List[0].Detail, "store 3 did not answer") {
+		t.Errorf("%d problems: %+v", n, r.Problems.List)
+	}
+	a = &asked{answer: targets("a:1", "b:1"), refuse: "nictune_rule_findings"}
+	if _, err := a.report(t, Prometheus{}); err == nil || !strings.Contains(err.Error(), "asking for what fails of 2 hosts from a:1 to b:1") || !strings.Contains(err.Error(), "too many samples") {
+		t.Errorf("error %v", err)
+	}
+	a = &asked{answer: targets()}
+	if _, err := a.report(t, Prometheus{Selector: `env="x"`}); err == nil || !strings.Contains(err.Error(), `no metrics of nictune with env="x"`) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// A host of which nobody says when it was judged is no host that is well.
+func TestNotJudged(t *testing.T) {
+	all := targets("a:1")
+	a := &asked{answer: func(query string) ([]map[string]string, float64) {
+		if strings.HasPrefix(query, "min by") && strings.Contains(query, "nictune_audit_timestamp_seconds") {
+			return nil, 0
+		}
+		if strings.Contains(query, "timestamp(nictune_host_info") {
+			return []map[string]string{{"job": "nictune", "instance": "a:1"}}, float64(evening.Unix())
+		}
+		return all(query)
+	}}
+	r, err := a.report(t, Prometheus{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Problems.Counts[Incomplete] != 1 || !strings.Contains(r.Problems.List[0].Detail, "was not judged") || !r.Failed(findings.Critical) {
+		t.Errorf("problems %+v", r.Problems.List)
+	}
+}
+
+// The lane nearest to a threshold stands for a quantity, with the margins of the host's
+// own audit.
+func TestModuleFromPrometheus(t *testing.T) {
+	m := &module{near: true, vendor: "V", values: map[measure]float64{}, thresholds: map[measure]float64{}}
+	for which, w := range map[string]float64{"low-alarm": 1e-5, "low-warning": 1e-4, "high-warning": 1e-3, "high-alarm": 1e-2} {
+		m.thresholds[measure{"rx-power", which}] = w
+	}
+	m.values[measure{"rx-power", "1"}] = 5e-4
+	m.values[measure{"rx-power", "2"}] = 1e-4 * 1.2589254 // 1 dB above
+	all := m.optics()
+	if len(all) != 1 || all[0].Lane != 2 || *all[0].Margin != 1 || *all[0].Room != 0.1 || *all[0].Value != -9 || all[0].Verdict != "ok" || all[0].Vendor != "V" {
+		t.Errorf("%+v", all)
+	}
+	m.values[measure{"rx-power", "3"}] = 0
+	if all = m.optics(); len(all) != 1 || all[0].Lane != 3 || all[0].Value != nil || all[0].Margin != nil || all[0].Verdict != "low-alarm" {
+		t.Errorf("no light: %+v", all)
+	}
+	m.values[measure{"rx-power", "3"}] = 2e-3
+	if all = m.optics(); all[0].Lane != 3 || all[0].Verdict != "high-warning" || *all[0].Margin != -3.01 {
+		t.Errorf("too much light: %+v", all)
+	}
+}
