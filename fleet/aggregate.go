@@ -57,7 +57,7 @@ const (
 )
 
 // Aggregate makes one report of hosts that it is fed one after the other. Of each host
-// it remembers some 60 bytes, by which two reports of it are found; what else it holds
+// it remembers some 100 bytes, by which two reports of it are found; what else it holds
 // grows with how many different rules, models and the like there are. Which of a host's
 // reports counts is known only at the end, so hosts wait compressed until then, at
 // first in memory, beyond a few megabytes in a file.

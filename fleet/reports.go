@@ -20,20 +20,33 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/nictune/nictune/audit"
 	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/inventory"
 )
 
-// extensions are those of the files that are read of a folder; of those that are named,
-// any is.
-var extensions = []string{".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz"}
+// extensions are those of the files that are read of a folder, also with packing behind
+// them; of files that are named, any is read.
+var (
+	extensions = []string{".json", ".jsonl", ".ndjson"}
+	packing    = []string{".gz", ".zst"}
+)
+
+// readable reports whether a file of a folder is one to read by its name.
+func readable(name string) bool {
+	name = strings.ToLower(name)
+	for _, p := range packing {
+		name = strings.TrimSuffix(name, p)
+	}
+	return slices.Contains(extensions, filepath.Ext(name))
+}
 
 // ReadReports adds the audit reports of files and folders, and of standard input for
 // "-". A file holds one report, or several one after the other, in lines or not, as
-// they are or packed by gzip. Of a folder the files are read whose names end in .json,
-// .jsonl or .ndjson (and .gz), those of folders in it, too; hidden ones are not, since
+// they are or packed by gzip or zstd. Of a folder the files are read whose names end in
+// .json, .jsonl or .ndjson (and .gz or .zst), those of folders in it, too; hidden ones are not, since
 // a file that is still being copied is often named so.
 //
 // A report is held in memory only while it is read. What is wrong with a file or a
@@ -175,8 +188,8 @@ func (r *reader) folder(path string) {
 			case strings.HasPrefix(e.Name(), "."):
 			case e.IsDir():
 				r.folder(name)
-			case !slices.ContainsFunc(extensions, func(x string) bool { return strings.HasSuffix(strings.ToLower(name), x) }):
-				r.problem(Problem{Kind: PassedOver, Source: name, Detail: "its name doesn't end in one of " + strings.Join(extensions, ", ")})
+			case !readable(e.Name()):
+				r.problem(Problem{Kind: PassedOver, Source: name, Detail: "its name ends in none of " + strings.Join(extensions, ", ") + ", with or without " + strings.Join(packing, " or ")})
 			case e.Type().IsRegular(), e.Type()&fs.ModeSymlink != 0 && isRegular(name):
 				if err := r.file(name); err != nil {
 					r.problem(Problem{Kind: Unreadable, Source: name, Detail: reasonOf(err)})
@@ -201,6 +214,10 @@ func isRegular(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
+// maxWindow is how far back what is packed by zstd may refer: that of zstd --ultra. What
+// needs more (zstd --long=31) is refused.
+const maxWindow = 128 << 20
+
 // stream hands out the reports of one input.
 func (r *reader) stream(name string, input io.Reader) {
 	buffered := bufio.NewReaderSize(input, 64<<10)
@@ -214,8 +231,13 @@ func (r *reader) stream(name string, input io.Reader) {
 		}
 		source = unpacked
 	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		r.problem(Problem{Kind: Unreadable, Source: name, Detail: "packed by zstd, which is not unpacked here: zstd -dc | nictune fleet report --reports -"})
-		return
+		unpacked, err := zstd.NewReader(buffered, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			r.problem(Problem{Kind: Truncated, Source: name, Detail: "zstd: " + err.Error()})
+			return
+		}
+		defer unpacked.Close()
+		source = unpacked
 	}
 	s := newSplitter(source)
 	for n := 1; r.ctx.Err() == nil; n++ {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -15,6 +16,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/nictune/nictune/audit"
 	"github.com/nictune/nictune/findings"
@@ -159,15 +162,22 @@ func TestOddInput(t *testing.T) {
 	}
 }
 
-// A report cut anywhere is either named or, where only white space is lost, whole; and
-// never takes the next one with it.
+// A report cut anywhere is named, and never takes the next one with it.
 func TestCutAnywhere(t *testing.T) {
 	for _, form := range []func(testing.TB, any) string{compact, indented} {
 		whole, next := form(t, small("a", func(r *audit.HostReport) { r.Problems = []string{`a "quote" \ and {"brace`} })), form(t, small("b"))
 		for n := 1; n < len(strings.TrimSpace(whole)); n++ {
-			r := read(t, Options{}, whole[:n]+next)
-			if r.Scope.Hosts != 1 || r.Scope.Rejected != 1 || r.Problems.Counts[Truncated] != 1 {
-				t.Fatalf("cut at %d (%q): %d hosts, problems %v", n, whole[max(0, n-20):n], r.Scope.Hosts, r.Problems.List)
+			s := newSplitter(strings.NewReader(whole[:n] + next))
+			piece, err := s.next()
+			if _, problem := decode(piece, "", err); problem == nil || problem.Kind != Truncated {
+				t.Fatalf("cut at %d (%q): %+v", n, whole[max(0, n-20):n], problem)
+			}
+			piece, err = s.next()
+			if h, problem := decode(piece, "", err); problem != nil || h.Name != "b" {
+				t.Fatalf("the next after a cut at %d (%q): %+v", n, whole[max(0, n-20):n], problem)
+			}
+			if _, err := s.next(); !errors.Is(err, io.EOF) {
+				t.Fatalf("cut at %d: more than was put in: %v", n, err)
 			}
 		}
 	}
@@ -193,7 +203,13 @@ func TestFolder(t *testing.T) {
 	z := gzip.NewWriter(&packed)
 	fmt.Fprint(z, compact(t, small("packed"))+"\n"+compact(t, small("packed too")))
 	z.Close()
+	zst, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zpacked := string(zst.EncodeAll([]byte(compact(t, small("f"))), nil))
 	for name, text := range map[string]string{
+		"f.json.zst": zpacked, "cut.json.zst": zpacked[:len(zpacked)-9],
 		"a.json": indented(t, small("a")), "rack/b.JSON": compact(t, small("b")), "c.jsonl": compact(t, small("c")) + "\n",
 		"d.json.gz": packed.String(), "cut.json.gz": packed.String()[:packed.Len()-30], ".e.json.x7": "half", "README": "hello",
 		"z.json": "\x28\xb5\x2f\xfd packed", "empty.json": "",
@@ -211,8 +227,8 @@ func TestFolder(t *testing.T) {
 		}
 	}
 	r := read(t, Options{}, "", dir)
-	want := map[ProblemKind]int{PassedOver: 1, Unreadable: 3, Truncated: 2, Repeated: 1}
-	if r.Scope.Hosts != 5 || !maps.Equal(r.Problems.Counts, want) {
+	want := map[ProblemKind]int{PassedOver: 1, Unreadable: 4, Truncated: 2, Repeated: 1}
+	if r.Scope.Hosts != 6 || !maps.Equal(r.Problems.Counts, want) {
 		t.Errorf("%d hosts, problems %+v", r.Scope.Hosts, r.Problems)
 	}
 	for _, p := range r.Problems.List {
@@ -323,7 +339,7 @@ func FuzzReports(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		a := NewAggregate(Options{Now: testNow, SpoolDir: t.TempDir()})
+		a := NewAggregate(Options{Now: testNow})
 		defer a.Close()
 		if err := ReadReports(t.Context(), a, []string{"-"}, iotest.HalfReader(bytes.NewReader(text))); err != nil {
 			t.Fatal(err)

@@ -48,8 +48,8 @@ func newFleetReportCommand(app *app) *cobra.Command {
 		Long: `Read the audit reports of many hosts (nictune audit -o json) and make one of them.
 
 --reports names files and folders, or - for standard input. A file holds the report of
-one host, or those of many, one after the other or in lines; gzip is unpacked. They are
-read one at a time, so that there may be any number.
+one host, or those of many, one after the other or in lines; gzip and zstd are unpacked.
+They are read one at a time, so that there may be any number.
 
 A host of which there is no report counts nowhere as well. With --hosts, a file with
 one name on each line, those are named that should be here and are not. A report older
@@ -76,7 +76,9 @@ does, or hosts are missing, stale or of a report that can't be used; 1 for an er
 			if cmd.Flags().Changed("table") && f.format != "csv" {
 				return errors.New("--table is for -o csv: the other formats have all tables")
 			}
-			return app.fleetReport(cmd.Context(), f)
+			ctx, cancel := app.within(cmd)
+			defer cancel()
+			return app.fleetReport(ctx, f)
 		},
 	}
 	outputFlag(cmd, &f.format, "text", "json", "csv", "markdown")
@@ -134,6 +136,15 @@ func (a *app) fleetReport(ctx context.Context, f fleetReport) error {
 		return &exitStatus{code: exitDifferences}
 	}
 	return nil
+}
+
+// within is the time that a command about many hosts has: there is no telling how long
+// that takes, so that it ends only where --timeout was given.
+func (a *app) within(cmd *cobra.Command) (context.Context, context.CancelFunc) {
+	if !cmd.Flags().Changed("timeout") {
+		return context.WithCancel(cmd.Context())
+	}
+	return context.WithTimeoutCause(cmd.Context(), a.timeout, fmt.Errorf("not done within --timeout %s", a.timeout))
 }
 
 // fewGarbage lets the heap grow less than other commands do: this one runs for longer,

@@ -107,7 +107,7 @@ func fleetTables(r *fleet.Report) []table {
 		namesTable("ahead", "Ahead of time", "Their clocks say a time that is yet to come, so that nobody knows how old what they say is. They do not count.", r.Scope.Ahead),
 		namesTable("unexpected", "Unexpected", "Not in the list of hosts. They count.", r.Scope.Unexpected),
 	}
-	all = append(all, changesTable(r.Baseline), severityTable(r), ruleTable(r), hostTable(r), detailTable(r), outlierTable(r))
+	all = append(all, changesTable(r.Baseline), severityTable(r), ruleTable(r), hostTable(r), detailTable(r), nicTable(r), outlierTable(r))
 	all = append(all, groupTables(r)...)
 	all = append(all, linkTables(r)...)
 	return append(all, vfTable(r), sharedTable(r), readinessTable(r), driftTable(r), waiverTable(r))
@@ -185,6 +185,40 @@ func detailTable(r *fleet.Report) table {
 			if d.Status != "as-wanted" {
 				t.add(h.Name, h.MachineID, d.Status, "", "policy "+d.Policy, d.Device, d.Setting, "", "")
 			}
+		}
+	}
+	return t
+}
+
+// nicTable are the NICs of the hosts that were asked for.
+func nicTable(r *fleet.Report) table {
+	t := table{
+		name: "nics", title: "NICs of this host", brief: -1,
+		columns: []string{"host", "machine", "device", "address", "kind", "model", "driver", "version", "firmware", "link", "Mb/s", "maximum", "PCIe", "times lost", "VFs"},
+	}
+	for _, h := range r.Details {
+		for _, n := range h.NICs {
+			link, pcie, downs, vfs := "", "", "", ""
+			switch {
+			case n.Carrier == nil:
+			case *n.Carrier:
+				link = "up"
+			default:
+				link = "down"
+			}
+			if p := n.PCIe; p != nil {
+				pcie = fmt.Sprintf("%g GT/s x%d of %g x%d", p.CurrentGTs, p.CurrentWidth, p.MaxGTs, p.MaxWidth)
+			}
+			if n.Downs != nil {
+				downs = text(*n.Downs)
+			}
+			if n.VFs != nil && n.VFs.Enabled != nil {
+				vfs = text(*n.VFs.Enabled)
+				if n.VFs.Total != nil {
+					vfs += " of " + text(*n.VFs.Total)
+				}
+			}
+			t.add(h.Name, h.MachineID, n.Device, n.Address, n.Kind, n.Model, n.Driver, n.DriverVersion, n.Firmware, link, n.SpeedMbps, n.MaxSpeedMbps, pcie, downs, vfs)
 		}
 	}
 	return t
