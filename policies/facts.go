@@ -31,7 +31,8 @@ func HostOf(inv *inventory.Inventory, labels map[string]string) Host {
 type UnknownError struct {
 	// Fact is its name in a condition: "nic.link.speedMbps".
 	Fact string
-	// Reason is why it could not be read; empty where nothing tried.
+	// Reason is why it could not be read, "not recorded" among the reasons; empty
+	// where nothing tried.
 	Reason inventory.Reason
 }
 
@@ -318,11 +319,18 @@ func (m *member) known(target any) bool {
 	return true
 }
 
+// notRecorded stands for the reason of what a recording holds no answer about: nobody
+// failed to read it.
+const notRecorded inventory.Reason = "not recorded"
+
 // missed is why the fact of a path could not be read; empty where nothing says.
 func (f *fact) missed(path string) inventory.Reason {
 	_, path, _ = strings.Cut(path, ".") // without nic or host
 	for _, u := range f.unread {
 		if rest, ok := strings.CutPrefix(path, u.Fact); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
+			if u.NotRecorded() {
+				return notRecorded
+			}
 			return u.Reason
 		}
 	}

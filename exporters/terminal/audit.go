@@ -176,7 +176,7 @@ func (p *auditPage) changes() {
 		changes []audit.Change
 	}{{"FIXED     ", d.Fixed}, {"UNCLEAR   ", d.Unclear}, {"GONE      ", d.Gone}} {
 		for _, c := range list.changes {
-			p.wrapped(list.label, c.Subject.String()+"  "+c.Rule+": "+c.Title)
+			p.wrapped(list.label, c.Rule+" on "+c.Subject.String()+": "+c.Title)
 		}
 	}
 }
