@@ -51,8 +51,11 @@ type Group struct {
 	// The rules are made when they are asked for: each command would pay for them
 	// when it starts.
 	rules func() []findings.About
-	judge func(*Evidence) []findings.Finding
+	judge judge
 }
+
+// judge judges evidence, and hands over what it finds some at a time.
+type judge func(*Evidence, func([]findings.Finding))
 
 // Rules are what is told of its rules.
 func (g Group) Rules() []findings.About { return g.rules() }
@@ -229,11 +232,18 @@ func (e *Evidence) Want(wants []policies.Want) {
 // Judge judges the evidence by the groups' rules.
 func Judge(e *Evidence, groups []Group) []findings.Finding {
 	var all []findings.Finding
-	for _, g := range groups {
-		all = append(all, g.judge(e)...)
-	}
+	JudgeEach(e, groups, func(some []findings.Finding) { all = append(all, some...) })
 	findings.Sort(all)
 	return all
+}
+
+// JudgeEach judges the evidence by the groups' rules, and hands over what it finds some
+// at a time and in no particular order, for who doesn't want all of it at once: of a
+// thousand NICs it is more than sixty thousand findings.
+func JudgeEach(e *Evidence, groups []Group, with func([]findings.Finding)) {
+	for _, g := range groups {
+		g.judge(e, with)
+	}
 }
 
 // nic is a NIC as the rules see it.
@@ -309,19 +319,18 @@ func wentAway(u inventory.Unread) bool { return u.Reason == inventory.Gone }
 func allLinkRules() []findings.Rule[nic] { return append(linkRules(), goneRule()) }
 
 // links judges each NIC, and says of those that went away that they did.
-func links(e *Evidence) []findings.Finding {
-	all := perNIC(allLinkRules)(e)
+func links(e *Evidence, with func([]findings.Finding)) {
+	perNIC(allLinkRules)(e, with)
 	lost := e.lost()
 	for i := range lost {
 		if n := (nic{NIC: &lost[i], evidence: e, lost: true}); n.Function != inventory.Virtual { // those come and go
-			all = append(all, findings.Judge([]findings.Rule[nic]{goneRule()}, n)...)
+			with(findings.Judge([]findings.Rule[nic]{goneRule()}, n))
 		}
 	}
-	return all
 }
 
 // vfs judges PFs and VFs, which are compared with all of the host.
-func vfs(e *Evidence) []findings.Finding {
+func vfs(e *Evidence, with func([]findings.Finding)) {
 	whole := &e.Inventory
 	if e.whole != nil {
 		whole = e.whole
@@ -330,18 +339,16 @@ func vfs(e *Evidence) []findings.Finding {
 	if e.Earlier != nil {
 		earlier = &sriov.Earlier{PFs: e.Earlier.PFs, Ago: e.Watched()}
 	}
-	return sriov.Judge(e.PFs, whole, earlier, e.Migratable)
+	with(sriov.Judge(e.PFs, whole, earlier, e.Migratable))
 }
 
 // perNIC judges each NIC by rules.
-func perNIC(rules func() []findings.Rule[nic]) func(*Evidence) []findings.Finding {
-	return func(e *Evidence) []findings.Finding {
-		var all []findings.Finding
+func perNIC(rules func() []findings.Rule[nic]) judge {
+	return func(e *Evidence, with func([]findings.Finding)) {
 		made := rules()
 		for i := range e.NICs {
-			all = append(all, findings.Judge(made, nic{NIC: &e.NICs[i], evidence: e})...)
+			with(findings.Judge(made, nic{NIC: &e.NICs[i], evidence: e}))
 		}
-		return all
 	}
 }
 
@@ -357,16 +364,14 @@ func (e *Evidence) All() []inventory.NIC {
 func (e *Evidence) XDPFacts() *xdpcheck.Facts { return xdpcheck.Of(&e.Host, e.All(), e.Unread, e.XDP) }
 
 // perXDP judges each NIC by the rules of package xdpcheck.
-func perXDP(rules func() []findings.Rule[xdpcheck.NIC]) func(*Evidence) []findings.Finding {
-	return func(e *Evidence) []findings.Finding {
-		var all []findings.Finding
+func perXDP(rules func() []findings.Rule[xdpcheck.NIC]) judge {
+	return func(e *Evidence, with func([]findings.Finding)) {
 		made := rules()
 		facts := e.XDPFacts()
 		for i := range e.NICs {
 			if n, ok := facts.Named(e.NICs[i].Name); ok {
-				all = append(all, findings.Judge(made, n)...)
+				with(findings.Judge(made, n))
 			}
 		}
-		return all
 	}
 }

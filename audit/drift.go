@@ -20,17 +20,15 @@ func PolicyGroup() Group {
 }
 
 // judgePolicies judges each setting that is wanted, and each waiver.
-func judgePolicies(e *Evidence) []findings.Finding {
-	var all []findings.Finding
+func judgePolicies(e *Evidence, with func([]findings.Finding)) {
 	rules := driftRules()
 	for i := range e.Drift {
-		all = append(all, findings.Judge(rules, wanted{&e.Drift[i], e})...)
+		with(findings.Judge(rules, wanted{&e.Drift[i], e}))
 	}
 	ofWaivers := waiverRules()
 	for i := range e.Waivers {
-		all = append(all, findings.Judge(ofWaivers, waived{&e.Waivers[i], e})...)
+		with(findings.Judge(ofWaivers, waived{&e.Waivers[i], e}))
 	}
-	return all
 }
 
 // wanted is what a policy wants of a NIC, as the rules see it.

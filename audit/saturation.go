@@ -14,15 +14,11 @@ type host struct{ *Evidence }
 // Subject is the host.
 func (h host) Subject() findings.Subject { return findings.HostSubject(&h.Host) }
 
-// perHost judges the host by rules.
-func perHost(rules func() []findings.Rule[host]) func(*Evidence) []findings.Finding {
-	return func(e *Evidence) []findings.Finding { return findings.Judge(rules(), host{e}) }
-}
-
 // both judges the host and then each NIC.
-func both(ofHost func() []findings.Rule[host], ofNIC func() []findings.Rule[nic]) func(*Evidence) []findings.Finding {
-	return func(e *Evidence) []findings.Finding {
-		return append(perHost(ofHost)(e), perNIC(ofNIC)(e)...)
+func both(ofHost func() []findings.Rule[host], ofNIC func() []findings.Rule[nic]) judge {
+	return func(e *Evidence, with func([]findings.Finding)) {
+		with(findings.Judge(ofHost(), host{e}))
+		perNIC(ofNIC)(e, with)
 	}
 }
 

@@ -95,7 +95,7 @@ waivers:
 			t.Fatal(err)
 		}
 		e.NoteWaivers(checks.Checks, nil, now)
-		obeyed, err := Obey(append(JudgeUserRules(e, documents.Rules, nil), PolicyGroup().judge(e)...), e, checks.Checks, nil, now)
+		obeyed, err := Obey(append(JudgeUserRules(e, documents.Rules, nil), Judge(e, []Group{PolicyGroup()})...), e, checks.Checks, nil, now)
 		if err != nil {
 			t.Fatal(err)
 		}
