@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nictune/nictune/audit"
 	"github.com/nictune/nictune/exporters/metrics"
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
@@ -69,6 +70,7 @@ type Agent struct {
 type facts struct {
 	inventory *inventory.Inventory // the last that succeeded
 	drift     *metrics.Drift
+	summaries []audit.DriftSummary // the same for rules
 	// reconciliation is what is done about the drift.
 	reconciliation *metrics.Reconciliation
 	// read and compared say how that went last; nil where it never was.

@@ -28,8 +28,11 @@ type Beside struct {
 	// Groups are the rules by which the host is judged, each look against the one
 	// before it. None: it isn't judged.
 	Groups []audit.Group
-	// Checks are the policies that findings obey, and Wanted those of which rules ask
-	// what they want; Labels are the host's, by which both match.
+	// Rules are users' own. Checks are the policies that findings obey, and Wanted
+	// those of which rules ask what they want: where there are any, drift from what
+	// the agent compares with is a finding, too. Labels are the host's, by which all
+	// match.
+	Rules  []policies.RulePolicy
 	Checks []policies.CheckPolicy
 	Wanted []policies.Policy
 	Labels map[string]string
@@ -63,8 +66,8 @@ type beside struct {
 	known known
 
 	// What follows is the loop's alone.
-	judged  *inventory.Inventory // the facts that were judged last
-	at      time.Time            // when
+	judged  any       // the facts that were judged last, or the comparison with policies
+	at      time.Time // when
 	earlier *audit.Look
 	modules *inventory.Modules
 	without map[string]bool // NICs that have no modules, by name, index and ID
@@ -144,50 +147,66 @@ func (b *beside) run(ctx context.Context) {
 // round reads what is due.
 func (b *beside) round(ctx context.Context) {
 	b.agent.mu.Lock()
-	inv := b.agent.facts.inventory
+	inv, drift, summaries := b.agent.facts.inventory, b.agent.facts.drift, b.agent.facts.summaries
 	b.agent.mu.Unlock()
 	if b.History != nil {
-		b.part(ctx, "history", b.readHistory)
+		_ = b.part(ctx, "history", b.readHistory) // it has said so
 	}
 	if inv == nil {
 		return
 	}
 	if b.Modules {
-		b.part(ctx, "module", func(ctx context.Context, r *metrics.Read) error { return b.readModules(ctx, inv, r) })
+		_ = b.part(ctx, "module", func(ctx context.Context, r *metrics.Read) error { return b.readModules(ctx, inv, r) })
 	}
 	old := b.agent.options.Interval > 0 && time.Since(b.at) >= b.agent.options.Interval
-	if inv == b.judged && !old {
+	what := any(inv)
+	if len(b.Wanted) > 0 && b.agent.options.Compare != nil {
+		what = drift // which follows new facts, and is judged with them
+		if drift == nil {
+			return
+		}
+	}
+	if what == b.judged && !old {
 		return
 	}
-	b.judged, b.at = inv, time.Now()
-	if len(b.Groups) > 0 {
-		b.part(ctx, "findings", func(ctx context.Context, _ *metrics.Read) error { return b.judge(ctx, inv) })
-		return
-	}
-	if b.VFs {
-		b.part(ctx, "sriov", func(ctx context.Context, _ *metrics.Read) error {
-			b.fileVFs(sriov.Read(ctx, b.agent.reader, inv).PFs)
-			return nil
+	b.judged, b.at = what, time.Now()
+	var late error
+	switch {
+	case len(b.Groups) > 0:
+		late = b.part(ctx, "findings", func(ctx context.Context, _ *metrics.Read) error { return b.judge(ctx, inv, summaries) })
+	case b.VFs:
+		late = b.part(ctx, "sriov", func(ctx context.Context, _ *metrics.Read) error {
+			pfs := sriov.Read(ctx, b.agent.reader, inv).PFs
+			if ctx.Err() == nil { // cut short they lack what others have
+				b.fileVFs(pfs)
+			}
+			return ctx.Err()
 		})
 	}
-	if b.XDP {
-		b.part(ctx, "xdp", func(ctx context.Context, _ *metrics.Read) error {
-			b.fileXDP(xdpcheck.Of(&inv.Host, inv.NICs, inv.Unread, xdpcheck.Read(ctx, b.agent.reader, &inv.Host, inv.NICs)), inv.NICs)
-			return nil
-		})
+	if len(b.Groups) == 0 && b.XDP {
+		late = errors.Join(late, b.part(ctx, "xdp", func(ctx context.Context, _ *metrics.Read) error {
+			extra := xdpcheck.Read(ctx, b.agent.reader, &inv.Host, inv.NICs)
+			if ctx.Err() == nil {
+				b.fileXDP(xdpcheck.Of(&inv.Host, inv.NICs, inv.Unread, extra), inv.NICs)
+			}
+			return ctx.Err()
+		}))
+	}
+	if errors.Is(late, context.DeadlineExceeded) {
+		b.judged = nil // it is tried again
 	}
 }
 
 // part reads one part and notes how that went. One that fails, or takes too long,
 // keeps its earlier answer.
-func (b *beside) part(parent context.Context, name string, f func(context.Context, *metrics.Read) error) {
+func (b *beside) part(parent context.Context, name string, f func(context.Context, *metrics.Read) error) error {
 	ctx, cancel := context.WithTimeout(parent, b.agent.options.Timeout)
 	defer cancel()
 	start := time.Now()
 	var one metrics.Read
 	err := f(ctx, &one)
 	if parent.Err() != nil {
-		return // it breaks off because the agent stops
+		return parent.Err() // it breaks off because the agent stops
 	}
 	if err != nil {
 		b.agent.options.Failed(fmt.Errorf("%s: %w", name, err))
@@ -204,6 +223,7 @@ func (b *beside) part(parent context.Context, name string, f func(context.Contex
 		reads = append(reads, one)
 	}
 	b.known.reads = reads
+	return err
 }
 
 // readHistory sums the history up.
@@ -284,7 +304,7 @@ func (b *beside) withModules(inv *inventory.Inventory) *inventory.Inventory {
 }
 
 // judge judges the host by what it is now and what it was at the judgement before.
-func (b *beside) judge(ctx context.Context, inv *inventory.Inventory) error {
+func (b *beside) judge(ctx context.Context, inv *inventory.Inventory, drift []audit.DriftSummary) error {
 	reader := b.agent.reader
 	look := audit.Observe(ctx, reader, b.withModules(inv), b.Groups)
 	evidence := audit.Since(ctx, reader, b.earlier, look, b.Groups)
@@ -307,25 +327,34 @@ func (b *beside) judge(ctx context.Context, inv *inventory.Inventory) error {
 			wrong = err
 		}
 		evidence.Want(wants)
+		evidence.Drift = drift
 	}
-	result := &metrics.Findings{At: look.Counted.At, Watched: watched, Counts: map[metrics.RuleStatus]int{}}
-	// By one group after the other: a thousand NICs have some eighty thousand
-	// findings, and most of them are of no more interest than their number.
-	for _, g := range b.Groups {
-		all := audit.Judge(evidence, []audit.Group{g})
+	result := &metrics.Findings{At: look.Counted.At, Watched: watched}
+	// Some at a time: of a thousand NICs there are more than sixty thousand findings,
+	// and most are of no more interest than their number.
+	var some []findings.Finding
+	obey := func() {
 		if len(b.Checks) > 0 {
 			var err error
-			all, err = audit.Obey(all, evidence, b.Checks, b.Labels, time.Now())
-			wrong = errors.Join(wrong, err)
-		}
-		for i := range all {
-			f := &all[i]
-			result.Counts[metrics.RuleStatus{Rule: f.Rule, Severity: f.Severity, Status: f.Status}]++
-			if f.Status == findings.Fail || f.Status == findings.Error || f.Status == findings.Waived {
-				result.Open = append(result.Open, *f)
+			if some, err = audit.Obey(some, evidence, b.Checks, b.Labels, time.Now()); wrong == nil {
+				wrong = err // the same can't be decided for the others
 			}
 		}
+		result.Add(some)
+		some = some[:0]
 	}
+	with := func(all []findings.Finding) {
+		const many = 1000
+		if some = append(some, all...); len(some) > many {
+			obey()
+		}
+	}
+	if len(b.Checks) > 0 {
+		evidence.NoteWaivers(b.Checks, b.Labels, time.Now())
+	}
+	audit.JudgeEach(evidence, append(b.Groups[:len(b.Groups):len(b.Groups)], audit.PolicyGroup()), with)
+	with(audit.JudgeUserRules(evidence, b.Rules, b.Labels))
+	obey()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.known.findings = result

@@ -290,6 +290,7 @@ func (a *Agent) compare(parent context.Context) *Comparison {
 	one := read("drift", start, err)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.facts.drift, a.facts.compared = comparison.Drift, &one
+	a.facts.drift, a.facts.summaries, a.facts.compared = comparison.Drift, comparison.Summaries, &one
+	a.beside.tell()
 	return comparison
 }

@@ -62,8 +62,12 @@ The agent listens on loopback unless told otherwise; TLS and authentication are
 set up by --web.config.file, as with every Prometheus exporter.
 
 The facts of a device are read anew when the kernel tells of a change in it, those
-of all devices once every --interval, counters for each scrape; --timeout is for one such reading. Without --policy the
-host is compared with each of the shipped policies by itself.
+of all devices once every --interval, counters for each scrape; --timeout is for one
+such reading. VFs are asked for, modules read and the host judged as by nictune check
+when the facts have changed or are old, never for a scrape. Without a tuning policy
+among those of --policy the host is compared with each of the shipped ones by itself;
+check and rule policies among them weigh what is found, waive it, and judge by rules
+of your own.
 
 --reconcile decides what becomes of drift:
 
@@ -110,7 +114,7 @@ metrics name it, and who runs here that may do it.`,
 	flags.DurationVar(&f.interval, "interval", 5*time.Minute, "read the facts of all devices at least this often (0: only when the kernel tells of a change)")
 	flags.DurationVar(&f.pause, "pause", 30*time.Second, "read the facts of all devices, and compare them with the policies, at most this often (with --reconcile=enforce 1s)")
 	f.match.labelFlags(cmd)
-	flags.StringSliceVarP(&f.match.policies, "policy", "f", nil, "compare the host with the policies in these `FILES` or directories instead of the shipped ones")
+	flags.StringSliceVarP(&f.match.policies, "policy", "f", nil, "the policies in these `FILES` or directories, of all kinds: compare the host with the tuning policies instead of the shipped ones, judge it by the others")
 	flags.StringVar(&f.reconcile, "reconcile", agent.Report, "what becomes of drift from the policies: `MODE` off, report or enforce")
 	flags.StringVar(&f.allow, "allow", string(tuning.Seamless), "enforce changes of up to this `IMPACT`: seamless, link-flap, nic-reset")
 	flags.StringSliceVar(&f.disrupt, "disrupt", nil, "enforce also what disturbs the use of these `NICS`: default route, XDP")
@@ -197,20 +201,26 @@ func (a *app) observing(reader host, f agentFlags) (agent.Options, error) {
 		Timeout:  a.timeout,
 		Failed:   func(err error) { a.log.Error("reading the host failed", "err", err) },
 	}
+	var documents policies.Documents
+	labels, err := a.hostLabels(f.match)
+	if err == nil && len(f.match.policies) > 0 {
+		documents, err = loadDocuments(f.match.policies)
+	}
+	if err != nil {
+		return options, err
+	}
+	if f.reconcile == agent.Enforce && len(documents.Policies) == 0 && len(f.match.policies) > 0 {
+		return options, fmt.Errorf("--reconcile=enforce: no document of kind %s in %s", policies.Kind, strings.Join(f.match.policies, ", "))
+	}
+	options.Beside = f.beside(documents, labels)
 	if f.reconcile != agent.Off {
 		// The shipped ones are alternatives.
-		wanted, err := bindPolicies(policies.Shipped())
-		comparer := agent.ComparerOfEach
-		if len(f.match.policies) > 0 {
-			wanted, err = loadPolicies(f.match.policies)
-			comparer = agent.Comparer
-		}
-		if err != nil {
-			return options, err
-		}
-		labels, err := a.hostLabels(f.match)
-		if err != nil {
-			return options, err
+		wanted, comparer := documents.Policies, agent.Comparer
+		if len(wanted) == 0 {
+			comparer = agent.ComparerOfEach
+			if wanted, err = bindPolicies(policies.Shipped()); err != nil {
+				return options, err
+			}
 		}
 		options.Compare = comparer(reader, settings.All(), wanted, labels, pastOf(f.state))
 	}

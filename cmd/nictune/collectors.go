@@ -77,6 +77,18 @@ func (f *collectorFlags) options(cmd *cobra.Command) (metrics.Options, error) {
 	return o, errors.Join(errs[:]...)
 }
 
+// enabled says which collectors are on.
+func (f *collectorFlags) enabled(o metrics.Options) func(name string) bool {
+	on := map[string]bool{}
+	for _, c := range metrics.Collectors() {
+		on[c.Name] = c.Default
+		if said, ok := o.Collectors[c.Name]; ok {
+			on[c.Name] = said
+		}
+	}
+	return func(name string) bool { return on[name] }
+}
+
 func (m matchFlags) match(name string) (match metrics.Match, err error) {
 	compile := func(flag, expression string) (*regexp.Regexp, error) {
 		if expression == "" {

@@ -46,7 +46,7 @@ error.`,
 	flags := cmd.Flags()
 	flags.StringVar(&textfile, "textfile", "", "replace this `FILE`; node_exporter reads those whose names end in .prom")
 	f.match.labelFlags(cmd)
-	flags.StringSliceVarP(&f.match.policies, "policy", "f", nil, "compare the host with the policies in these `FILES` or directories instead of the shipped ones")
+	flags.StringSliceVarP(&f.match.policies, "policy", "f", nil, "the policies in these `FILES` or directories, of all kinds: compare the host with the tuning policies instead of the shipped ones, judge it by the others")
 	stateFlag(cmd, &f.state)
 	f.collectors.add(cmd)
 	return cmd

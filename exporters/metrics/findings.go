@@ -30,6 +30,20 @@ type RuleStatus struct {
 	Status   findings.Status
 }
 
+// Add counts findings, and keeps those that ask for somebody's attention.
+func (f *Findings) Add(all []findings.Finding) {
+	if f.Counts == nil {
+		f.Counts = map[RuleStatus]int{}
+	}
+	for i := range all {
+		one := &all[i]
+		f.Counts[RuleStatus{one.Rule, one.Severity, one.Status}]++
+		if one.Status == findings.Fail || one.Status == findings.Error || one.Status == findings.Waived {
+			f.Open = append(f.Open, *one)
+		}
+	}
+}
+
 // findingsOf says what rules found.
 func findingsOf() collector {
 	return collector{

@@ -1,0 +1,290 @@
+package agent
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nictune/nictune/audit"
+	"github.com/nictune/nictune/exporters/metrics"
+	"github.com/nictune/nictune/findings"
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
+	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/lab/nstest"
+	"github.com/nictune/nictune/policies"
+	"github.com/nictune/nictune/tuning"
+)
+
+// recordedHost is a host with VFs, as it was recorded in the lab. It counts what it
+// is asked about modules, and can be made to hang.
+type recordedHost struct {
+	kernel.Reader
+	modules atomic.Int32
+	hangs   atomic.Bool
+}
+
+func recorded(t *testing.T, file string) *recordedHost {
+	t.Helper()
+	data, err := os.ReadFile("../cmd/nictune/testdata/hosts/" + file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replay, err := kernel.ParseRecording(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &recordedHost{Reader: replay}
+}
+
+func (h *recordedHost) Ethtool(ctx context.Context, device string, arg []byte) ([]byte, error) {
+	if binary.NativeEndian.Uint32(arg) == uapi.ETHTOOL_GMODULEINFO {
+		return nil, &kernel.Error{Op: "SIOCETHTOOL GMODULEINFO", Err: syscall.EOPNOTSUPP}
+	}
+	return h.Reader.Ethtool(ctx, device, arg)
+}
+
+func (h *recordedHost) Netlink(ctx context.Context, r kernel.Request) ([]kernel.Message, error) {
+	if r.Family == kernel.FamilyEthtool && r.Command == uapi.ETHTOOL_MSG_MODULE_EEPROM_GET {
+		h.modules.Add(1)
+		return nil, &kernel.Error{Op: "ethtool MODULE_EEPROM_GET", Err: syscall.EOPNOTSUPP}
+	}
+	if h.hangs.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return h.Reader.Netlink(ctx, r)
+}
+
+// kept is an agent that knows the host's facts, with what it keeps beside them read
+// once for each call of round.
+func kept(t *testing.T, host kernel.Reader, options Beside) *Agent {
+	t.Helper()
+	a := New(host, Options{Beside: &options, Timeout: 30 * time.Second, Interval: time.Hour, Failed: func(err error) { t.Log(err) }})
+	inv, err := inventory.Read(t.Context(), host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.facts.inventory = inv
+	a.beside.round(t.Context())
+	return a
+}
+
+func read1(s metrics.Snapshot, part string) *metrics.Read {
+	if i := slices.IndexFunc(s.Reads, func(r metrics.Read) bool { return r.Collector == part }); i >= 0 {
+		return &s.Reads[i]
+	}
+	return nil
+}
+
+func (a *Agent) shown() metrics.Snapshot {
+	var s metrics.Snapshot
+	a.beside.into(&s)
+	return s
+}
+
+func TestBesideAHostWithVFs(t *testing.T) {
+	host := recorded(t, "lab-vfs.txtar")
+	a := kept(t, host, Beside{Groups: audit.Groups(), VFs: true, XDP: true, Modules: true})
+	s := a.shown()
+	if s.Findings == nil || s.VFs == nil || s.XDP == nil || s.Modules == nil || s.History != nil {
+		t.Fatalf("%+v", s)
+	}
+	// It is what nictune check says.
+	evidence, err := audit.Gather(t.Context(), host, audit.Groups(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := metrics.Findings{}
+	want.Add(audit.Judge(evidence, audit.Groups()))
+	for rule, n := range want.Counts {
+		// Nobody asks VFs for modules: they have no cage.
+		if s.Findings.Counts[rule] != n {
+			t.Errorf("%+v: %d, nictune check has %d", rule, s.Findings.Counts[rule], n)
+		}
+	}
+	if len(s.Findings.Open) != len(want.Open) {
+		t.Errorf("%d open findings, nictune check has %d", len(s.Findings.Open), len(want.Open))
+	}
+	vfs := 0
+	for _, pf := range s.VFs.PFs {
+		vfs += len(pf.VFs)
+	}
+	if vfs == 0 {
+		t.Errorf("no VFs: %+v", s.VFs)
+	}
+	for _, n := range s.XDP.NICs {
+		if n.Device == "" || n.Can.Native.Answer == "" || n.Offloads == nil {
+			t.Errorf("%+v", n)
+		}
+	}
+}
+
+// The same facts are not judged again before they are old, and what then hangs keeps
+// the earlier answer.
+func TestBesideKeepsWhatItKnew(t *testing.T) {
+	host := recorded(t, "lab-nics.txtar")
+	a := kept(t, host, Beside{Groups: audit.Groups(), VFs: true})
+	first := a.shown()
+	a.beside.round(t.Context())
+	if again := a.shown(); again.Findings != first.Findings {
+		t.Error("the same facts were judged twice")
+	}
+	inv := *a.facts.inventory
+	a.facts.inventory = &inv
+	host.hangs.Store(true)
+	a.options.Timeout = 50 * time.Millisecond
+	a.beside.round(t.Context())
+	s := a.shown()
+	if s.Findings != first.Findings || s.VFs != first.VFs || read1(s, "findings").Success {
+		t.Errorf("after a look that took too long: %+v", s.Reads)
+	}
+	host.hangs.Store(false)
+	a.options.Timeout = 30 * time.Second
+	a.beside.round(t.Context())
+	s = a.shown()
+	if s.Findings == first.Findings || !read1(s, "findings").Success {
+		t.Errorf("it was not tried again: %+v", s.Reads)
+	}
+	if s.Findings.Watched == 0 {
+		t.Error("it was not judged against the look before")
+	}
+}
+
+// Waivers and severities of policies count, and users' own rules.
+func TestBesideObeysPolicies(t *testing.T) {
+	documents, err := policies.ParseDocuments("checks.yaml", []byte(`
+apiVersion: nictune/v1
+kind: CheckPolicy
+name: lab
+match: {}
+rules: {link/*: "off"}
+waivers:
+  - {rule: user/mtu, reason: "the lab has no jumbo frames", owner: netops, expires: 2199-12-31}
+---
+apiVersion: nictune/v1
+kind: RulePolicy
+name: own
+match: {driver: igb}
+rules:
+  user/mtu: {severity: critical, title: small frames, expect: "nic.link.mtu >= 9000", why: "Jumbo frames cost the CPU less.", remedy: "Raise the MTU."}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := policies.RuleIDs(documents.Rules)
+	for _, r := range audit.Rules() {
+		known = append(known, r.ID)
+	}
+	if err := policies.BindChecks(documents.Checks, known); err != nil {
+		t.Fatal(err)
+	}
+	a := kept(t, recorded(t, "lab-nics.txtar"), Beside{Groups: audit.Groups(), Rules: documents.Rules, Checks: documents.Checks})
+	waived := 0
+	for rule, n := range a.shown().Findings.Counts {
+		group, status := findings.About{ID: rule.Rule}.Group(), rule.Status
+		switch {
+		case group == "link" && status != findings.NotApplicable:
+			t.Errorf("%+v is off, and %d", rule, n)
+		case rule.Rule == "user/mtu" && status == findings.Waived:
+			waived = n
+		case rule.Rule == "user/mtu" && status == findings.Fail:
+			t.Errorf("%d fail in spite of the waiver", n)
+		}
+	}
+	if waived == 0 {
+		t.Errorf("nothing is waived: %+v", a.shown().Findings.Counts)
+	}
+}
+
+// A NIC that can't have a module is asked once.
+func TestModulesAreAskedForOnce(t *testing.T) {
+	host := recorded(t, "lab-nics.txtar")
+	a := kept(t, host, Beside{Modules: true})
+	asked := host.modules.Load()
+	if asked == 0 {
+		t.Fatal("nobody asked")
+	}
+	a.beside.round(t.Context())
+	if again := host.modules.Load(); again != asked {
+		t.Errorf("asked %d times, then %d times more", asked, again-asked)
+	}
+	if s := a.shown(); !read1(s, "module").Success || len(s.Modules.Plugged) != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestBesideTheHistory(t *testing.T) {
+	var mu sync.Mutex
+	summary, err := tuning.Summary{}, error(fs.ErrNotExist)
+	host := newSilent(t)
+	a := New(host, Options{Timeout: time.Second, Failed: func(error) {}, Beside: &Beside{History: func() (tuning.Summary, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return summary, err
+	}}})
+	a.beside.round(t.Context())
+	if s := a.shown(); s.History != nil || !read1(s, "history").Success {
+		t.Errorf("nothing was ever applied: %+v", s)
+	}
+	summary, err = tuning.Summary{Ended: map[tuning.Outcome]int{tuning.Applied: 2}, Damaged: 1}, errors.New("000003.journal is damaged")
+	a.beside.round(t.Context())
+	if s := a.shown(); s.History == nil || s.History.Ended[tuning.Applied] != 2 || read1(s, "history").Success {
+		t.Errorf("one journal is damaged: %+v", s)
+	}
+}
+
+// On a running host findings follow changes.
+func TestFindingsFollowChanges(t *testing.T) {
+	nstest.Require(t)
+	nstest.Link(t, "here0", "type veth peer name there0")
+	live, err := kernel.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	changes, err := Watch(t.Context(), live)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := start(t, live, Options{
+		Changes: changes, Timeout: time.Minute, Failed: func(err error) { t.Log(err) },
+		Beside: &Beside{Groups: audit.Groups(), VFs: true, XDP: true, Modules: true},
+	})
+	judged := func() int {
+		total := 0
+		if f := a.Snapshot(metrics.Asked{}).Findings; f != nil {
+			for rule, n := range f.Counts {
+				if rule.Rule == "pcie/link-degraded" { // which is said of every device
+					total += n
+				}
+			}
+		}
+		return total
+	}
+	waitFor(t, "the first judgement", func() bool { return a.Snapshot(metrics.Asked{}).Findings != nil })
+	before := judged()
+	nstest.Link(t, "here1", "type veth peer name there1")
+	waitFor(t, "the new devices to be judged", func() bool {
+		return judged() >= before+2
+	})
+}
+
+// waitFor waits for what takes a busy machine a while.
+func waitFor(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if f() {
+			return
+		}
+	}
+	t.Fatalf("%s: not within a minute", what)
+}
