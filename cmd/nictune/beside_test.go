@@ -9,11 +9,13 @@ import (
 	"time"
 )
 
-// judged waits until the agent has judged the host, and gives what it exports then.
+// judged waits until the agent has judged the host and compared it with policies, and
+// gives what it exports then.
 func judged(t *testing.T, base string) string {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if _, page := get(t, base+"/metrics"); strings.Contains(page, "\nnictune_audit_timestamp_seconds ") {
+		_, page := get(t, base+"/metrics")
+		if strings.Contains(page, "\nnictune_audit_timestamp_seconds ") && strings.Contains(page, "\nnictune_policy_error ") {
 			return page
 		}
 	}
