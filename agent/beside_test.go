@@ -224,7 +224,8 @@ func TestModulesAreAskedForOnce(t *testing.T) {
 
 func TestBesideTheHistory(t *testing.T) {
 	var mu sync.Mutex
-	summary, err := tuning.Summary{}, error(fs.ErrNotExist)
+	var summary tuning.Summary
+	err := fs.ErrNotExist
 	host := newSilent(t)
 	a := New(host, Options{Timeout: time.Second, Failed: func(error) {}, Beside: &Beside{History: func() (tuning.Summary, error) {
 		mu.Lock()

@@ -49,11 +49,11 @@ type PCI struct {
 
 // Model is what people call the function: its vendor's name and its own. It is empty
 // where pci.ids doesn't know the device.
-func (p *PCI) Model() string {
-	if p == nil || p.Device == "" {
+func (f *PCI) Model() string {
+	if f == nil || f.Device == "" {
 		return ""
 	}
-	return strings.TrimSpace(p.Vendor + " " + p.Device)
+	return strings.TrimSpace(f.Vendor + " " + f.Device)
 }
 
 // SRIOV counts a PF's virtual functions.

@@ -24,8 +24,4 @@ func maybe(f *family, v *bool, labels ...string) {
 	}
 }
 
-const (
-	ethtoolNetlink = "ethtool netlink"
-
-	perHardware = "1 per hardware device"
-)
+const perHardware = "1 per hardware device"
