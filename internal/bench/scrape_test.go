@@ -46,4 +46,32 @@ func BenchmarkScrape(b *testing.B) {
 			b.ReportMetric(float64(used)/float64(bare), "x-the-floor")
 		}
 	})
+
+	// Everything that a scrape reads: of veths nothing is asked that they don't have.
+	b.Run("counters", func(b *testing.B) {
+		inv, err := inventory.Read(b.Context(), live)
+		if err != nil {
+			b.Fatal(err)
+		}
+		asked := &calls{Reader: live}
+		meter := inventory.NewMeter(asked, inventory.MeterOptions{})
+		meter.Read(b.Context(), inv, nil) // what a device lacks is found out once
+		asked.requests, asked.files, asked.ioctls = nil, 0, 0
+		b.ReportAllocs()
+		start := cpu(b)
+		for b.Loop() {
+			s := meter.Read(b.Context(), inv, nil)
+			if len(s.Statistics) != len(names) || len(s.Failures) > 0 {
+				b.Fatalf("counters of %d devices, want %d; failures: %v", len(s.Statistics), len(names), s.Failures)
+			}
+		}
+		used := (cpu(b) - start) / time.Duration(b.N)
+		reportCPU(b, used)
+		if bare > 0 {
+			b.ReportMetric(float64(used)/float64(bare), "x-the-floor")
+		}
+		b.ReportMetric(float64(len(asked.requests))/float64(b.N), "netlink-requests/op")
+		b.ReportMetric(float64(asked.files)/float64(b.N), "files/op")
+		b.ReportMetric(float64(asked.ioctls)/float64(b.N), "ioctls/op")
+	})
 }
