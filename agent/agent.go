@@ -52,7 +52,7 @@ type Agent struct {
 	options Options
 	heard   heard
 
-	changed changed
+	changed *changed
 	// The loop's alone:
 	keeper      *inventory.Keeper
 	nextReading time.Time // of some devices, at the earliest
@@ -79,9 +79,18 @@ type facts struct {
 
 // New makes an agent that knows nothing yet: Run fills it.
 func New(reader kernel.Reader, options Options) *Agent {
-	a := &Agent{reader: &remembering{Reader: reader, vpd: map[string]remembered{}}, options: options}
+	a := &Agent{reader: &remembering{Reader: reader, vpd: map[string]remembered{}}, options: options, changed: newChanged()}
 	a.keeper = inventory.NewKeeper(a.reader)
-	a.meter = inventory.NewMeter(a.reader, options.Meter)
+	meter := options.Meter
+	if options.Changes != nil {
+		meter.Changed = func(facts *inventory.Inventory) (indexes map[int]bool, all bool) {
+			if facts != a.current() { // there are newer ones
+				return nil, true
+			}
+			return a.changed.since()
+		}
+	}
+	a.meter = inventory.NewMeter(a.reader, meter)
 	a.beside = newBeside(a, options.Beside)
 	a.facts.reconciliation = &metrics.Reconciliation{Mode: options.mode()}
 	return a

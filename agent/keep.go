@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -33,14 +34,21 @@ type changed struct {
 	whole   bool
 	indexes map[int]bool
 	handles map[string]bool
+	// reading are the devices that are being read: of them the facts are not those
+	// that are published. readingAll says that this is the whole host.
+	reading    map[int]bool
+	readingAll bool
+	// deaf is set when nobody listens any more.
+	deaf bool
+}
+
+func newChanged() *changed {
+	return &changed{indexes: map[int]bool{}, handles: map[string]bool{}}
 }
 
 func (c *changed) add(e Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.indexes == nil {
-		c.indexes, c.handles = map[int]bool{}, map[string]bool{}
-	}
 	switch {
 	case e.whole():
 		c.whole = true
@@ -80,17 +88,37 @@ func (c *changed) take(inv *inventory.Inventory) (indexes []int, whole bool) {
 		indexes = append(indexes, index)
 	}
 	slices.Sort(indexes)
-	clear(c.indexes)
+	c.reading, c.indexes = c.indexes, map[int]bool{}
 	clear(c.handles)
 	return indexes, c.whole
 }
 
-func (c *changed) forget() {
+// begin says that the whole host is read from now on.
+func (c *changed) begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.whole = false
+	c.whole, c.readingAll = false, true
 	clear(c.indexes)
 	clear(c.handles)
+}
+
+// end says that what was read is published, or never will be.
+func (c *changed) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reading, c.readingAll = nil, false
+}
+
+// since are the devices of which the published facts may not say what they are now.
+func (c *changed) since() (indexes map[int]bool, all bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.whole || c.readingAll || c.deaf {
+		return nil, true
+	}
+	indexes = maps.Clone(c.indexes)
+	maps.Copy(indexes, c.reading)
+	return indexes, false
 }
 
 // handleOf is what devlink calls a NIC's device.
@@ -113,6 +141,9 @@ func (a *Agent) listen(ctx context.Context, news chan<- struct{}) {
 			return
 		case err != nil && !errors.Is(err, kernel.ErrOverrun):
 			a.options.Failed(err)
+			a.changed.mu.Lock()
+			a.changed.deaf = true
+			a.changed.mu.Unlock()
 			return // the interval still brings changes in, later
 		case err != nil:
 			// After an overrun the facts are read whole: that is the resync.
@@ -220,9 +251,11 @@ func (a *Agent) readSome(parent context.Context) (read, whole bool) {
 	a.nextReading = start.Add(max(min(spacing, a.options.Pause), share*took))
 	if err != nil {
 		a.changed.all() // a whole reading says what is wrong
+		a.changed.end()
 		return false, true
 	}
 	a.keep(inv)
+	a.changed.end()
 	return true, whole
 }
 
@@ -230,7 +263,8 @@ func (a *Agent) readSome(parent context.Context) (read, whole bool) {
 func (a *Agent) readWhole(parent context.Context) (ok bool) {
 	ctx, cancel := context.WithTimeout(parent, a.options.Timeout)
 	defer cancel()
-	a.changed.forget() // what changes from now on is read again
+	a.changed.begin() // what changes from now on is read again
+	defer a.changed.end()
 	start := time.Now()
 	inv, err := a.keeper.Whole(ctx)
 	if err != nil && ctx.Err() != nil {

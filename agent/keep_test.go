@@ -137,7 +137,7 @@ func TestChanged(t *testing.T) {
 	}
 	inv.NICs[4].Parent = &inventory.Parent{Bus: "pci", Address: "0000:01:00.0"}
 	inv.NICs[5].Devlink = &inventory.Devlink{Handle: "pci/0000:01:00.0"}
-	var c changed
+	c := newChanged()
 	check := func(what string, want []int, wholly bool) {
 		t.Helper()
 		if got, whole := c.take(inv); !slices.Equal(got, want) || whole != wholly {
@@ -156,13 +156,33 @@ func TestChanged(t *testing.T) {
 	c.add(Event{Index: 2, What: "link"})
 	check("more than devices", []int{2}, true)
 	check("until it was read", nil, true)
-	c.forget()
+	c.begin()
+	if _, all := c.since(); !all {
+		t.Error("the facts are being read, and are said to be current")
+	}
+	c.end()
 	check("after that", nil, false)
+	c.add(Event{Index: 9, What: "link"})
+	if indexes, all := c.since(); all || !indexes[9] || len(indexes) != 1 {
+		t.Errorf("since: %v, %v", indexes, all)
+	}
+	check("one", []int{9}, false)
+	c.add(Event{Index: 8, What: "link"})
+	if indexes, all := c.since(); all || !indexes[8] || !indexes[9] {
+		t.Errorf("one is being read, one waits: %v, %v", indexes, all)
+	}
+	c.end()
+	if indexes, _ := c.since(); indexes[9] || !indexes[8] {
+		t.Errorf("one was read: %v", indexes)
+	}
+	check("the other", []int{8}, false)
+	c.end()
 	for i := range 40 {
 		c.add(Event{Index: i + 1, What: "link"})
 	}
 	check("a quarter of all and more", nil, true)
-	c.forget()
+	c.begin()
+	c.end()
 	c.all()
 	check("an overrun", nil, true)
 }

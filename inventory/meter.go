@@ -29,6 +29,8 @@ type Meter struct {
 	irqs    []irqOf
 	// lacking are the parts that this kernel does not have.
 	lacking map[Part]bool
+	// loopbacks are devices that nobody counts, by index.
+	loopbacks map[int]bool
 	// want says which parts this reading is for.
 	want func(Part) bool
 
@@ -45,6 +47,10 @@ type MeterOptions struct {
 	Counter func(name string) bool
 	// VFs reads the counters of a PF's virtual functions. Nil: nobody's.
 	VFs func(ctx context.Context, r kernel.Reader, pf *NIC) ([]VFCounters, error)
+	// Changed says of which devices the names may be others by now than the facts have,
+	// or that this isn't known. Where it is, the kernel is not asked for what it costs
+	// most to tell. Nil: it never is.
+	Changed func(facts *Inventory) (indexes map[int]bool, all bool)
 	// Patience is how long the answers of one device are waited for. Zero: two
 	// seconds. A device that has not answered by then is left out, and not asked
 	// again before it has.
@@ -194,7 +200,7 @@ func NewMeter(r kernel.Reader, options MeterOptions) *Meter {
 	}
 	return &Meter{
 		reader: r, options: options, byIndex: map[int]*lane{}, refused: map[string]source{}, sets: map[string]*CounterSet{},
-		aer: aerReader{lacking: map[string]bool{}, words: map[string]string{}}, lacking: map[Part]bool{},
+		aer: aerReader{lacking: map[string]bool{}, words: map[string]string{}}, lacking: map[Part]bool{}, loopbacks: map[int]bool{},
 	}
 }
 
@@ -212,7 +218,7 @@ func (m *Meter) Read(ctx context.Context, inv *Inventory, want func(Part) bool) 
 	start := time.Now()
 	asked := m.ask(ctx)
 	s.part(m, PartStatistics, func() (err error) {
-		s.Statistics, err = ReadStatistics(ctx, m.reader)
+		s.Statistics, err = m.readStatistics(ctx)
 		return err
 	})
 	s.part(m, PartSoftnet, func() error { return m.readSoftnet(ctx, s) })

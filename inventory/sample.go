@@ -3,6 +3,7 @@ package inventory
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,6 +19,113 @@ import (
 // find is where a device's statistics are.
 func (s *Sample) find(index int) (i int, ok bool) {
 	return slices.BinarySearchFunc(s.Statistics, index, func(one Statistics, index int) int { return one.Index - index })
+}
+
+// readStatistics reads the standard counters of all devices. Where the facts have the
+// names, the kernel is asked for counters only (RTM_GETSTATS): one RTM_GETLINK dump of
+// 4,000 veths took 15 ms of CPU time, this 2. A device that is new, or may have another
+// name, is asked for by itself.
+func (m *Meter) readStatistics(ctx context.Context) ([]Statistics, error) {
+	known := func() (changed map[int]bool, ok bool) {
+		if m.options.Changed == nil || m.facts == nil {
+			return nil, false
+		}
+		changed, all := m.options.Changed(m.facts)
+		return changed, !all
+	}
+	if _, ok := known(); !ok {
+		return ReadStatistics(ctx, m.reader)
+	}
+	messages, err := m.reader.Netlink(ctx, statsDump())
+	if err != nil { // an older kernel, a recorded host, or one where devices come and go
+		return ReadStatistics(ctx, m.reader)
+	}
+	// Asked after the answer: who was renamed before it is among the changed, or in
+	// facts that are newer.
+	changed, ok := known()
+	if !ok {
+		return ReadStatistics(ctx, m.reader)
+	}
+	const few = 64
+	var strangers []int
+	all := make([]Statistics, 0, len(messages))
+	values := make([]uint64, 0, len(messages)*len(statisticNames))
+	for _, message := range messages {
+		index, after, err := decodeStats(message.Body, values)
+		if err != nil {
+			return ReadStatistics(ctx, m.reader)
+		}
+		l := m.byIndex[index]
+		switch {
+		case m.loopbacks[index]:
+		case l == nil || changed[index]:
+			strangers = append(strangers, index)
+		default:
+			all = append(all, Statistics{Name: l.nic.Name, Index: index, Values: after[len(values):len(after):len(after)]})
+			values = after
+		}
+	}
+	if len(strangers) > few {
+		return ReadStatistics(ctx, m.reader)
+	}
+	var errs []error
+	for _, index := range strangers {
+		one, loopback, err := readOneStatistics(ctx, m.reader, index)
+		switch {
+		case loopback:
+			m.loopbacks[index] = true
+		case err == nil:
+			all = append(all, one)
+		case kernel.ReasonOf(err) != kernel.Gone:
+			errs = append(errs, err)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Statistics) int { return a.Index - b.Index })
+	return all, errors.Join(errs...)
+}
+
+// statsHeader is the size of struct if_stats_msg.
+const statsHeader = 12
+
+func statsDump() kernel.Request {
+	const mask = 8
+	header := make([]byte, statsHeader)
+	binary.NativeEndian.PutUint32(header[mask:], 1<<(uapi.IFLA_STATS_LINK_64-1))
+	return kernel.Request{Family: kernel.FamilyRoute, Command: uapi.RTM_GETSTATS, Dump: true, Body: header}
+}
+
+// decodeStats decodes an RTM_NEWSTATS message, appending the values to space.
+func decodeStats(body []byte, space []uint64) (index int, after []uint64, err error) {
+	if len(body) < statsHeader {
+		return 0, space, fmt.Errorf("%w: %d bytes where an if_stats_msg is due", kernel.ErrMalformed, len(body))
+	}
+	after = space
+	a := kernel.AttributesAfter(body, statsHeader)
+	for a.Next() {
+		if a.Type == uapi.IFLA_STATS_LINK_64 {
+			after = appendStatistics(space, a.Data)
+		}
+	}
+	return int(int32(binary.NativeEndian.Uint32(body[4:]))), after, a.Err()
+}
+
+// readOneStatistics reads the standard counters of one device.
+func readOneStatistics(ctx context.Context, r kernel.Reader, index int) (s Statistics, loopback bool, err error) {
+	header := make([]byte, linkHeader)
+	binary.NativeEndian.PutUint32(header[4:], uint32(index))
+	messages, err := r.Netlink(ctx, kernel.Request{
+		Family: kernel.FamilyRoute, Command: uapi.RTM_GETLINK, Body: kernel.Body(header).Uint32(uapi.IFLA_EXT_MASK, 0),
+	})
+	if err != nil {
+		return s, false, err
+	}
+	for _, m := range messages {
+		if m.Command == uapi.RTM_NEWLINK {
+			s, loopback, _, err = decodeStatistics(m.Body, nil)
+			return s, loopback, err
+		}
+	}
+	return s, false, fmt.Errorf("%w: no answer about network device %d", kernel.ErrMalformed, index)
 }
 
 func (m *Meter) readSoftnet(ctx context.Context, s *Sample) (err error) {

@@ -41,7 +41,7 @@ var statisticNames = [...]string{
 //
 // It is one RTM_GETLINK dump: RTM_GETSTATS is cheaper for the kernel but does
 // not know names, and a name read at another moment may belong to another
-// device.
+// device. Who keeps names current has a [Meter] for that.
 func ReadStatistics(ctx context.Context, r kernel.Reader) ([]Statistics, error) {
 	messages, err := r.Netlink(ctx, linkDump(0))
 	if err != nil && !errors.Is(err, kernel.ErrInterrupted) {
@@ -112,12 +112,8 @@ func decodeStatistics(body []byte, space []uint64) (s Statistics, loopback bool,
 		case uapi.IFLA_IFNAME:
 			s.Name = a.String()
 		case uapi.IFLA_STATS64:
-			start := len(space)
-			after = space
-			for b := a.Data; len(b) >= 8 && len(after)-start < len(statisticNames); b = b[8:] {
-				after = append(after, binary.NativeEndian.Uint64(b))
-			}
-			s.Values = after[start:len(after):len(after)]
+			after = appendStatistics(space, a.Data)
+			s.Values = after[len(space):len(after):len(after)]
 		}
 	}
 	if err := a.Err(); err != nil {
@@ -127,4 +123,13 @@ func decodeStatistics(body []byte, space []uint64) (s Statistics, loopback bool,
 		return s, loopback, space, fmt.Errorf("%w: network device %d has no name", kernel.ErrMalformed, s.Index)
 	}
 	return s, loopback, after, nil
+}
+
+// appendStatistics decodes a struct rtnl_link_stats64.
+func appendStatistics(space []uint64, b []byte) []uint64 {
+	for i := 0; len(b) >= 8 && i < len(statisticNames); i++ {
+		space = append(space, binary.NativeEndian.Uint64(b))
+		b = b[8:]
+	}
+	return space
 }
