@@ -14,6 +14,7 @@ import (
 
 	"github.com/nictune/nictune/agent"
 	"github.com/nictune/nictune/audit"
+	"github.com/nictune/nictune/exporters/html"
 	"github.com/nictune/nictune/exporters/report"
 	"github.com/nictune/nictune/exporters/terminal"
 	"github.com/nictune/nictune/findings"
@@ -35,6 +36,7 @@ func auditFormats() []auditFormat {
 	return []auditFormat{
 		{"json", func(w io.Writer, r *audit.HostReport, _ findings.Severity) error { return writeJSON(w, r) }},
 		{"markdown", func(w io.Writer, r *audit.HostReport, _ findings.Severity) error { return report.Markdown(w, r) }},
+		{"html", func(w io.Writer, r *audit.HostReport, _ findings.Severity) error { return html.Host(w, r) }},
 		{"csv", func(w io.Writer, r *audit.HostReport, _ findings.Severity) error { return report.CSV(w, r) }},
 		{"junit", report.JUnit},
 		{"sarif", func(w io.Writer, r *audit.HostReport, _ findings.Severity) error { return report.SARIF(w, r) }},
@@ -73,6 +75,7 @@ be read because of an error.`,
 		Example: `  nictune audit
   nictune audit -f /etc/nictune/policies --watch 10s
   nictune audit -o json --out today.json
+  nictune audit -f policies/ -o html --out today.html
   nictune audit --baseline yesterday.json --fail-on-new
   nictune audit -f policies/ -o junit --out nictune.xml
   nictune audit --host web1.txtar -o markdown        # a recorded host`,

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nictune/nictune/exporters/html"
 	"github.com/nictune/nictune/exporters/report"
 	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/fleet"
@@ -66,6 +67,7 @@ does, or hosts are missing, stale or of a report that can't be used; 1 for an er
 		Example: `  nictune fleet report --reports /var/lib/audits --hosts hosts.txt
   zcat audits/*.gz | nictune fleet report --reports - -o json > fleet.json
   nictune fleet report --reports /var/lib/audits --baseline yesterday.json -o markdown
+  nictune fleet report --reports /var/lib/audits --hosts hosts.txt -o html --out fleet.html
   nictune fleet report --reports /var/lib/audits -o csv --table optics
   nictune fleet report --reports /var/lib/audits --host web-17`,
 		Args: cobra.NoArgs,
@@ -81,7 +83,7 @@ does, or hosts are missing, stale or of a report that can't be used; 1 for an er
 			return app.fleetReport(ctx, f)
 		},
 	}
-	outputFlag(cmd, &f.format, "text", "json", "csv", "markdown")
+	outputFlag(cmd, &f.format, "text", "json", "html", "csv", "markdown")
 	flags := cmd.Flags()
 	flags.StringArrayVar(&f.reports, "reports", nil, "read the audit reports in `PATH`, a file or folder, or - for standard input; may be repeated")
 	flags.StringVar(&f.hosts, "hosts", "", "the hosts that there should be, one name on each line of `FILE`")
@@ -214,6 +216,8 @@ func (f *fleetReport) write(w io.Writer, r *fleet.Report) error {
 	switch f.format {
 	case "json":
 		return writeJSON(w, r)
+	case "html":
+		return html.Fleet(w, r)
 	case "csv":
 		return report.FleetCSV(w, r, f.table)
 	case "markdown":

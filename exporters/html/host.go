@@ -56,6 +56,12 @@ func Host(w io.Writer, r *audit.HostReport) error {
 		}
 	}
 	slices.Sort(p.Groups)
+	for i := range p.Tiles {
+		// All of a status may stand below rules that said worse of other subjects.
+		if t := &p.Tiles[i]; !slices.ContainsFunc(p.Standings, func(s standing) bool { return s.ID == t.To }) {
+			t.To = "findings"
+		}
+	}
 	p.Subjects = known.byName()
 
 	nics := nicViews(r, known)
@@ -149,10 +155,18 @@ type nic struct {
 	Failing, Unjudged int
 }
 
+// tooNarrow is the rule by which a link of PCIe is marked in the picture: whether it
+// carries enough is not for a page to judge, and what virtual machines show is no link.
+const tooNarrow = "pcie/too-narrow"
+
 func nicViews(r *audit.HostReport, known *subjects) []nic {
-	failing, unjudged := map[string]int{}, map[string]int{}
+	failing, unjudged, narrow := map[string]int{}, map[string]int{}, map[string]bool{}
 	for i := range r.Findings {
-		switch f := &r.Findings[i]; f.Status {
+		f := &r.Findings[i]
+		if f.Rule == tooNarrow && (f.Status == findings.Fail || f.Status == findings.Waived) {
+			narrow[f.Subject.ID] = true
+		}
+		switch f.Status {
 		case findings.Fail:
 			failing[f.Subject.ID]++
 		case findings.Error, findings.Unknown:
@@ -184,8 +198,8 @@ func nicViews(r *audit.HostReport, known *subjects) []nic {
 			n.Model = cmp.Or(strings.TrimSpace(s.PCI.Vendor+" "+s.PCI.Device), strings.Trim(s.PCI.VendorID+":"+s.PCI.DeviceID, ":"))
 			n.Device = cmp.Or(s.PCI.Device, n.Model)
 			n.PCIe = pcie(s.PCI.Link)
-			if t := s.PCI.Tightest; t != nil && t.NeededGBs != nil && *t.NeededGBs > t.UsableGBs {
-				n.Narrow = t
+			if narrow[s.ID] {
+				n.Narrow = s.PCI.Tightest
 			}
 		}
 		if s.Driver != "" {

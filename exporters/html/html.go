@@ -61,7 +61,7 @@ var pages = sync.OnceValues(func() (map[string]page, error) {
 			hash(script), hash(style)),
 	}
 	all := map[string]page{}
-	for _, name := range []string{"host"} {
+	for _, name := range []string{"host", "fleet"} {
 		t, err := template.New("page.html").Funcs(words).ParseFS(files, "page/page.html", "page/"+name+".html")
 		if err != nil {
 			return nil, err

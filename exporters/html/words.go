@@ -10,6 +10,7 @@ import (
 
 	"github.com/nictune/nictune/audit"
 	"github.com/nictune/nictune/findings"
+	"github.com/nictune/nictune/fleet"
 )
 
 // words are the functions of the templates.
@@ -28,6 +29,26 @@ var words = template.FuncMap{
 	"beyond":     verdictClass,
 	"judged":     verdictWords,
 	"changes":    changesOf,
+	"bits":       bitsOf,
+	"duration":   duration,
+	"outOf":      outOf,
+	"of":         func(counts map[findings.Status]int, status string) int { return counts[findings.Status(status)] },
+	"share":      func(share float64) string { return strconv.FormatFloat(100*share, 'f', 0, 64) + "%" },
+	"probability": func(p float64) string {
+		if p < 0.0001 {
+			return "under 0.0001"
+		}
+		return strconv.FormatFloat(p, 'f', 4, 64)
+	},
+	"severityRank": func(s findings.Severity) int { return slices.Index(findings.Severities(), s) },
+	"failingBar":   failingBar,
+	"shareBar":     shareBar,
+	"worst":        worstWords,
+	"ruleWords":    ruleWords,
+	"pcieWords":    pcieWords,
+	"opticWords":   opticWords,
+	"marginWords":  marginWords,
+	"narrow":       func(table, label string) searched { return searched{table, label} },
 }
 
 // plain is a status or the like as people say it.
@@ -42,6 +63,8 @@ func hyphenated(word any) string {
 		return string(w)
 	case findings.Severity:
 		return string(w)
+	case fleet.ProblemKind:
+		return string(w)
 	}
 	return ""
 }
@@ -50,7 +73,7 @@ func hyphenated(word any) string {
 // status is no class until it is one of these, or it could take the place of another.
 var classes = []string{
 	"fail", "error", "unknown", "waived", "pass", "not-applicable", "critical", "warning", "info", "ready", "not-ready",
-	"drifted", "impossible", "undecided", "as-wanted", "new", "fixed", "unchanged", "unclear", "gone", "missing", "stale",
+	"active", "expiring", "expired", "undated", "drifted", "impossible", "undecided", "as-wanted", "new", "fixed", "unchanged", "unclear", "gone", "missing", "stale",
 }
 
 // class is how a word is shown.
@@ -91,4 +114,20 @@ type changed struct {
 
 func changesOf(kind, title string, open bool, changes []audit.Change) changed {
 	return changed{kind, title, open, changes}
+}
+
+// searched is a table with a search of its own.
+type searched struct{ Table, Label string }
+
+// bitsOf is a speed in Mb/s, or what points to one.
+func bitsOf(mbps any) string {
+	switch n := mbps.(type) {
+	case int:
+		return bits(n)
+	case *int:
+		if n != nil {
+			return bits(*n)
+		}
+	}
+	return ""
 }
