@@ -34,6 +34,7 @@ func newFleetCommand(app *app) *cobra.Command {
 
 // fleetReport is what nictune fleet report was asked for.
 type fleetReport struct {
+	server                         fleetServer
 	reports                        []string
 	format, table, failOn, out     string
 	hosts, host, baseline, spoolIn string
@@ -44,9 +45,10 @@ type fleetReport struct {
 func newFleetReportCommand(app *app) *cobra.Command {
 	var f fleetReport
 	cmd := &cobra.Command{
-		Use:   "report --reports PATH",
+		Use:   "report {--reports PATH | --prometheus URL}",
 		Short: "Say which rules fail where, what is worse than its peers, and who is missing",
-		Long: `Read the audit reports of many hosts (nictune audit -o json) and make one of them.
+		Long: `Read the audit reports of many hosts (nictune audit -o json) and make one of them, or
+ask a Prometheus that scrapes their agents.
 
 --reports names files and folders, or - for standard input. A file holds the report of
 one host, or those of many, one after the other or in lines; gzip and zstd are unpacked.
@@ -57,6 +59,12 @@ one name on each line, those are named that should be here and are not. A report
 than --max-age is stale, one from more than five minutes in the future has a clock that
 is wrong: both are named and not counted. Of two reports of a host the newer counts;
 two hosts with one name are told apart by their machine's id.
+
+--prometheus asks Prometheus, Thanos, Mimir or VictoriaMetrics; nothing else is needed
+of the hosts than the scrape. It is asked for some hundred hosts at a time (--shards at
+once), and reduces what it can. Hosts that can't be scraped, or that reported within
+--since and don't now, are missing. --http.config.file holds credentials and TLS as for
+promtool. docs/fleet.md says what Prometheus knows less of than reports.
 
 --host NAME is about one host only, with each of its findings.
 
@@ -69,7 +77,9 @@ does, or hosts are missing, stale or of a report that can't be used; 1 for an er
   nictune fleet report --reports /var/lib/audits --baseline yesterday.json -o markdown
   nictune fleet report --reports /var/lib/audits --hosts hosts.txt -o html --out fleet.html
   nictune fleet report --reports /var/lib/audits -o csv --table optics
-  nictune fleet report --reports /var/lib/audits --host web-17`,
+  nictune fleet report --reports /var/lib/audits --host web-17
+  nictune fleet report --prometheus http://localhost:9090 --timeout 5m
+  nictune fleet report --prometheus https://mimir.example/prometheus --http.config.file mimir.yml --selector 'cluster="eu"'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !slices.Contains(findings.Severities(), findings.Severity(f.failOn)) {
@@ -86,6 +96,7 @@ does, or hosts are missing, stale or of a report that can't be used; 1 for an er
 	outputFlag(cmd, &f.format, "text", "json", "html", "csv", "markdown")
 	flags := cmd.Flags()
 	flags.StringArrayVar(&f.reports, "reports", nil, "read the audit reports in `PATH`, a file or folder, or - for standard input; may be repeated")
+	f.server.flags(cmd)
 	flags.StringVar(&f.hosts, "hosts", "", "the hosts that there should be, one name on each line of `FILE`")
 	// On other commands --host is a recording: here there are many hosts to choose from.
 	flags.StringVar(&f.host, "host", "", "report on the host of this `NAME` only, with each finding")
@@ -117,11 +128,7 @@ func (a *app) fleetReport(ctx context.Context, f fleetReport) error {
 			return err
 		}
 	}
-	if len(f.reports) == 0 {
-		return errors.New("nothing to report on: --reports PATH reads audit reports")
-	}
-	o.Source, o.Inputs = "reports", f.reports
-	r, err := aggregate(o, func(into *fleet.Aggregate) error { return fleet.ReadReports(ctx, into, f.reports, os.Stdin) })
+	r, err := a.readFleetFrom(ctx, &f, o)
 	if err != nil {
 		return err
 	}
@@ -147,6 +154,24 @@ func (a *app) within(cmd *cobra.Command) (context.Context, context.CancelFunc) {
 		return context.WithCancel(cmd.Context())
 	}
 	return context.WithTimeoutCause(cmd.Context(), a.timeout, fmt.Errorf("not done within --timeout %s", a.timeout))
+}
+
+// readFleetFrom makes the report of the source that was asked for.
+func (a *app) readFleetFrom(ctx context.Context, f *fleetReport, o fleet.Options) (*fleet.Report, error) {
+	switch {
+	case f.server.address != "":
+		p, err := f.server.fleet(o.Now)
+		if err != nil {
+			return nil, err
+		}
+		p.Host = f.host
+		o.Source, o.Inputs, o.Now, o.FlapWindow = "prometheus", []string{p.Server.URL.Redacted()}, p.At, p.Window
+		return aggregate(o, func(into *fleet.Aggregate) error { return readPrometheus(ctx, p, into) })
+	case len(f.reports) > 0:
+		o.Source, o.Inputs = "reports", f.reports
+		return aggregate(o, func(into *fleet.Aggregate) error { return fleet.ReadReports(ctx, into, f.reports, os.Stdin) })
+	}
+	return nil, errors.New("nothing to report on: --reports PATH reads audit reports, --prometheus URL asks a server")
 }
 
 // fewGarbage lets the heap grow less than other commands do: this one runs for longer,

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -28,6 +29,8 @@ import (
 // MaxAnswer is how many bytes of an answer are read unless a Server says otherwise.
 const MaxAnswer = 512 << 20
 
+const queryPath = "/api/v1/query"
+
 // attempts is how often a server is asked that says it is busy.
 const attempts = 4
 
@@ -40,6 +43,9 @@ type Server struct {
 	HTTP *http.Client
 	// MaxAnswer is how many bytes one answer may have; 0 stands for the constant.
 	MaxAnswer int64
+	// Timeout is for one query, with its repetitions; 0 stands for two minutes, which is
+	// how long Prometheus itself lets a query run.
+	Timeout time.Duration
 	// Pause is how long to wait before a busy server is asked again where it doesn't
 	// say; twice as long each time. 0 stands for a second.
 	Pause time.Duration
@@ -49,9 +55,7 @@ type Server struct {
 func Parse(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	switch {
-	case err != nil:
-		return nil, fmt.Errorf("%q is no address of a server: %w", address, err)
-	case u.Scheme != "http" && u.Scheme != "https", u.Host == "":
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Host == "":
 		return nil, fmt.Errorf("%q is no address of a server; it looks like http://localhost:9090 or https://mimir.example/prometheus", address)
 	case u.User != nil:
 		return nil, fmt.Errorf("the address of %s has a user name or password in it, which every process list shows: put them into a file", u.Host)
@@ -107,15 +111,11 @@ type Sample struct {
 // answer for example; they are there with an error, too.
 func (s *Server) Query(ctx context.Context, expression string, at time.Time, each func(Sample) error) (warnings []string, err error) {
 	form := url.Values{"query": {expression}, "time": {seconds(at)}}
-	if deadline, ok := ctx.Deadline(); ok {
-		// The server need not go on longer than somebody waits.
-		form.Set("timeout", strconv.FormatFloat(max(time.Until(deadline).Seconds(), 1), 'f', 0, 64)+"s")
-	}
 	element := struct {
 		Metric map[string]string `json:"metric"`
 		Value  point             `json:"value"`
 	}{Metric: make(map[string]string)}
-	return s.ask(ctx, "/api/v1/query", form, func(d *jsontext.Decoder) error {
+	return s.ask(ctx, queryPath, form, func(d *jsontext.Decoder) error {
 		return object(d, func(key string) error {
 			switch key {
 			case "resultType":
@@ -196,6 +196,13 @@ func seconds(t time.Time) string {
 
 // ask sends one request and has data decode what stands there under that name.
 func (s *Server) ask(ctx context.Context, path string, form url.Values, data func(*jsontext.Decoder) error) (warnings []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.Timeout, 2*time.Minute))
+	defer cancel()
+	if path == queryPath {
+		// The server need not go on for longer than somebody waits.
+		deadline, _ := ctx.Deadline()
+		form.Set("timeout", strconv.FormatFloat(max(math.Ceil(time.Until(deadline).Seconds()), 1), 'f', 0, 64)+"s")
+	}
 	response, err := s.send(ctx, path, form)
 	if err != nil {
 		return nil, err

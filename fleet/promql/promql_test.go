@@ -136,15 +136,14 @@ func TestRequest(t *testing.T) {
 		form, _ = url.ParseQuery(string(body))
 		return reply(200, jsonKind, one)
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-	defer cancel()
-	if _, err := s.Query(ctx, `a{b="c&d"}`, noon, func(promql.Sample) error { return nil }); err != nil {
+	s.Timeout = time.Hour
+	if _, err := s.Query(t.Context(), `a{b="c&d"}`, noon, func(promql.Sample) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if seen.Method != http.MethodPost || seen.URL.String() != "http://prometheus.example/prometheus/api/v1/query" {
 		t.Errorf("%s %s", seen.Method, seen.URL)
 	}
-	if form.Get("query") != `a{b="c&d"}` || form.Get("time") != "1801396800.500" || !strings.HasPrefix(form.Get("timeout"), "3") {
+	if form.Get("query") != `a{b="c&d"}` || form.Get("time") != "1801396800.500" || form.Get("timeout") != "3600s" {
 		t.Errorf("sent %v", form)
 	}
 }
