@@ -155,7 +155,7 @@ func TestMeterLeavesOutWhoHangs(t *testing.T) {
 	names := []string{"rx_packets"}
 	host := newCards(t, map[string][]string{"eth0": names, "eth1": names, "eth2": names})
 	inv := &Inventory{NICs: []NIC{card("eth0", 2, "igb"), card("eth1", 3, "igb"), card("eth2", 4, "igb")}}
-	m := NewMeter(host, MeterOptions{Patience: 100 * time.Millisecond})
+	m := NewMeter(host, MeterOptions{Patience: 5 * time.Second})
 	if s := m.Read(t.Context(), inv, onlyDriver); len(s.Devices) != 3 || len(s.Failures) != 0 {
 		t.Fatalf("%d devices, failures %v", len(s.Devices), s.Failures)
 	}
