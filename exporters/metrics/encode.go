@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"slices"
+	"sync"
 
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/zstd"
@@ -219,12 +220,21 @@ func multiply(a, b uint32) (product uint32) {
 
 // power is the remainder of x to the n.
 func power(n uint64) uint32 {
-	result, square := uint32(one), uint32(one>>1)
-	for ; n != 0; n >>= 1 {
+	result := uint32(one)
+	for i := 0; n != 0; i, n = i+1, n>>1 {
 		if n&1 != 0 {
-			result = multiply(result, square)
+			result = multiply(result, squares()[i])
 		}
-		square = multiply(square, square)
 	}
 	return result
 }
+
+// squares are the remainders of x to the powers of two.
+var squares = sync.OnceValue(func() *[64]uint32 {
+	var all [64]uint32
+	all[0] = one >> 1
+	for i := 1; i < len(all); i++ {
+		all[i] = multiply(all[i-1], all[i-1])
+	}
+	return &all
+})

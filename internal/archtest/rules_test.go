@@ -43,7 +43,7 @@ type owned struct {
 var ownedImports = []owned{
 	{"golang.org/x/sys", []string{"internal/kernel", "lab", "internal/bench"}, "only the seam talks to the kernel"},
 	{"syscall", []string{"internal/kernel", "tuning", "cmd", "lab", "internal/bench"}, "only the seam talks to the kernel; tuning locks its state directory; cmd knows signals"},
-	{"unsafe", []string{"internal/kernel", "lab"}, "only the seam knows the kernel's memory layouts"},
+	{"unsafe", []string{"internal/kernel", "lab", "internal/bench"}, "only the seam knows the kernel's memory layouts"},
 	{"C", nil, "bin/nictune is static: CGO_ENABLED=0"},
 	{"plugin", nil, "a root agent that loads nothing is easy to trust"},
 	{"github.com/safchain/ethtool", []string{"internal/kernel"}, "only the seam talks to the kernel"},
