@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -108,9 +109,6 @@ type visit struct {
 // Most answer in microseconds, one after the other, on one thread.
 const overlap = 25 * time.Millisecond
 
-// stuckFor bounds how long a call that hangs is remembered as under way.
-const stuckFor = time.Hour
-
 // ask visits all devices, and sends the visits when the last has begun.
 func (m *Meter) ask(ctx context.Context) <-chan []*visit {
 	answer := make(chan []*visit, 1)
@@ -134,26 +132,79 @@ func (m *Meter) ask(ctx context.Context) <-chan []*visit {
 		answer <- nil
 		return answer
 	}
+	r := &round{meter: m, visits: visits, begun: make(chan struct{})}
 	go func() {
-		timer := time.NewTimer(overlap)
-		defer timer.Stop()
-		for _, v := range visits {
-			v.began = time.Now()
-			if ctx.Err() != nil || !v.lane.calling.CompareAndSwap(false, true) {
-				continue // done is nil: the question of an earlier reading is under way
-			}
-			v.done = make(chan struct{})
-			go m.visit(v)
-			timer.Reset(overlap)
+		go r.work(ctx)
+		tick := time.NewTicker(overlap)
+		defer tick.Stop()
+		for at := 0; ; {
 			select {
-			case <-v.done:
-			case <-timer.C:
-			case <-ctx.Done():
+			case <-r.begun:
+				answer <- visits
+				return
+			case <-tick.C:
+				// Whoever is asked takes long: others are asked beside it.
+				if now := r.reached(); now == at {
+					go r.work(ctx)
+				} else {
+					at = now
+				}
 			}
 		}
-		answer <- visits
 	}()
 	return answer
+}
+
+// round is one reading's visits, and how far it has come.
+type round struct {
+	meter  *Meter
+	visits []*visit
+	// begun is closed when the last visit has begun.
+	begun chan struct{}
+
+	mu   sync.Mutex
+	next int
+}
+
+// reached is how many visits have begun.
+func (r *round) reached() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.next
+}
+
+// work makes one visit after the other until all have begun. A device that hangs
+// keeps its goroutine.
+func (r *round) work(ctx context.Context) {
+	for {
+		v, ok := r.take(ctx)
+		if !ok {
+			return
+		}
+		if v.done != nil {
+			r.meter.visit(v)
+		}
+	}
+}
+
+// take begins the next visit. It has no end (done is nil) if an earlier reading's
+// question is under way, or there is no time left.
+func (r *round) take(ctx context.Context) (v *visit, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.next == len(r.visits) {
+		return nil, false
+	}
+	v = r.visits[r.next]
+	v.began = time.Now()
+	if ctx.Err() == nil && v.lane.calling.CompareAndSwap(false, true) {
+		v.done = make(chan struct{})
+	}
+	r.next++
+	if r.next == len(r.visits) {
+		close(r.begun)
+	}
+	return v, true
 }
 
 // visit asks one device. Its calls are not broken off, so that it is known when a
@@ -161,7 +212,7 @@ func (m *Meter) ask(ctx context.Context) <-chan []*visit {
 func (m *Meter) visit(v *visit) {
 	defer close(v.done)
 	defer v.lane.calling.Store(false)
-	ctx := kernel.Patiently(context.Background(), stuckFor)
+	ctx := kernel.OnItsOwn(context.Background())
 	for _, q := range [...]struct {
 		from source
 		ask  func(context.Context, *visit) error

@@ -27,7 +27,7 @@ func (d *discard) Write(p []byte) (int, error) { d.bytes += len(p); return len(p
 // since the scrape before, or one in ten, or none. Reading their counters comes on
 // top. "expfmt" is promhttp by itself, over the same samples.
 func BenchmarkScrape(b *testing.B) {
-	const devices = 100
+	const devices = 1000
 	one := example()
 	for _, busy := range []int{devices, devices / 10, 0} {
 		var s Snapshot

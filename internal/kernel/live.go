@@ -378,6 +378,11 @@ func guard[T any](ctx context.Context, slots chan struct{}, op, object string, f
 	if !patient {
 		limit = callTimeout
 	}
+	if patient && limit == endless {
+		slots <- struct{}{}
+		defer func() { <-slots }()
+		return f()
+	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	select {
@@ -405,6 +410,17 @@ func guard[T any](ctx context.Context, slots chan struct{}, op, object string, f
 
 // patience is the key of what Patiently allows.
 type patience struct{}
+
+// endless is the patience of whoever waits on a goroutine of its own.
+const endless time.Duration = -1
+
+// OnItsOwn is for a caller that has a goroutine of its own for the call, and no need
+// of the answer: it hangs there for as long as the driver does, whatever becomes of
+// ctx. It saves what it costs to wait beside, several times the call of a driver that
+// answers at once.
+func OnItsOwn(ctx context.Context) context.Context {
+	return context.WithValue(ctx, patience{}, endless)
+}
 
 // Patiently lets each call take as long as this: a device may need more than the
 // usual ten seconds to make 128 virtual functions.
