@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -230,7 +229,7 @@ func read(b *testing.B, page []byte, metric string) (series, devices, length int
 			devices++
 		}
 	}
-	if err := lines.Err(); err != nil && err != io.EOF {
+	if err := lines.Err(); err != nil {
 		b.Fatal(err)
 	}
 	return series, devices, length
