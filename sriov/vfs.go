@@ -170,7 +170,7 @@ func readVFs(ctx context.Context, r kernel.Reader, nic inventory.NIC) (VFState, 
 			state[keyOf(vf.Index, keyMTU)] = noMTU
 		case vf.Netdev.Name != "":
 			mtu, err := d.ReadFile(ctx, vf.file("mtu"))
-			if err != nil && kernel.ReasonOf(err) != kernel.Unsupported { // it was taken away meanwhile
+			if reason := kernel.ReasonOf(err); err != nil && reason != kernel.Unsupported && reason != kernel.Gone { // it was taken away meanwhile
 				return nil, err
 			}
 			if err == nil {

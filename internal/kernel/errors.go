@@ -84,7 +84,7 @@ func (e *Error) Unwrap() error { return e.Err }
 //
 // ENOENT counts as unsupported: below a device that is there, a missing sysfs
 // file, netlink family or object is how the kernel says that it has no such
-// thing. A write says ENODEV beside it where the device went away.
+// thing. Reads and writes of files say ENODEV beside it where the device went away.
 func ReasonOf(err error) Reason {
 	var errno syscall.Errno
 	switch {

@@ -108,32 +108,72 @@ func (e deviceGone) Error() string {
 // Unwrap gives what the kernel said, and what it means here.
 func (e deviceGone) Unwrap() []error { return []error{ErrGone, syscall.ENOENT} }
 
+// Directories of one device each.
+var (
+	netdevDirs = [...]string{
+		"/sys/class/net/*", "/sys/devices/virtual/net/*",
+		"/proc/sys/net/ipv4/conf/*", "/proc/sys/net/ipv6/conf/*", "/proc/sys/net/ipv4/neigh/*", "/proc/sys/net/ipv6/neigh/*",
+	}
+	otherDirs = [...]string{"/sys/bus/pci/devices/*", "/proc/irq/*"}
+)
+
+// dirOf is the directory among patterns that a path is in; empty for one in none.
+func dirOf(p string, patterns []string) string {
+	parts := strings.Split(p, "/")
+	for _, pattern := range patterns {
+		depth := strings.Count(pattern, "/") + 1
+		if len(parts) < depth {
+			continue
+		}
+		dir := strings.Join(parts[:depth], "/")
+		if own, _ := path.Match(pattern, dir); own {
+			return dir
+		}
+	}
+	return ""
+}
+
 // goneOr tells a file that the kernel does not have from one whose device or
 // interrupt went away: its own directory has gone with it then. It is for files
-// that were read just before. Of others an absent directory tells less: sysfs may
-// be that of another network namespace.
+// that were read just before.
 func goneOr(p string, err error) error {
 	if !errors.Is(err, syscall.ENOENT) {
 		return err
 	}
-	for _, pattern := range []string{
-		"/sys/class/net/*", "/sys/devices/virtual/net/*", "/sys/bus/pci/devices/*", "/proc/irq/*",
-		"/proc/sys/net/ipv4/conf/*", "/proc/sys/net/ipv6/conf/*", "/proc/sys/net/ipv4/neigh/*", "/proc/sys/net/ipv6/neigh/*",
-	} {
-		depth := strings.Count(pattern, "/") + 1
-		parts := strings.Split(p, "/")
-		if len(parts) <= depth {
-			continue
-		}
-		dir := strings.Join(parts[:depth], "/")
-		if own, _ := path.Match(pattern, dir); !own {
-			continue
-		}
-		if _, absent := retry(func() (int, error) { return 0, unix.Access(dir, unix.F_OK) }); errors.Is(absent, syscall.ENOENT) {
-			return deviceGone{dir}
-		}
+	dir := dirOf(p, netdevDirs[:])
+	if dir == "" {
+		dir = dirOf(p, otherDirs[:])
+	}
+	if dir == "" || dir == p {
+		return err
+	}
+	if _, absent := retry(func() (int, error) { return 0, unix.Access(dir, unix.F_OK) }); errors.Is(absent, syscall.ENOENT) {
+		return deviceGone{dir}
 	}
 	return err
+}
+
+// goneRead is goneOr for files of a PCI or network device that nobody need have read
+// before. An absent directory tells less of them: sysfs may be that of another network
+// namespace, and a kernel may have none of that kind. So the directory above has to be
+// there, and no network device may have the name. An interrupt that is freed is no
+// device's end.
+func goneRead(p string, err error, lstat func(string) error, named func(string) bool) error {
+	if !errors.Is(err, syscall.ENOENT) {
+		return err
+	}
+	dir := dirOf(p, netdevDirs[:])
+	netdev := dir != ""
+	if !netdev {
+		dir = dirOf(p, otherDirs[:1])
+	}
+	if dir == "" || !errors.Is(lstat(dir), syscall.ENOENT) || lstat(path.Dir(dir)) != nil {
+		return err
+	}
+	if netdev && named(path.Base(dir)) {
+		return err
+	}
+	return deviceGone{dir}
 }
 
 // openFile opens a file for the time of one call.

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nictune/nictune/lab/nstest"
 )
 
 func TestReadFile(t *testing.T) {
@@ -74,7 +76,13 @@ func TestFileErrors(t *testing.T) {
 		reason Reason
 		text   string
 	}{
-		{"missing", func() error { _, err := l.ReadFile(ctx, "/sys/class/net/none/mtu"); return err }, syscall.ENOENT, Unsupported, "read /sys/class/net/none/mtu: no such file or directory"},
+		{"missing", func() error { _, err := l.ReadFile(ctx, "/sys/class/net/lo/none"); return err }, syscall.ENOENT, Unsupported, "read /sys/class/net/lo/none: no such file or directory"},
+		{"missing elsewhere", func() error { _, err := l.ReadFile(ctx, "/proc/none"); return err }, syscall.ENOENT, Unsupported, "read /proc/none: no such file or directory"},
+		{"missing for all devices", func() error { _, err := l.ReadFile(ctx, "/proc/sys/net/ipv4/conf/all/none"); return err }, syscall.ENOENT, Unsupported, "read /proc/sys/net/ipv4/conf/all/none: no such file or directory"},
+		{"the device is gone", func() error { _, err := l.ReadFile(ctx, "/sys/class/net/none/mtu"); return err }, syscall.ENOENT, Gone, "read /sys/class/net/none/mtu: no such file or directory: /sys/class/net/none is gone"},
+		{"the device is gone, its directory", func() error { _, err := l.ReadDir(ctx, "/sys/class/net/none"); return err }, syscall.ENOENT, Gone, "list /sys/class/net/none: no such file or directory: /sys/class/net/none is gone"},
+		{"the device is gone, a sysctl", func() error { _, err := l.ReadFile(ctx, "/proc/sys/net/ipv4/conf/none/forwarding"); return err }, syscall.ENOENT, Gone, "/proc/sys/net/ipv4/conf/none is gone"},
+		{"the interrupt was freed", func() error { _, err := l.ReadFile(ctx, "/proc/irq/999999/smp_affinity_list"); return err }, syscall.ENOENT, Unsupported, "read /proc/irq/999999/smp_affinity_list: no such file or directory"},
 		{"no link speed", func() error { _, err := l.ReadFile(ctx, "/sys/class/net/lo/speed"); return err }, syscall.EINVAL, Failed, "read /sys/class/net/lo/speed: invalid argument"},
 		{"a directory", func() error { _, err := l.ReadFile(ctx, "/sys"); return err }, syscall.EISDIR, Failed, "read /sys: is a directory"},
 		{"no directory", func() error { _, err := l.ReadDir(ctx, "/proc/version"); return err }, syscall.ENOTDIR, Failed, "list /proc/version: not a directory"},
@@ -102,6 +110,76 @@ func TestFileErrors(t *testing.T) {
 				t.Errorf("%#v names no object", err)
 			}
 		})
+	}
+}
+
+// What counts as gone is what had a directory of its own, and lost it.
+func TestGoneRead(t *testing.T) {
+	there := map[string]bool{
+		"/sys/class/net": true, "/sys/class/net/eth0": true, "/sys/bus/pci/devices": true, "/sys/bus/pci/devices/0000:01:00.0": true,
+		"/proc/sys/net/ipv4/conf": true, "/proc/sys/net/ipv4/conf/all": true,
+	}
+	lstat := func(p string) error {
+		if there[p] {
+			return nil
+		}
+		return syscall.ENOENT
+	}
+	named := func(device string) bool { return device == "eth0" || device == "elsewhere" }
+	for p, gone := range map[string]string{
+		"/sys/class/net/eth0/none":                       "",
+		"/sys/class/net/eth1/mtu":                        "/sys/class/net/eth1",
+		"/sys/class/net/eth1":                            "/sys/class/net/eth1",
+		"/sys/class/net/elsewhere/mtu":                   "", // sysfs of another namespace
+		"/sys/class/net":                                 "",
+		"/sys/devices/virtual/net/br0/bridge/x":          "", // no such folder at all
+		"/sys/bus/pci/devices/0000:01:00.0/sriov_numvfs": "",
+		"/sys/bus/pci/devices/0000:02:00.0/config":       "/sys/bus/pci/devices/0000:02:00.0",
+		"/sys/bus/usb/devices/1-1/x":                     "",
+		"/proc/sys/net/ipv4/conf/all/none":               "",
+		"/proc/sys/net/ipv4/conf/eth0/forwarding":        "", // IPv4 was switched off there
+		"/proc/sys/net/ipv4/conf/eth1/forwarding":        "/proc/sys/net/ipv4/conf/eth1",
+		"/proc/sys/net/ipv6/conf/all/forwarding":         "", // a kernel without IPv6
+		"/proc/irq/7/smp_affinity":                       "",
+		"/etc/os-release":                                "",
+	} {
+		err := goneRead(p, syscall.ENOENT, lstat, named)
+		var g deviceGone
+		if errors.As(err, &g); g.device != gone || !errors.Is(err, syscall.ENOENT) || (ReasonOf(err) == Gone) != (gone != "") {
+			t.Errorf("%s: %v, want %q", p, err, gone)
+		}
+	}
+	if err := goneRead("/sys/class/net/eth1/mtu", syscall.EIO, lstat, named); ReasonOf(err) != Failed {
+		t.Error(err)
+	}
+}
+
+// A network device that is deleted is gone for each of its files from then on.
+func TestUnpluggedIsGone(t *testing.T) {
+	nstest.Require(t)
+	nstest.Run(t, "ip", "link", "add", "here", "type", "veth", "peer", "name", "there")
+	l := open(t)
+	ctx := t.Context()
+	const sysctl = "/proc/sys/net/ipv4/conf/here/forwarding"
+	reads := map[string]func() error{
+		"file":   func() error { _, err := l.ReadFile(ctx, "/sys/class/net/here/mtu"); return err },
+		"list":   func() error { _, err := l.ReadDir(ctx, "/sys/class/net/here/queues"); return err },
+		"link":   func() error { _, err := l.ReadLink(ctx, "/sys/class/net/here"); return err },
+		"sysctl": func() error { _, err := l.ReadFile(ctx, sysctl); return err },
+	}
+	for name, read := range reads {
+		if err := read(); err != nil && ReasonOf(err) != Unsupported { // sysfs may be that of the namespace outside
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := reads["sysctl"](); err != nil {
+		t.Error(err)
+	}
+	nstest.Run(t, "ip", "link", "del", "here")
+	for name, read := range reads {
+		if err := read(); ReasonOf(err) != Gone || !strings.HasSuffix(err.Error(), "/here is gone") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

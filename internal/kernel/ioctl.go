@@ -183,6 +183,22 @@ func (s *ioctlSocket) issue(device string, arg []byte) ([]byte, error) {
 	return answer, nil
 }
 
+// named reports whether a network device has this name in the socket's namespace, and
+// true where the kernel does not say.
+func (s *ioctlSocket) named(device string) bool {
+	if checkDevice(device) != nil {
+		return false
+	}
+	var request struct { // struct ifreq with ifr_ifindex
+		name  [ifnamsiz]byte
+		index int32
+		_     [20]byte
+	}
+	copy(request.name[:ifnamsiz-1], device)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(s.fd), unix.SIOCGIFINDEX, uintptr(unsafe.Pointer(&request)))
+	return errno != syscall.ENODEV
+}
+
 func (s *ioctlSocket) arena() (arena, error) {
 	if s.closed.Load() {
 		return nil, os.ErrClosed

@@ -94,17 +94,40 @@ func (l *Live) Close() error {
 
 // ReadFile implements Reader.
 func (l *Live) ReadFile(ctx context.Context, path string) ([]byte, error) {
-	return guard(ctx, l.slots, opRead, path, func() ([]byte, error) { return readFile(path) })
+	return guard(ctx, l.slots, opRead, path, func() ([]byte, error) {
+		b, err := readFile(path)
+		return b, l.gone(path, err)
+	})
 }
 
 // ReadDir implements Reader.
 func (l *Live) ReadDir(ctx context.Context, path string) ([]string, error) {
-	return guard(ctx, l.slots, opReadDir, path, func() ([]string, error) { return readDir(path) })
+	return guard(ctx, l.slots, opReadDir, path, func() ([]string, error) {
+		names, err := readDir(path)
+		return names, l.gone(path, err)
+	})
 }
 
 // ReadLink implements Reader.
 func (l *Live) ReadLink(ctx context.Context, path string) (string, error) {
-	return guard(ctx, l.slots, opReadLink, path, func() (string, error) { return readLink(path) })
+	return guard(ctx, l.slots, opReadLink, path, func() (string, error) {
+		target, err := readLink(path)
+		return target, l.gone(path, err)
+	})
+}
+
+// gone says of a read that failed because its device went away that it did.
+func (l *Live) gone(path string, err error) error {
+	var e *Error
+	if errors.As(err, &e) {
+		e.Err = goneRead(path, e.Err, lstat, l.ioctls.named)
+	}
+	return err
+}
+
+func lstat(path string) error {
+	_, err := retry(func() (int, error) { return 0, unix.Lstat(path, new(unix.Stat_t)) })
+	return err
 }
 
 // WriteFile implements Writer.

@@ -48,7 +48,7 @@ func (t *Tree) Close() error { return t.root.Close() }
 func (t *Tree) ReadFile(ctx context.Context, path string) ([]byte, error) {
 	return guard(ctx, t.slots, opRead, path, func() ([]byte, error) {
 		b, err := t.readFile(path)
-		return b, treeError(opRead, path, err)
+		return b, t.error(opRead, path, err)
 	})
 }
 
@@ -56,7 +56,7 @@ func (t *Tree) ReadFile(ctx context.Context, path string) ([]byte, error) {
 func (t *Tree) ReadDir(ctx context.Context, path string) ([]string, error) {
 	return guard(ctx, t.slots, opReadDir, path, func() ([]string, error) {
 		names, err := t.readDir(path)
-		return names, treeError(opReadDir, path, err)
+		return names, t.error(opReadDir, path, err)
 	})
 }
 
@@ -64,7 +64,7 @@ func (t *Tree) ReadDir(ctx context.Context, path string) ([]string, error) {
 func (t *Tree) ReadLink(ctx context.Context, path string) (string, error) {
 	return guard(ctx, t.slots, opReadLink, path, func() (string, error) {
 		target, err := t.readLink(path)
-		return target, treeError(opReadLink, path, err)
+		return target, t.error(opReadLink, path, err)
 	})
 }
 
@@ -215,11 +215,20 @@ func (t *Tree) resolve(p string, last bool) (string, error) {
 	return at, nil
 }
 
-func treeError(op, object string, err error) error {
+func (t *Tree) error(op, object string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &Error{Op: op, Object: object, Err: errnoOf(err)}
+	lstat := func(p string) error {
+		at, err := t.resolve(p, false)
+		if err == nil {
+			_, err = t.root.Lstat(at)
+		}
+		return errnoOf(err)
+	}
+	// A tree may be another host's own /sys, mounted here, or a copy of it.
+	named := func(device string) bool { return lstat("/sys/class/net/"+device) == nil }
+	return &Error{Op: op, Object: object, Err: goneRead(object, errnoOf(err), lstat, named)}
 }
 
 // errnoOf takes an errno out of package os's wrapping, whose path is ours with

@@ -101,6 +101,18 @@ func TestTreeOfSnapshot(t *testing.T) {
 		t.Errorf("mtu: %v", err)
 	}
 
+	// A card that is pulled while the tree is read.
+	if err := os.Remove(filepath.Join(tree.root.Name(), "sys/class/net/enp3s0")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = tree.ReadFile(ctx, "/sys/class/net/enp3s0/addr_assign_type")
+	if ReasonOf(err) != Gone || err.Error() != "read /sys/class/net/enp3s0/addr_assign_type: no such file or directory: /sys/class/net/enp3s0 is gone" {
+		t.Errorf("pulled: %v", err)
+	}
+	if _, err := tree.ReadDir(ctx, "/sys/bus/pci/devices/0000:ff:00.0/net"); ReasonOf(err) != Gone {
+		t.Errorf("pulled: %v", err)
+	}
+
 	tree = openTree(t, unpack(t, "arm64.tar.gz"))
 	if vendor, err := tree.ReadFile(ctx, "/sys/bus/pci/devices/0000:00:05.0/vendor"); string(vendor) != "0x1d0f\n" || err != nil {
 		t.Errorf("vendor: %q, %v", vendor, err)
