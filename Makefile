@@ -84,7 +84,7 @@ test-fuzz: ## Run every fuzz target for FUZZ_EXECS executions
 
 .PHONY: bench
 bench: ## Run the benchmarks (BENCH=regexp, BENCH_COUNT=n)
-	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -timeout 20m ./...
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -timeout 40m ./...
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## Run golangci-lint and check that go.mod is tidy

@@ -63,7 +63,7 @@ func ReadReports(ctx context.Context, a *Aggregate, paths []string, stdin io.Rea
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	workers := runtime.GOMAXPROCS(0)
+	workers := min(runtime.GOMAXPROCS(0), mostWorkers)
 	r := &reader{
 		ctx: ctx, stdin: stdin, jobs: make(chan job), results: make(chan result, workers), free: make(chan []byte, workers+1),
 	}
@@ -101,6 +101,10 @@ func ReadReports(ctx context.Context, a *Aggregate, paths []string, stdin io.Rea
 		}
 	}
 }
+
+// mostWorkers is how many reports are decoded at once at most: one goroutine finds where
+// they end, and is not faster than so many.
+const mostWorkers = 4
 
 // reader reads files and hands what is in them to workers.
 type reader struct {

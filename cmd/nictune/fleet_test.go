@@ -90,7 +90,7 @@ func TestFleetReport(t *testing.T) {
 	if stdout, stderr, _ := nictune(t, "fleet", "report", "--reports", dir, "--host", "lab-vfs", "--out", out); stdout != "" || stderr != "" {
 		t.Errorf("%q %q", stdout, stderr)
 	}
-	if text, err := os.ReadFile(out); err != nil || !bytes.Contains(text, []byte("FINDINGS OF THIS HOST")) || !bytes.Contains(text, []byte("1 hosts")) {
+	if text, err := os.ReadFile(out); err != nil || !bytes.Contains(text, []byte("FINDINGS OF THIS HOST")) || !bytes.Contains(text, []byte("1 host, ")) {
 		t.Errorf("%v\n%s", err, text)
 	}
 	if stdout, _, _ := nictune(t, "fleet", "report", "--reports", dir, "-o", "csv", "--table", "links"); !strings.HasPrefix(stdout, "host,device,address,model,mb_per_s,maximum\r\n") {

@@ -53,7 +53,7 @@ func FleetCSV(w io.Writer, r *fleet.Report, name string) error {
 // DifferenceText writes what changed between two reports of a fleet for a terminal.
 func DifferenceText(w io.Writer, d *fleet.Difference) error {
 	b := &strings.Builder{}
-	fmt.Fprintf(b, "%d hosts at %s, %d at %s\n", d.HostsBefore, text(d.Before), d.HostsNow, text(d.Now))
+	fmt.Fprintf(b, "%s at %s, %d at %s\n", several(d.HostsBefore, "host"), text(d.Before), d.HostsNow, text(d.Now))
 	t := changesTable(d)
 	t.note = fmt.Sprintf("%d worse, %d better.", d.Worse, d.Better)
 	writeText(b, t)
@@ -67,7 +67,7 @@ func DifferenceText(w io.Writer, d *fleet.Difference) error {
 // DifferenceMarkdown is the same as Markdown.
 func DifferenceMarkdown(w io.Writer, d *fleet.Difference) error {
 	m := &markdown{}
-	m.printf("# What changed in a fleet\n\n%d hosts at %s, %d at %s.\n\n", d.HostsBefore, text(d.Before), d.HostsNow, text(d.Now))
+	m.printf("# What changed in a fleet\n\n%s at %s, %d at %s.\n\n", several(d.HostsBefore, "host"), text(d.Before), d.HostsNow, text(d.Now))
 	t := changesTable(d)
 	writeMarkdown(m, t)
 	if len(t.rows) == 0 {
@@ -98,7 +98,7 @@ func scope(r *fleet.Report) []string {
 		}
 		from += ")"
 	}
-	what := fmt.Sprintf("%d hosts, %d NICs, %d VFs, from %s", s.Hosts, s.NICs, s.VFs, from)
+	what := fmt.Sprintf("%s, %s, %s, from %s", several(s.Hosts, "host"), several(s.NICs, "NIC"), several(s.VFs, "VF"), from)
 	if s.Host != "" {
 		what = fmt.Sprintf("Host %s: ", s.Host) + what
 	}
@@ -118,12 +118,12 @@ func scope(r *fleet.Report) []string {
 	}
 	switch {
 	case s.Expected != nil:
-		all = append(all, fmt.Sprintf("%d hosts expected: %s", *s.Expected, strings.Join(append(absent, fmt.Sprintf("%d counted", s.Hosts)), ", ")))
+		all = append(all, fmt.Sprintf("%s expected: %s", several(*s.Expected, "host"), strings.Join(append(absent, fmt.Sprintf("%d counted", s.Hosts)), ", ")))
 	case len(absent) > 0:
 		all = append(all, "Not counted: "+strings.Join(absent, ", "))
 	}
 	if s.Superseded+s.Rejected > 0 {
-		all = append(all, fmt.Sprintf("%d reports gave way to a newer one, %d could not be used", s.Superseded, s.Rejected))
+		all = append(all, fmt.Sprintf("%s gave way to a newer one, %d could not be used", several(s.Superseded, "report"), s.Rejected))
 	}
 	if s.Hosts == 0 {
 		all = append(all, "No host counts: this says nothing of the fleet.")
@@ -131,6 +131,14 @@ func scope(r *fleet.Report) []string {
 		all = append(all, "Nothing fails on the hosts that count.")
 	}
 	return all
+}
+
+// several is a number of things in words.
+func several(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return strconv.Itoa(n) + " " + thing
 }
 
 // shortened is how many rows of a table text and Markdown show of names and problems.

@@ -65,7 +65,7 @@ func TestFleetForms(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := b.String()
-			for _, want := range []string{"4 hosts", "gone", "1 hosts expected: 1 missing", "link/slow", "E810", "10000", "expired", "nd 2 more", "worse", "-2.0%"} {
+			for _, want := range []string{"4 hosts", "gone", "1 host expected: 1 missing", "link/slow", "E810", "10000", "expired", "nd 2 more", "worse", "-2.0%"} {
 				if !strings.Contains(got, want) {
 					t.Errorf("%q is missing from\n%s", want, got)
 				}
