@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 
+	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/lab/nstest"
 )
 
@@ -76,6 +77,49 @@ func TestProgramsAndRefusals(t *testing.T) {
 	}
 	if err := surveyed(t, live, "p0").Refuses(); err != nil {
 		t.Error(err)
+	}
+}
+
+// The rules about attached programs, on real ones: of a driver that could run the
+// program itself, in generic mode, and of a bridge that has one, too.
+func TestRulesOfAttachedPrograms(t *testing.T) {
+	nstest.Require(t)
+	live := open(t)
+	nstest.IP(t, "link add r0 type veth peer name r1")
+	nstest.IP(t, "link add br2 type bridge")
+	nstest.IP(t, "link set r0 master br2")
+	said := func(rule string) findings.Finding {
+		t.Helper()
+		for _, f := range findings.Judge(Rules(), surveyed(t, live, "r0")) {
+			if f.Rule == rule {
+				return f
+			}
+		}
+		t.Fatalf("%s says nothing", rule)
+		return findings.Finding{}
+	}
+	expect := func(rule string, want findings.Status) {
+		t.Helper()
+		if f := said(rule); f.Status != want {
+			t.Errorf("%s is %s, want %s: %s", rule, f.Status, want, f.Seen)
+		}
+	}
+	for _, rule := range []string{"xdp/generic-mode", "xdp/program-above"} {
+		expect(rule, findings.NotApplicable)
+	}
+	index := surveyed(t, live, "r0").Index
+	generic := pass(t, index, link.XDPGenericMode)
+	expect("xdp/generic-mode", findings.Fail)
+	if err := generic.Close(); err != nil {
+		t.Fatal(err)
+	}
+	pass(t, index, link.XDPDriverMode)
+	expect("xdp/generic-mode", findings.Pass)
+	expect("xdp/program-above", findings.Pass)
+	pass(t, surveyed(t, live, "br2").Index, link.XDPGenericMode)
+	expect("xdp/program-above", findings.Fail)
+	if f := said("xdp/program-above"); !strings.Contains(f.Seen, " on br2") {
+		t.Error(f.Seen)
 	}
 }
 
