@@ -182,6 +182,8 @@ func TestReportsThatAreNone(t *testing.T) {
 		{`"speedMbps":10000`, `"speedMbps":"fast"`, "(line 2)"},
 		{`"link":{`, `"readiness":{"l4lb":"yes"},"link":{`, `for "l4lb" it is "yes"`},
 		{`"newer":`, `"drift":[{"policy":"p","nic":"x","status":"fine"}],"newer":`, `unknown status "fine"`},
+		{`"newer":`, `"drift":[` + strings.Repeat("{},", 2000) + `{}],"newer":`, "objects in"},
+		{`"newer":`, `"drift":[` + strings.Repeat("null,", 2000) + `null],"newer":`, "objects in"},
 		{`"newer":`, `"watchedSeconds":-2,"newer":`, "watched for -2 seconds"},
 	} {
 		text := strings.Replace(small, c.old, c.new, 1)
