@@ -69,7 +69,30 @@ func (s *shard) readVerdicts(ctx context.Context) error {
 			return err
 		}
 	}
-	fine := instancesOf(s.pick(func(h *shardHost) bool { return well(h) && s.into.timely(h.CollectedAt) }))
+	// What is not known of a NIC has no sample.
+	asked := map[string]bool{}
+	for _, h := range s.hosts {
+		for _, n := range h.nics {
+			for profile := range n.Readiness {
+				asked[profile] = true
+			}
+		}
+	}
+	defer func() {
+		for _, h := range s.hosts {
+			if !well(h) {
+				h.unknownReadiness(asked)
+			}
+		}
+	}()
+	nics := 0
+	fine := instancesOf(s.pick(func(h *shardHost) bool {
+		if !well(h) || !s.into.timely(h.CollectedAt) {
+			return false
+		}
+		nics += len(h.nics)
+		return true
+	}))
 	if len(fine) == 0 {
 		return nil
 	}
@@ -100,10 +123,10 @@ func (s *shard) readVerdicts(ctx context.Context) error {
 			if err != nil {
 				return
 			}
-			nics, ready := apart(n)
+			all, ready := apart(n)
 			p := profile(l)
 			p.Ready += hosts * ready
-			p.NotReady += hosts * (nics - ready)
+			p.NotReady += hosts * (all - ready)
 			p.Hosts += hosts
 			if ready > 0 {
 				p.ReadyHosts += hosts
@@ -115,12 +138,36 @@ func (s *shard) readVerdicts(ctx context.Context) error {
 		}
 	}
 	for _, p := range profiles {
+		asked[p.Profile] = true
+		p.Unknown = max(0, nics-p.Ready-p.NotReady)
 		sum.Readiness = append(sum.Readiness, *p)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.into.AddSum(sum)
 	return nil
+}
+
+// unknownReadiness says of which profiles it is not known whether a NIC is ready.
+func (h *shardHost) unknownReadiness(asked map[string]bool) {
+	some := false
+	for _, n := range h.nics {
+		some = some || n.Readiness != nil
+	}
+	if !some {
+		return // the agent doesn't say
+	}
+	for _, n := range h.nics {
+		for profile := range asked {
+			if n.Readiness[profile] != "" {
+				continue
+			}
+			if n.Readiness == nil {
+				n.Readiness = map[string]string{}
+			}
+			n.Readiness[profile] = audit.ReadyUnknown
+		}
+	}
 }
 
 // findShared finds the hosts with VFs that share their IOMMU group with something.
@@ -189,9 +236,13 @@ func nicID(l map[string]string) string {
 }
 
 func (h *shardHost) addFinding(l map[string]string, _ float64) {
+	id := nicID(l)
+	if n := h.nics[l["device"]]; n != nil {
+		id = n.ID // also where the address is that of a VF of it
+	}
 	h.Findings = append(h.Findings, Finding{
 		Rule: l["rule"], Severity: findings.Severity(l["severity"]), Status: findings.Status(l["status"]),
-		NIC: nicID(l), Device: l["device"], Part: l["part"],
+		NIC: id, Device: l["device"], Part: l["part"],
 	})
 }
 

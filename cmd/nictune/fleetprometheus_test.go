@@ -4,15 +4,24 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/nictune/nictune/findings"
+	"github.com/nictune/nictune/fleet"
+	"github.com/nictune/nictune/inventory"
 )
 
 // lets answers queries of those who say who they are with nothing at all.
@@ -94,5 +103,177 @@ tls_config: {ca_file: %s, cert_file: %s, key_file: %s}
 				t.Errorf("a password is in the error: %s", &errs)
 			}
 		})
+	}
+}
+
+// A real Prometheus scrapes real agents of recorded hosts, and a fleet's report from it
+// says what one from the hosts' own audits says, as far as both can know: in sum, and
+// host by host. A host that can't be scraped is missing.
+func TestFleetFromPrometheusAgrees(t *testing.T) {
+	prometheus := tool(t, "prometheus")
+	names := []string{"lab-nics", "lab-numa", "lab-vfs"}
+	audits := t.TempDir()
+	var instances []string
+	for _, name := range names {
+		// The lab's hosts have no name, and a fleet's must.
+		text, err := os.ReadFile(filepath.Join("testdata", "hosts", name+".txtar"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := strings.Replace(string(text), "\n(none)\n", "\n"+name+"\n", 1)
+		if named == string(text) {
+			t.Fatalf("%s has a name already", name)
+		}
+		recording := writeFile(t, name+".txtar", named)
+		var out, errs bytes.Buffer
+		if exit := run(t.Context(), []string{"audit", "--host", recording, "-o", "json"}, &out, &errs); exit == exitError {
+			t.Fatalf("nictune audit of %s: exit %d: %s", name, exit, &errs)
+		}
+		if err := os.WriteFile(filepath.Join(audits, name+".json"), out.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		instances = append(instances, startInProcess(t, "--host", recording).address(t))
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := free.Addr().String()
+	free.Close()
+	address := servePrometheus(t, prometheus, append(instances, gone))
+	for i := 0; ; i++ {
+		judged, _ := query(address, "nictune_audit_timestamp_seconds and on (instance) nictune_nic_info")
+		down, _ := query(address, "up == 0")
+		if len(judged) == len(names) && len(down) == 1 {
+			break
+		}
+		if i == 600 {
+			t.Fatalf("after a minute %d hosts are judged, and %d are down", len(judged), len(down))
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+
+	report := func(args ...string) *fleet.Report {
+		t.Helper()
+		var out, errs bytes.Buffer
+		if got := run(t.Context(), append([]string{"fleet", "report", "--max-age", "0", "--top", "500", "-o", "json"}, args...), &out, &errs); got == exitError {
+			t.Fatalf("nictune fleet report %q: %s", args, &errs)
+		}
+		r, err := fleet.Decode(&out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	fromServer := []string{"--prometheus", "http://" + address, "--window", "0"}
+	asked, read := report(fromServer...), report("--reports", audits)
+	if m := asked.Scope.Missing; m.Count != 1 || m.Hosts[0].Name != gone {
+		t.Errorf("missing: %+v, want %s", m, gone)
+	}
+	for what, both := range map[string][2]any{
+		"hosts": {asked.Scope.Hosts, read.Scope.Hosts}, "NICs": {asked.Scope.NICs, read.Scope.NICs}, "VFs": {asked.Scope.VFs, read.Scope.VFs},
+		"counts": {asked.Counts, read.Counts}, "severities": {asked.Severities, read.Severities},
+		"rules":  {untitled(asked.Rules), untitled(read.Rules)},
+		"models": {asked.Models, read.Models}, "drivers": {asked.Drivers, read.Drivers}, "firmware": {asked.Firmware, read.Firmware},
+		"links": {asked.Links, read.Links}, "PCIe": {asked.PCIe, read.PCIe}, "flaps": {asked.Flaps, read.Flaps},
+		"readiness": {asked.Readiness, read.Readiness}, "waivers": {asked.Waivers, read.Waivers},
+		"drivers of VFs": {asked.VFs.Drivers, read.VFs.Drivers}, "shared groups": {asked.VFs.Shared, read.VFs.Shared},
+	} {
+		sameSaid(t, what, both[0], both[1])
+	}
+	if len(asked.Rules) < 50 || asked.Counts[findings.Pass] == 0 || asked.Counts[findings.Fail] == 0 || asked.Scope.VFs == 0 {
+		t.Errorf("too little to agree on: %d rules, %v, %d VFs", len(asked.Rules), asked.Counts, asked.Scope.VFs)
+	}
+	for _, name := range names {
+		one, own := report(append(fromServer, "--host", name)...), report("--reports", audits, "--host", name)
+		if len(one.Details) != 1 || len(own.Details) != 1 {
+			t.Fatalf("%s: %d and %d hosts", name, len(one.Details), len(own.Details))
+		}
+		a, b := &one.Details[0], &own.Details[0]
+		sameSaid(t, name+": kernel", a.Kernel, b.Kernel)
+		sameSaid(t, name+": virtual machine", a.VirtualMachine, b.VirtualMachine)
+		sameSaid(t, name+": verdicts", a.Verdicts, b.Verdicts)
+		sameSaid(t, name+": findings", said(a), said(b))
+		for _, h := range []*fleet.Host{a, b} {
+			slices.SortFunc(h.NICs, func(x, y fleet.NIC) int { return strings.Compare(x.Device+x.Address, y.Device+y.Address) })
+			for i := range h.NICs {
+				if v := h.NICs[i].VFs; v != nil {
+					v.Used = nil // Prometheus doesn't know
+				}
+				if h.NICs[i].Kind == string(inventory.VF) {
+					h.NICs[i].PCIe = nil // its PF's: the metrics have none of a VF
+				}
+			}
+		}
+		if len(a.NICs) != len(b.NICs) {
+			t.Fatalf("%s: %d and %d NICs", name, len(a.NICs), len(b.NICs))
+		}
+		for i := range a.NICs {
+			sameSaid(t, name+": "+a.NICs[i].Device, a.NICs[i], b.NICs[i])
+		}
+	}
+}
+
+// servePrometheus scrapes targets every second, and says where it answers.
+func servePrometheus(t *testing.T, program string, targets []string) (address string) {
+	t.Helper()
+	dir := t.TempDir()
+	config := writeFile(t, "prometheus.yml", fmt.Sprintf(`global: {scrape_interval: 1s}
+scrape_configs:
+  - {job_name: nictune, static_configs: [{targets: ["%s"]}]}
+`, strings.Join(targets, `", "`)))
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address = free.Addr().String()
+	free.Close()
+	var log lockedBuffer
+	cmd := exec.Command(program, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address)
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("Prometheus logged:\n%s", &log)
+		}
+	})
+	return address
+}
+
+// untitled are rules without what Prometheus doesn't know.
+func untitled(rules []fleet.RuleTotal) []fleet.RuleTotal {
+	for i := range rules {
+		rules[i].Title = ""
+	}
+	return rules
+}
+
+// said are a host's findings without what Prometheus doesn't know, in order.
+func said(h *fleet.Host) []string {
+	var all []string
+	for _, f := range h.Findings {
+		all = append(all, fmt.Sprintf("%s %s %s %s %s", f.Rule, f.Severity, f.Status, f.NIC, f.Part))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// sameSaid compares what two sources say, as JSON.
+func sameSaid(t *testing.T, what string, asked, read any) {
+	t.Helper()
+	a, err := json.Marshal(asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(a, b) {
+		t.Errorf("%s: Prometheus says\n%s\nand the audits\n%s", what, a, b)
 	}
 }
