@@ -96,12 +96,14 @@ func NewAggregate(o Options) *Aggregate {
 	}
 	o.Now = o.Now.UTC()
 	if o.Expected != nil {
-		o.Expected = slices.Compact(slices.Sorted(slices.Values(o.Expected)))
-		if o.Host != "" {
-			o.Expected = slices.DeleteFunc(o.Expected, func(name string) bool { return name != o.Host })
+		o.Expected = slices.Clone(o.Expected)
+		for i, name := range o.Expected {
+			o.Expected[i] = clip(name)
 		}
-		for i := range o.Expected {
-			o.Expected[i] = clip(o.Expected[i])
+		slices.Sort(o.Expected)
+		o.Expected = slices.Compact(o.Expected)
+		if o.Host != "" {
+			o.Expected = slices.DeleteFunc(o.Expected, func(name string) bool { return name != clip(o.Host) })
 		}
 	}
 	return &Aggregate{
