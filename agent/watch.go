@@ -49,10 +49,12 @@ func Watch(ctx context.Context, live *kernel.Live) (func(context.Context) (Event
 	changes := make(chan told)
 	for _, g := range groups {
 		s, err := live.Subscribe(ctx, g)
-		if kernel.ReasonOf(err) == kernel.Unsupported {
+		switch reason := kernel.ReasonOf(err); {
+		case reason == kernel.Unsupported:
 			continue // a kernel before 5.6 has no ethtool netlink, others no devlink
-		}
-		if err != nil {
+		case reason == kernel.Denied && g.Family == kernel.FamilyUevent:
+			continue // SELinux has a class of its own for these sockets; the interval remains
+		case err != nil:
 			return nil, err
 		}
 		go func() {
