@@ -36,6 +36,7 @@ type Exporter struct {
 	seen    seen
 	devices chosen
 	encoder encoder
+	asked   int        // how often the source was
 	made    int        // pages
 	used    [kinds]int // by form: the number of the last page
 }
@@ -100,6 +101,8 @@ func (e *Exporter) collect(asked Asked) {
 		}
 	}
 	s := e.source(asked)
+	e.asked++
+	s.collections = e.asked
 	if e.devices.of(s.Inventory) {
 		for _, r := range e.collectors {
 			r.filled = false // others may be shown now

@@ -11,8 +11,8 @@ import (
 )
 
 // A page serves every scrape that comes while it is being made or sent, and wants
-// the same. Those that come later than fresh after it was begun get a new one,
-// unless so many pages are being sent to slow readers that memory would grow:
+// the same; once there are two of them, all that come while it is fresh. Those that
+// come later than that after it was begun get a new one, unless so many pages are being sent to slow readers that memory would grow:
 // then stale is the limit.
 const (
 	fresh = time.Second
@@ -36,6 +36,7 @@ type page struct {
 	ready   chan struct{}
 	began   time.Time
 	readers int
+	shared  bool // more than one came for it: it stays for as long as it is fresh
 
 	// What it is once ready.
 	assembled  assembled
@@ -57,6 +58,12 @@ func (s *pages) join(r request, now time.Time) (p *page, mine bool) {
 	defer s.mu.Unlock()
 	if p := s.newest[r]; p != nil && (!p.isReady() || p.err == nil && now.Sub(p.began) < s.patience()) {
 		p.readers++
+		if !p.shared {
+			// Others may come just after these have gone.
+			p.shared = true
+			p.readers++
+			time.AfterFunc(fresh-now.Sub(p.began), func() { s.leave(p) })
+		}
 		return p, false
 	}
 	p = &page{request: r, ready: make(chan struct{}), began: now, readers: 1}

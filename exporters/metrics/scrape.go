@@ -52,7 +52,13 @@ func scrape() collector {
 				Help:   "Series that are missing because the collector has more than its limit.",
 				Source: "`nictune agent --limit.series-per-collector`", Series: "1 per collector",
 			})
+			collections := c.add(Metric{
+				Name: "scrape_collections_total", Type: counter, Unit: "collections",
+				Help:   "How often the kernel was asked for a scrape. Scrapes that overlap share one collection.",
+				Source: "the agent", Series: "1",
+			})
 			return func(s *Snapshot) {
+				collections.set(float64(s.collections))
 				for _, c := range s.cut {
 					missing.set(float64(c.series), c.collector)
 				}

@@ -25,7 +25,8 @@ type Snapshot struct {
 	// Reads says how each part of the snapshot went.
 	Reads []Read
 
-	cut []cutSeries
+	cut         []cutSeries
+	collections int
 }
 
 // Source gives a snapshot for a scrape, of which only what the collectors that

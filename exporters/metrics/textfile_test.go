@@ -21,7 +21,7 @@ func TestWriteText(t *testing.T) {
 	if err := e.WriteText(&b, registry); err != nil {
 		t.Fatal(err)
 	}
-	if err := testutil.GatherAndCompare(prometheus.Gatherers{registry, e}, &b); err != nil {
+	if err := testutil.GatherAndCompare(prometheus.Gatherers{registry, exporter(t, example)}, &b); err != nil {
 		t.Error(err)
 	}
 }
