@@ -162,7 +162,11 @@ func fleetVerdict(r *fleet.Report) string {
 	}
 	text := fmt.Sprintf("Nothing fails on %s.", count(r.Scope.Hosts, "host", "hosts"))
 	if len(parts) > 0 {
-		text = fmt.Sprintf("%s fail something: %s.", hostsOf(r.Hosts.Failing, r.Scope.Hosts), listed(parts, len(parts)))
+		verb := "fail"
+		if r.Hosts.Failing == 1 {
+			verb = "fails"
+		}
+		text = fmt.Sprintf("%s %s something: %s.", hostsOf(r.Hosts.Failing, r.Scope.Hosts), verb, listed(parts, len(parts)))
 	}
 	out := r.Scope.Missing.Count + r.Scope.Stale.Count + r.Scope.Ahead.Count
 	if out > 0 {

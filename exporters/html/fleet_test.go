@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,16 +13,8 @@ import (
 	"github.com/nictune/nictune/fleet"
 )
 
-// exampleFleet is the report of so many hosts, some of them missing, stale or ahead.
-func exampleFleet(t *testing.T, hosts int) *fleet.Report {
-	t.Helper()
-	now := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
-	expected := []string{"lost-1.ams2", "lost-2.ams2"}
-	for i := range hosts {
-		expected = append(expected, fmt.Sprintf("edge-%d.fra1", i))
-	}
-	a := fleet.NewAggregate(fleet.Options{Source: "reports", Inputs: []string{"/srv/audits"}, Now: now, Version: "v0.6.0", MaxAge: 24 * time.Hour, Expected: expected, SpoolDir: t.TempDir()})
-	defer a.Close()
+// exampleHosts are the kinds of host that the example fleet has. Nothing changes them.
+var exampleHosts = sync.OnceValue(func() []*fleet.Host {
 	var kinds []*fleet.Host
 	for i := range 8 {
 		r := exampleReport(2+i%3, 8)
@@ -46,6 +39,20 @@ func exampleFleet(t *testing.T, hosts int) *fleet.Report {
 		r.Findings = kept
 		kinds = append(kinds, fleet.FromReport(r))
 	}
+	return kinds
+})
+
+// exampleFleet is the report of so many hosts, some of them missing, stale or ahead.
+func exampleFleet(t *testing.T, hosts int) *fleet.Report {
+	t.Helper()
+	now := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
+	expected := []string{"lost-1.ams2", "lost-2.ams2"}
+	for i := range hosts {
+		expected = append(expected, fmt.Sprintf("edge-%d.fra1", i))
+	}
+	a := fleet.NewAggregate(fleet.Options{Source: "reports", Inputs: []string{"/srv/audits"}, Now: now, Version: "v0.6.0", MaxAge: 24 * time.Hour, Expected: expected, SpoolDir: t.TempDir()})
+	defer a.Close()
+	kinds := exampleHosts()
 	for i := range hosts {
 		h := *kinds[i%len(kinds)]
 		h.Name, h.MachineID, h.Source = fmt.Sprintf("edge-%d.fra1", i), fmt.Sprintf("%032x", i), fmt.Sprintf("edge-%d.json", i)
@@ -72,7 +79,7 @@ func exampleFleet(t *testing.T, hosts int) *fleet.Report {
 			{Section: "pcie", Name: "degraded", Before: 12, BeforeOf: 400, Now: 4, NowOf: 400, Unit: "NICs"},
 		},
 	}
-	r.Details = []fleet.Host{*kinds[1]}
+	r.Details = []fleet.Host{*fleet.FromReport(exampleReport(3, 8))}
 	return r
 }
 
