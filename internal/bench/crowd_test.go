@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -19,7 +20,7 @@ import (
 
 const (
 	crowd     = 1000        // scrapes at a time
-	crowdTime = time.Minute // seconds with -short
+	crowdTime = time.Minute // three seconds with -short
 )
 
 // BenchmarkCrowd has a thousand clients scrape nictune's agent again and again for a
@@ -62,7 +63,7 @@ func BenchmarkCrowd(b *testing.B) {
 		defer response.Body.Close()
 		page, err := io.ReadAll(response.Body)
 		if err == nil && (response.StatusCode != http.StatusOK || len(page) == 0) {
-			err = &http.ProtocolError{ErrorString: response.Status}
+			err = fmt.Errorf("%s, %d bytes", response.Status, len(page))
 		}
 		return page, err
 	}
