@@ -1,0 +1,290 @@
+package bench
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/nictune/nictune/audit"
+	"github.com/nictune/nictune/findings"
+)
+
+// syntheticFleet writes what Prometheus would have scraped from so many hosts at a
+// moment, as OpenMetrics: of what nictune exports, all that a fleet's report asks for.
+//
+// Each host has 4 NICs with 8 VFs each. Of a thousand hosts some thirty have something
+// wrong; one in a hundred is missing, one in a hundred was judged long ago.
+type syntheticFleet struct {
+	hosts int
+	at    time.Time
+	// series is how many were written.
+	series int
+}
+
+const (
+	syntheticNICs = 4
+	syntheticVFs  = 8
+)
+
+// syntheticCard is a kind of NIC.
+type syntheticCard struct {
+	driver, firmware, model string
+	gbits, lanes            float64
+	gts                     float64
+	optical                 bool
+}
+
+var syntheticCards = []syntheticCard{
+	{"ice", "4.40 0x8001c967 1.3534.0", "Intel Corporation Ethernet Controller E810-C for QSFP", 100, 16, 16, true},
+	{"ice", "4.20 0x80017784 1.3346.0", "Intel Corporation Ethernet Controller E810-C for QSFP", 100, 16, 16, true},
+	{"mlx5_core", "16.35.4030 (MT_0000000080)", "Mellanox Technologies MT27800 Family [ConnectX-5]", 25, 8, 8, true},
+	{"mlx5_core", "22.41.1000 (MT_0000000359)", "Mellanox Technologies MT2892 Family [ConnectX-6 Dx]", 100, 16, 16, false},
+	{"bnxt_en", "229.1.123.0/pkg 229.1.123.0", "Broadcom Inc. and subsidiaries BCM57414 NetXtreme-E 10Gb/25Gb RDMA Ethernet Controller", 25, 8, 8, false},
+}
+
+func (f *syntheticFleet) card(host int) syntheticCard {
+	return syntheticCards[host%len(syntheticCards)]
+}
+
+// Which hosts are how.
+func (f *syntheticFleet) missing(host int) bool { return host%100 == 7 }
+func (f *syntheticFleet) stale(host int) bool   { return host%100 == 13 }
+func (f *syntheticFleet) bad(host int) bool     { return host%33 == 1 }
+
+// write writes everything, one family after the other.
+func (f *syntheticFleet) write(to io.Writer) error {
+	w := bufio.NewWriterSize(to, 1<<20)
+	now := f.at.Unix()
+	target := make([]string, f.hosts)
+	for h := range target {
+		target[h] = fmt.Sprintf(`cluster="c%d",instance="10.%d.%d.%d:9810",job="nictune"`, h%4, h>>16, h>>8&255, h&255)
+	}
+	sample := func(name, host, labels string, value float64) {
+		f.series++
+		if labels != "" {
+			labels = "," + labels
+		}
+		fmt.Fprintf(w, "%s{%s%s} %g %d\n", name, host, labels, value, now)
+	}
+	family := func(name string, each func(h int, random *rand.Rand)) {
+		fmt.Fprintf(w, "# TYPE %s gauge\n", strings.TrimSuffix(name, "_info"))
+		for h := range target {
+			if name != "up" && f.missing(h) {
+				continue
+			}
+			each(h, rand.New(rand.NewPCG(uint64(h), 1)))
+		}
+	}
+	perNIC := func(name string, value func(h, n int, c syntheticCard, random *rand.Rand) (labels string, v float64, ok bool)) {
+		family(name, func(h int, random *rand.Rand) {
+			for n := range syntheticNICs {
+				if labels, v, ok := value(h, n, f.card(h), random); ok {
+					sample(name, target[h], strings.TrimSuffix(fmt.Sprintf(`device="eth%d",%s`, n, labels), ","), v)
+				}
+			}
+		})
+	}
+	plain := func(name string, value func(h, n int, c syntheticCard) float64) {
+		perNIC(name, func(h, n int, c syntheticCard, _ *rand.Rand) (string, float64, bool) { return "", value(h, n, c), true })
+	}
+
+	family("up", func(h int, _ *rand.Rand) {
+		up := 1.0
+		if f.missing(h) {
+			up = 0
+		}
+		sample("up", target[h], "", up)
+	})
+	family("nictune_host_info", func(h int, _ *rand.Rand) {
+		sample("nictune_host_info", target[h], fmt.Sprintf(`hostname="node-%05d",machine_id="%032x",kernel="6.12.%d",architecture="x86_64",virtual_machine="false"`, h, h, h%3), 1)
+	})
+	family("nictune_build_info", func(h int, _ *rand.Rand) {
+		sample("nictune_build_info", target[h], `version="v1.0.0",revision="abc",goversion="go1.26"`, 1)
+	})
+	family("nictune_audit_timestamp_seconds", func(h int, _ *rand.Rand) {
+		at := float64(now - 60)
+		if f.stale(h) {
+			at -= 30 * 3600
+		}
+		sample("nictune_audit_timestamp_seconds", target[h], "", at)
+	})
+	perNIC("nictune_nic_info", func(h, n int, c syntheticCard, _ *rand.Rand) (string, float64, bool) {
+		return fmt.Sprintf(`kind="pf",type="ether",driver="%s",driver_version="6.12.0",firmware="%s",pci_address="0000:%02x:00.%d",vendor_id="8086",device_id="1592",model="%s",permanent_mac="02:00:%02x:%02x:%02x:%02x",mac="02:00:%02x:%02x:%02x:%02x",numa_node="%d",iommu_group="%d",port_name="p%d",master=""`,
+			c.driver, c.firmware, 0x17+n/2*0x40, n%2, c.model, h>>16, h>>8&255, h&255, n, h>>16, h>>8&255, h&255, n, n/2, 20+n, n), 1, true
+	})
+	plain("nictune_network_carrier", func(h, n int, _ syntheticCard) float64 {
+		if f.bad(h) && n == 3 {
+			return 0
+		}
+		return 1
+	})
+	plain("nictune_network_max_speed_bytes", func(_, _ int, c syntheticCard) float64 { return c.gbits * 125e6 })
+	plain("nictune_network_speed_bytes", func(h, n int, c syntheticCard) float64 {
+		if f.bad(h) && n == 0 {
+			return 10 * 125e6
+		}
+		return c.gbits * 125e6
+	})
+	plain("nictune_pci_max_link_transfers_per_second", func(_, _ int, c syntheticCard) float64 { return c.gts * 1e9 })
+	plain("nictune_pci_current_link_transfers_per_second", func(_, _ int, c syntheticCard) float64 { return c.gts * 1e9 })
+	plain("nictune_pci_max_link_width", func(_, _ int, c syntheticCard) float64 { return c.lanes })
+	plain("nictune_pci_current_link_width", func(h, n int, c syntheticCard) float64 {
+		if f.bad(h) && n == 1 {
+			return c.lanes / 2
+		}
+		return c.lanes
+	})
+	plain("nictune_sriov_max_vfs", func(int, int, syntheticCard) float64 { return 64 })
+	plain("nictune_sriov_vfs", func(int, int, syntheticCard) float64 { return syntheticVFs })
+	fmt.Fprintln(w, "# TYPE nictune_network_carrier_down_changes counter")
+	for h := range target {
+		if f.missing(h) {
+			continue
+		}
+		for n := range syntheticNICs {
+			// Twice in a day, so that there is an increase.
+			f.series++
+			downs := 2.0
+			for _, at := range []int64{now - 3000, now - 1500, now} {
+				fmt.Fprintf(w, "nictune_network_carrier_down_changes_total{%s,device=\"eth%d\"} %g %d\n", target[h], n, downs, at)
+				if f.bad(h) && n == 2 {
+					downs += 5
+				}
+			}
+		}
+	}
+	for _, name := range []string{"nictune_vf_info", "nictune_vf_iommu_group_shared"} {
+		family(name, func(h int, _ *rand.Rand) {
+			for n := range syntheticNICs {
+				for vf := range syntheticVFs {
+					labels, v := fmt.Sprintf(`device="eth%d",vf="%d"`, n, vf), 0.0
+					if name == "nictune_vf_info" {
+						driver := [...]string{"vfio-pci", "vfio-pci", "vfio-pci", "iavf", ""}[(h+vf)%5]
+						labels += fmt.Sprintf(`,pci_address="0000:%02x:%02x.%d",driver="%s",iommu_group="%d",mac="02:01:00:00:%02x:%02x"`, 0x17+n/2*0x40, 1+vf/8, vf%8, driver, 100+n*8+vf, n, vf)
+						v = 1
+					} else if f.bad(h) && n == 0 && vf < 2 {
+						v = 1
+					}
+					sample(name, target[h], labels, v)
+				}
+			}
+		})
+	}
+	family("nictune_xdp_ready", func(h int, _ *rand.Rand) {
+		for n := range syntheticNICs {
+			for i, profile := range []string{"ddos-filter", "l4lb", "af-xdp", "queue-share", "tc-offload", "sriov-host", "memory"} {
+				v := 1.0
+				if (h+i)%9 == 0 {
+					v = 0
+				}
+				sample("nictune_xdp_ready", target[h], fmt.Sprintf(`device="eth%d",profile="%s"`, n, profile), v)
+			}
+		}
+	})
+	f.writeModules(sample, family, target)
+	f.writeVerdicts(sample, family, target)
+	fmt.Fprintln(w, "# EOF")
+	return w.Flush()
+}
+
+// writeModules writes what the optical cards' modules measure.
+func (f *syntheticFleet) writeModules(sample func(name, host, labels string, value float64), family func(string, func(int, *rand.Rand)), target []string) {
+	each := func(name string, value func(h, n int, random *rand.Rand) []string) {
+		family(name, func(h int, random *rand.Rand) {
+			if !f.card(h).optical {
+				return
+			}
+			for n := range syntheticNICs {
+				for _, labelled := range value(h, n, random) {
+					labels, v, _ := strings.Cut(labelled, " ")
+					var number float64
+					fmt.Sscan(v, &number)
+					sample(name, target[h], strings.TrimSuffix(fmt.Sprintf(`device="eth%d",%s`, n, labels), ","), number)
+				}
+			}
+		})
+	}
+	each("nictune_module_info", func(h, n int, _ *rand.Rand) []string {
+		return []string{fmt.Sprintf(`vendor="FINISAR-CORP.",part="FTLX8574D3BCL",serial="S%05d%d",type="SFP/SFP+/SFP28" 1`, h, n)}
+	})
+	for _, q := range []struct {
+		name, base             string
+		perLane                bool
+		low, high, least, most float64 // of the warnings, and of what is measured
+	}{
+		{"temperature", "celsius", false, -5, 75, 30, 50},
+		{"voltage", "volts", false, 3.0, 3.6, 3.25, 3.35},
+		{"tx_bias", "amperes", true, 0.002, 0.012, 0.005, 0.008},
+		{"tx_power", "watts", true, 0.0002, 0.002, 0.0005, 0.0009},
+		{"rx_power", "watts", true, 0.00005, 0.002, 0.0003, 0.0008},
+	} {
+		each("nictune_module_"+q.name+"_"+q.base, func(h, n int, random *rand.Rand) []string {
+			v := q.least + random.Float64()*(q.most-q.least)
+			if q.name == "rx_power" && f.bad(h) && n == 2 {
+				v = q.low * (0.7 + random.Float64()*0.6)
+			}
+			if q.perLane {
+				return []string{fmt.Sprintf(`lane="1" %g`, v)}
+			}
+			return []string{fmt.Sprintf(" %g", v)}
+		})
+		each("nictune_module_"+q.name+"_threshold_"+q.base, func(int, int, *rand.Rand) []string {
+			return []string{
+				fmt.Sprintf(`threshold="low-alarm" %g`, q.low*0.5), fmt.Sprintf(`threshold="low-warning" %g`, q.low),
+				fmt.Sprintf(`threshold="high-warning" %g`, q.high), fmt.Sprintf(`threshold="high-alarm" %g`, q.high*1.2),
+			}
+		})
+	}
+}
+
+// writeVerdicts writes what the hosts' audits say, with every rule that there is.
+func (f *syntheticFleet) writeVerdicts(sample func(name, host, labels string, value float64), family func(string, func(int, *rand.Rand)), target []string) {
+	var rules []findings.About
+	for _, g := range audit.Groups() {
+		rules = append(rules, g.Rules()...)
+	}
+	family("nictune_rule_findings", func(h int, _ *rand.Rand) {
+		for i, r := range rules {
+			labels := func(status findings.Status) string {
+				return fmt.Sprintf(`rule="%s",severity="%s",status="%s"`, r.ID, r.Severity, status)
+			}
+			switch {
+			case i%4 == 3:
+				sample("nictune_rule_findings", target[h], labels(findings.NotApplicable), syntheticNICs)
+			case i%7 == 5:
+				sample("nictune_rule_findings", target[h], labels(findings.Unknown), syntheticNICs)
+			case f.bad(h) && i%12 == 0 || (h+i)%400 == 0:
+				sample("nictune_rule_findings", target[h], labels(findings.Fail), 1)
+				sample("nictune_rule_findings", target[h], labels(findings.Pass), syntheticNICs-1)
+			default:
+				sample("nictune_rule_findings", target[h], labels(findings.Pass), syntheticNICs)
+			}
+		}
+	})
+	family("nictune_finding", func(h int, _ *rand.Rand) {
+		for i, r := range rules {
+			if i%4 != 3 && i%7 != 5 && (f.bad(h) && i%12 == 0 || (h+i)%400 == 0) {
+				sample("nictune_finding", target[h], fmt.Sprintf(`rule="%s",severity="%s",status="fail",device="eth0",part="",pci_address="0000:17:00.0",permanent_mac="02:00:%02x:%02x:%02x:00"`, r.ID, r.Severity, h>>16, h>>8&255, h&255), 1)
+			}
+		}
+	})
+	family("nictune_policy_setting_drifted", func(h int, _ *rand.Rand) {
+		for n := range syntheticNICs {
+			for i, setting := range []string{"channels", "rings", "features", "coalesce"} {
+				v := 0.0
+				if f.bad(h) && i == n {
+					v = 1
+				}
+				sample("nictune_policy_setting_drifted", target[h], fmt.Sprintf(`policy="edge-%d",device="eth%d",setting="%s"`, h%3, n, setting), v)
+			}
+		}
+	})
+	family("nictune_waiver_expiry_timestamp_seconds", func(h int, _ *rand.Rand) {
+		if h%50 == 0 {
+			sample("nictune_waiver_expiry_timestamp_seconds", target[h], `rule="link/eee",device="eth0",part="",owner="net@example.org"`, float64(f.at.Truncate(24*time.Hour).Unix()+int64(h%9-2)*7*86400))
+		}
+	})
+}
