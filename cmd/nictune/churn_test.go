@@ -290,11 +290,16 @@ func completeScrape(t *testing.T, want map[string]inventory.NIC, page []byte) bo
 	}
 	info := samples(page, "nictune_nic_info", "device")
 	mtu := samples(page, "nictune_network_mtu_bytes", "device")
-	received := samples(page, "nictune_network_receive_packets_total", "device")
+	counters := map[string]map[string]string{}
+	for _, name := range []string{"receive_packets", "transmit_packets", "receive_bytes", "transmit_bytes", "receive_dropped"} {
+		counters[name] = samples(page, "nictune_network_"+name+"_total", "device")
+	}
 	for name, w := range want {
-		if _, there := received[name]; !there {
-			t.Errorf("%s lacks its counters", name)
-			ok = false
+		for counter, values := range counters {
+			if _, there := values[name]; !there {
+				t.Errorf("%s lacks %s", name, counter)
+				ok = false
+			}
 		}
 		if info[name] != "1" || mtu[name] != strconv.Itoa(*w.Link.MTU) {
 			t.Errorf("%s: info %q and MTU %q, want 1 and %d", name, info[name], mtu[name], *w.Link.MTU)
