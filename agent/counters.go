@@ -106,25 +106,40 @@ type shared[T any] struct {
 type call[T any] struct {
 	done  chan struct{}
 	value T
+	// returned says that there is a value: f may panic.
+	returned bool
 }
 
 func (s *shared[T]) do(key string, f func() T) T {
-	s.mu.Lock()
-	if c := s.calls[key]; c != nil {
+	for {
+		s.mu.Lock()
+		c := s.calls[key]
+		if c == nil {
+			return s.lead(key, f)
+		}
 		s.mu.Unlock()
 		<-c.done
-		return c.value
+		if c.returned {
+			return c.value
+		}
 	}
+}
+
+// lead calls f for all who come meanwhile. s.mu is locked before, and not after.
+func (s *shared[T]) lead(key string, f func() T) T {
 	c := &call[T]{done: make(chan struct{})}
 	if s.calls == nil {
 		s.calls = map[string]*call[T]{}
 	}
 	s.calls[key] = c
 	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.calls, key)
+		s.mu.Unlock()
+		close(c.done)
+	}()
 	c.value = f()
-	s.mu.Lock()
-	delete(s.calls, key)
-	s.mu.Unlock()
-	close(c.done)
+	c.returned = true
 	return c.value
 }
