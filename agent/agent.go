@@ -56,6 +56,8 @@ type Agent struct {
 	// The loop's alone:
 	keeper      *inventory.Keeper
 	nextReading time.Time // of some devices, at the earliest
+	readAt      time.Time // when the last whole reading ended
+	failures    int       // of whole readings since the last that succeeded
 
 	mu    sync.Mutex
 	facts facts

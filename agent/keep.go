@@ -21,7 +21,7 @@ const (
 	gather = 100 * time.Millisecond
 	// spacing is the least time between two readings of some devices. Where one takes
 	// long it is share times as long, so that keeping facts takes one part in share of
-	// a CPU at most.
+	// a CPU at most; but no longer than between two whole readings.
 	spacing = time.Second
 	share   = 50
 	// many devices at once, and a quarter of all, are read whole: dumps cost less then.
@@ -175,8 +175,8 @@ func (a *Agent) wait(ctx context.Context, news <-chan struct{}, wake time.Time) 
 			t.stop()
 		}
 	}()
-	if a.options.Interval > 0 {
-		stale.set(a.options.Interval)
+	if at := a.wholeAgain(); !at.IsZero() {
+		stale.set(time.Until(at))
 	}
 	if !wake.IsZero() {
 		again.set(time.Until(wake))
@@ -197,6 +197,9 @@ func (a *Agent) wait(ctx context.Context, news <-chan struct{}, wake time.Time) 
 		case <-stale.fired():
 			stale.stop()
 			due = round{true, "found at the interval"}
+			if a.failures > 0 {
+				due.occasion = "found when the host could be read again"
+			}
 		case <-again.fired():
 			again.stop()
 			due = round{true, "found when it was due"}
@@ -215,6 +218,23 @@ func (a *Agent) wait(ctx context.Context, news <-chan struct{}, wake time.Time) 
 			}
 		}
 	}
+}
+
+// wholeAgain is when the host is read whole at the latest, whatever is told until then;
+// zero: never. After a reading that failed that is soon, and each time less soon.
+func (a *Agent) wholeAgain() time.Time {
+	const atMost = 5 // times doubled
+	interval := a.options.Interval
+	if a.failures > 0 {
+		soon := max(spacing, a.options.Pause) << min(a.failures-1, atMost)
+		if interval == 0 || soon < interval {
+			interval = soon
+		}
+	}
+	if interval == 0 {
+		return time.Time{}
+	}
+	return a.readAt.Add(interval)
 }
 
 // timer is a timer that may not be set.
@@ -247,8 +267,12 @@ func (a *Agent) readSome(parent context.Context) (read, whole bool) {
 	}
 	start := time.Now()
 	inv, err := a.keeper.Some(ctx, indexes)
-	took := time.Since(start)
-	a.nextReading = start.Add(max(min(spacing, a.options.Pause), share*took))
+	end := time.Now()
+	rest := min(spacing, a.options.Pause)
+	if err == nil { // one that failed may have waited, and the whole host comes next
+		rest = max(rest, min(share*end.Sub(start), max(spacing, a.options.Pause)))
+	}
+	a.nextReading = end.Add(rest)
 	if err != nil {
 		a.changed.all() // a whole reading says what is wrong
 		a.changed.end()
@@ -274,7 +298,11 @@ func (a *Agent) readWhole(parent context.Context) (ok bool) {
 	if err == nil {
 		a.keep(inv)
 	} else {
-		a.changed.all() // and again when something changes next
+		a.changed.all() // and again when something changes next, or soon
+	}
+	a.readAt = time.Now()
+	if a.failures++; err == nil {
+		a.failures = 0
 	}
 	one := read("inventory", start, err)
 	a.mu.Lock()
