@@ -241,7 +241,7 @@ func (m *Meter) visit(v *visit) {
 func (m *Meter) gather(s *Sample, visits []*visit, start time.Time) {
 	fail := func(f SampleFailure) { s.Failures = append(s.Failures, f) }
 	late := func(v *visit) {
-		for _, from := range [...]source{fromStandard, fromDriver, fromVFs} {
+		for _, from := range [...]source{fromFEC | fromPause | fromStandard, fromDriver, fromVFs} {
 			if v.asks&from != 0 {
 				fail(SampleFailure{v.nic.Name, from.part(), NoAnswer, &kernel.Error{Op: "read counters", Object: v.nic.Name, Err: errNoAnswer}})
 			}
