@@ -27,6 +27,7 @@ type Meter struct {
 	refused map[string]source
 	aer     aerReader
 	irqs    []irqOf
+	fired   interruptCounts
 	// lacking are the parts that this kernel does not have.
 	lacking map[Part]bool
 	// loopbacks are devices that nobody counts, by index.
@@ -255,7 +256,9 @@ func (m *Meter) learn(inv *Inventory) {
 		return
 	}
 	m.facts = inv
-	m.irqs = irqsOf(inv)
+	irqs := irqsOf(inv)
+	m.fired.forget(m.irqs, irqs)
+	m.irqs = irqs
 	m.aer.learn(inv)
 	before := m.byIndex
 	m.byIndex = make(map[int]*lane, len(inv.NICs))

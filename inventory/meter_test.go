@@ -25,6 +25,8 @@ type cards struct {
 	names map[string][]string // by device
 	asked map[string]int      // by device and command
 	hang  map[string]chan struct{}
+	// netlink answers in place of an empty recording.
+	netlink func(kernel.Request) ([]kernel.Message, error)
 }
 
 func newCards(t *testing.T, names map[string][]string) *cards {
@@ -70,6 +72,13 @@ func (c *cards) Ethtool(_ context.Context, device string, arg []byte) ([]byte, e
 		return nil, errors.New("what is this?")
 	}
 	return arg, nil
+}
+
+func (c *cards) Netlink(ctx context.Context, req kernel.Request) ([]kernel.Message, error) {
+	if c.netlink == nil {
+		return c.Reader.Netlink(ctx, req)
+	}
+	return c.netlink(req)
 }
 
 func (c *cards) count(device string, command int) int {
@@ -184,6 +193,30 @@ func TestMeterLeavesOutWhoHangs(t *testing.T) {
 	t.Error("the card answers again, and nobody asks it")
 }
 
+// Who is asked for FEC or pause frames only, and doesn't answer, has failed, too.
+func TestMeterMissesWhoIsLateWithOneGroup(t *testing.T) {
+	for command, group := range map[uint16]source{uapi.ETHTOOL_MSG_FEC_GET: fromFEC, uapi.ETHTOOL_MSG_PAUSE_GET: fromPause} {
+		host := newCards(t, nil)
+		release := make(chan struct{})
+		defer close(release)
+		host.netlink = func(req kernel.Request) ([]kernel.Message, error) {
+			if req.Family == kernel.FamilyEthtool && req.Command == command {
+				<-release
+			}
+			return nil, kernel.ErrNotRecorded
+		}
+		nic := card("eth0", 2, "igb")
+		inv := &Inventory{NICs: []NIC{nic}}
+		m := NewMeter(host, MeterOptions{Patience: time.Millisecond})
+		m.learn(inv)
+		m.byIndex[2].sources = group
+		s := m.Read(t.Context(), inv, func(p Part) bool { return p == PartStandard })
+		if len(s.Failures) != 1 || s.Failures[0].Part != PartStandard || s.Failures[0].Reason != NoAnswer {
+			t.Errorf("failures: %v", s.Failures)
+		}
+	}
+}
+
 func TestNewCounterSet(t *testing.T) {
 	vmxnet3 := []string{"Rx Queue#", "  ucast pkts rx", "  pkts rx OOB", "Rx Queue#", "  ucast pkts rx", "  pkts rx OOB"}
 	set := newCounterSet("vmxnet3", vmxnet3, []uint64{0, 10, 1, 1, 20, 2}, nil)
@@ -216,31 +249,59 @@ func TestNewCounterSet(t *testing.T) {
 	}
 }
 
-func TestSumInterrupts(t *testing.T) {
+func TestInterruptCounts(t *testing.T) {
 	const table = "           CPU0       CPU1       \n" +
 		"  0:         20          0   IO-APIC   2-edge      timer\n" +
 		" 24:          7  4294967295   PCI-MSIX-0000:00:03.0   0-edge      virtio0-config\n" +
 		" 25:          1          2   PCI-MSIX-0000:00:03.0   1-edge      virtio0-input.0\n" +
 		"NMI:          9          9   Non-maskable interrupts\n"
+	var c interruptCounts
 	got := map[int]uint64{}
-	err := sumInterrupts([]byte(table), func(n int) bool { return n >= 24 }, func(n int, count uint64) { got[n] = count })
+	err := c.read([]byte(table), func(n int) bool { return n >= 24 }, func(n int, count uint64) { got[n] = count })
 	if err != nil || len(got) != 2 || got[24] != 4294967302 || got[25] != 3 {
 		t.Errorf("%v, %v", got, err)
 	}
-	for _, bad := range []string{"", "CPU0\n 24: x y\n", "CPU0 CPU1\n 24: 1\n"} {
-		if err := sumInterrupts([]byte(bad), func(int) bool { return true }, func(int, uint64) {}); !errors.Is(err, kernel.ErrMalformed) {
+	for _, bad := range []string{"", "CPU0\n 24: x y\n", "CPU0 CPU1\n 24: 1\n", "CPU0\n 24: 4294967296 MSI\n", "CPU0 CPUx\n"} {
+		if err := new(interruptCounts).read([]byte(bad), func(int) bool { return true }, func(int, uint64) {}); !errors.Is(err, kernel.ErrMalformed) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
 }
 
-func FuzzSumInterrupts(f *testing.F) {
-	f.Add([]byte("  CPU0 CPU1\n 24:  1  2  MSI  eth0\n"))
-	f.Fuzz(func(t *testing.T, table []byte) {
-		counts := 0
-		_ = sumInterrupts(table, func(int) bool { return true }, func(int, uint64) { counts++ })
-		if lines := strings.Count(string(table), "\n"); counts > lines {
-			t.Errorf("%d interrupts in %d lines", counts, lines)
+// A total doesn't go back while the interrupt is the same, whatever CPUs come and go.
+func TestInterruptCountsGrow(t *testing.T) {
+	var c interruptCounts
+	for _, step := range []struct {
+		what, table string
+		want        uint64
+	}{
+		{"at first", "CPU0 CPU1\n 24: 100 4294967290 MSI\n", 4294967390},
+		{"CPU1 is offline", "CPU0\n 24: 101 MSI\n", 4294967391},
+		{"CPU1 is back, and its column has wrapped", "CPU0 CPU1\n 24: 101 4 MSI\n", 4294967401},
+		{"a CPU that nobody knew", "CPU0 CPU1 CPU4\n 24: 101 4 5000 MSI\n", 4294967401},
+		{"which counts from there", "CPU0 CPU1 CPU4\n 24: 101 4 5001 MSI\n", 4294967402},
+		{"freed, and another's", "CPU0 CPU1 CPU4\n 24: 2 1 0 MSI\n", 3},
+		{"grows", "CPU0 CPU1 CPU4\n 24: 300 1 0 MSI\n", 301},
+		{"freed", "CPU0 CPU1 CPU4\n", 0},
+		{"another's", "CPU0 CPU1 CPU4\n 24: 400 1 0 MSI\n", 401},
+	} {
+		var got uint64
+		if err := c.read([]byte(step.table), func(int) bool { return true }, func(_ int, count uint64) { got = count }); err != nil || got != step.want {
+			t.Errorf("%s: %d, %v; want %d", step.what, got, err, step.want)
+		}
+	}
+}
+
+func FuzzInterruptCounts(f *testing.F) {
+	f.Add([]byte("  CPU0 CPU1\n 24:  1  2  MSI  eth0\n"), []byte("  CPU0\n 24:  4  MSI  eth0\n"))
+	f.Fuzz(func(t *testing.T, before, after []byte) {
+		var c interruptCounts
+		for _, table := range [][]byte{before, after} {
+			counts := 0
+			_ = c.read(table, func(int) bool { return true }, func(int, uint64) { counts++ })
+			if lines := strings.Count(string(table), "\n") + 1; counts > lines {
+				t.Errorf("%d interrupts in %d lines", counts, lines)
+			}
 		}
 	})
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -257,7 +259,7 @@ func (m *Meter) readInterrupts(ctx context.Context, s *Sample) error {
 		return err
 	}
 	s.Interrupts = make([]DeviceInterrupt, 0, len(m.irqs))
-	err = sumInterrupts(data, func(number int) bool {
+	err = m.fired.read(data, func(number int) bool {
 		_, wanted := slices.BinarySearchFunc(m.irqs, number, func(i irqOf, number int) int { return i.number - number })
 		return wanted
 	}, func(number int, count uint64) {
@@ -272,14 +274,46 @@ func (m *Meter) readInterrupts(ctx context.Context, s *Sample) error {
 	return nil
 }
 
-// sumInterrupts adds up the counts of those interrupts of /proc/interrupts that are
-// wanted, over all CPUs; see parseInterrupts for its form.
-func sumInterrupts(table []byte, wanted func(number int) bool, add func(number int, count uint64)) error {
+// interruptCounts add up what /proc/interrupts has of each CPU. The kernel shows CPUs
+// that are online only, and counts with 32 bits: neither a CPU that goes nor a column
+// that begins again at 0 takes anything off the total.
+type interruptCounts struct {
+	of     map[int]*interruptCount // by the interrupt's number
+	cpus   []int                   // of the columns
+	values []uint32
+	// table counts the tables that were read.
+	table int
+}
+
+type interruptCount struct {
+	total uint64
+	// last is the last value of each CPU, by its number; known has those that had any.
+	last  []uint32
+	known []bool
+	table int // that had it last
+}
+
+// fewInterrupts is how much a column can grow between two readings: more than 20
+// minutes' worth at 200,000 a second. What seems to be more is an interrupt that was
+// freed and counts from 0 again.
+const fewInterrupts = 1 << 28
+
+// read takes the counts of those interrupts of a table that are wanted; see
+// parseInterrupts for its form.
+func (c *interruptCounts) read(table []byte, wanted func(number int) bool, add func(number int, count uint64)) error {
 	head, rest, _ := bytes.Cut(table, []byte("\n"))
-	cpus := bytes.Count(head, []byte("CPU"))
-	if cpus == 0 {
+	c.cpus = c.cpus[:0]
+	for _, word := range bytes.Fields(head) {
+		number, ok := decimal(bytes.TrimPrefix(word, []byte("CPU")))
+		if !ok || number >= maxCPUs {
+			return fmt.Errorf("%w: %.40q where a CPU is due", kernel.ErrMalformed, word)
+		}
+		c.cpus = append(c.cpus, int(number))
+	}
+	if len(c.cpus) == 0 {
 		return fmt.Errorf("%w: no CPU", kernel.ErrMalformed)
 	}
+	c.table++
 	for line := range bytes.Lines(rest) {
 		label, values, found := bytes.Cut(line, []byte(":"))
 		if !found {
@@ -289,23 +323,74 @@ func sumInterrupts(table []byte, wanted func(number int) bool, add func(number i
 		if !ok || number > 1<<31 || !wanted(int(number)) {
 			continue // or one of the architecture's own: "NMI", "LOC"
 		}
-		var sum uint64
-		for range cpus {
+		c.values = c.values[:0]
+		for range c.cpus {
 			values = bytes.TrimLeft(values, " ")
 			end := bytes.IndexByte(values, ' ')
 			if end < 0 {
 				return malformedLine(line)
 			}
 			v, ok := decimal(values[:end])
-			if !ok {
+			if !ok || v > math.MaxUint32 {
 				return malformedLine(line)
 			}
-			sum += v
+			c.values = append(c.values, uint32(v))
 			values = values[end:]
 		}
-		add(int(number), sum)
+		add(int(number), c.add(int(number)))
 	}
+	maps.DeleteFunc(c.of, func(_ int, one *interruptCount) bool { return one.table != c.table }) // freed
 	return nil
+}
+
+// add takes the values of one interrupt, and returns its total.
+func (c *interruptCounts) add(number int) uint64 {
+	one := c.of[number]
+	if one == nil || one.restarted(c.cpus, c.values) {
+		one = &interruptCount{}
+		if c.of == nil {
+			c.of = map[int]*interruptCount{}
+		}
+		c.of[number] = one
+		for _, v := range c.values {
+			one.total += uint64(v)
+		}
+	}
+	for i, cpu := range c.cpus {
+		if cpu >= len(one.last) {
+			one.last = append(one.last, make([]uint32, cpu+1-len(one.last))...)
+			one.known = append(one.known, make([]bool, cpu+1-len(one.known))...)
+		}
+		if one.known[cpu] { // else it counts from here: what was before is no growth of now
+			one.total += uint64(c.values[i] - one.last[cpu])
+		}
+		one.last[cpu], one.known[cpu] = c.values[i], true
+	}
+	one.table = c.table
+	return one.total
+}
+
+// forget drops those that were another device's.
+func (c *interruptCounts) forget(before, now []irqOf) {
+	device := func(irqs []irqOf, number int) string {
+		i, ok := slices.BinarySearchFunc(irqs, number, func(i irqOf, number int) int { return i.number - number })
+		if !ok {
+			return ""
+		}
+		return irqs[i].device
+	}
+	maps.DeleteFunc(c.of, func(number int, _ *interruptCount) bool { return device(before, number) != device(now, number) })
+}
+
+// restarted reports whether the values are those of an interrupt that was freed
+// meanwhile.
+func (one *interruptCount) restarted(cpus []int, values []uint32) bool {
+	for i, cpu := range cpus {
+		if cpu < len(one.last) && one.known[cpu] && values[i] < one.last[cpu] && values[i]-one.last[cpu] >= fewInterrupts {
+			return true
+		}
+	}
+	return false
 }
 
 // decimal reads a number that fits 64 bits, without a string in between.

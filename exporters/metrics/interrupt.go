@@ -8,8 +8,8 @@ func interrupt() collector {
 		define: func(c *catalogue) func(*Snapshot) {
 			f := c.add(Metric{
 				Name: "irq_total", Type: counter, Unit: "interrupts", Labels: []string{deviceLabel, "irq", "queue"},
-				Help:   "Interrupts of a device, on all CPUs together. The queue is empty where it is unknown, or the interrupt serves none.",
-				Source: "`/proc/interrupts`; the kernel counts with 32 bits for each CPU", Series: "1 per interrupt vector of the device",
+				Help:   "Interrupts of a device, on all CPUs together, those included that are offline by now. The queue is empty where it is unknown, or the interrupt serves none.",
+				Source: "`/proc/interrupts`, whose columns of 32 bits, one per online CPU, are added up from reading to reading", Series: "1 per interrupt vector of the device",
 			})
 			numbers := newNumbers()
 			return func(s *Snapshot) {
