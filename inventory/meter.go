@@ -15,6 +15,7 @@ import (
 // that have more to tell.
 type Meter struct {
 	reader  kernel.Reader
+	bulk    bulkReader
 	options MeterOptions
 
 	mu sync.Mutex // one reading at a time
@@ -54,7 +55,8 @@ type MeterOptions struct {
 	Changed func(facts *Inventory) (indexes map[int]bool, all bool)
 	// Patience is how long the answers of one device are waited for. Zero: two
 	// seconds. A device that has not answered by then is left out, and not asked
-	// again before it has.
+	// again before it has. What is asked for all devices at once has three times as
+	// long, all of it together.
 	Patience time.Duration
 }
 
@@ -200,7 +202,7 @@ func NewMeter(r kernel.Reader, options MeterOptions) *Meter {
 		options.Patience = 2 * time.Second
 	}
 	return &Meter{
-		reader: r, options: options, byIndex: map[int]*lane{}, refused: map[string]source{}, sets: map[string]*CounterSet{},
+		reader: r, bulk: bulkReader{Reader: r}, options: options, byIndex: map[int]*lane{}, refused: map[string]source{}, sets: map[string]*CounterSet{},
 		aer: aerReader{lacking: map[string]bool{}, words: map[string]string{}}, lacking: map[Part]bool{}, loopbacks: map[int]bool{},
 	}
 }
@@ -218,6 +220,7 @@ func (m *Meter) Read(ctx context.Context, inv *Inventory, want func(Part) bool) 
 	// its time.
 	start := time.Now()
 	asked := m.ask(ctx)
+	m.bulk.begin(m.options.Patience)
 	s.part(m, PartStatistics, func() (err error) {
 		s.Statistics, err = m.readStatistics(ctx)
 		return err

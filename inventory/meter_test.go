@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -27,6 +28,7 @@ type cards struct {
 	hang  map[string]chan struct{}
 	// netlink answers in place of an empty recording.
 	netlink func(kernel.Request) ([]kernel.Message, error)
+	files   map[string]string
 }
 
 func newCards(t *testing.T, names map[string][]string) *cards {
@@ -79,6 +81,13 @@ func (c *cards) Netlink(ctx context.Context, req kernel.Request) ([]kernel.Messa
 		return c.Reader.Netlink(ctx, req)
 	}
 	return c.netlink(req)
+}
+
+func (c *cards) ReadFile(ctx context.Context, path string) ([]byte, error) {
+	if data, ok := c.files[path]; ok {
+		return []byte(data), nil
+	}
+	return c.Reader.ReadFile(ctx, path)
 }
 
 func (c *cards) count(device string, command int) int {
@@ -191,6 +200,59 @@ func TestMeterLeavesOutWhoHangs(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Error("the card answers again, and nobody asks it")
+}
+
+// A driver that holds the kernel's lock holds up every dump: what needs none is read
+// in a scrape's time all the same, and no second dump waits for the same lock.
+func TestMeterWhileEveryDumpHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := newCards(t, nil)
+		host.files = map[string]string{"/proc/net/softnet_stat": "7 0 0 0 0 0 0 0 0 0 0 0 0\n"}
+		release := make(chan struct{})
+		var mu sync.Mutex
+		asked := map[string]int{}
+		host.netlink = func(req kernel.Request) ([]kernel.Message, error) {
+			mu.Lock()
+			asked[req.String()]++
+			mu.Unlock()
+			<-release
+			return nil, &kernel.Error{Op: req.String(), Err: syscall.EIO}
+		}
+		m := NewMeter(host, MeterOptions{Changed: func(*Inventory) (map[int]bool, bool) { return nil, false }})
+		inv := &Inventory{}
+		for i, most := range []time.Duration{9 * time.Second, 0} { // Prometheus gives up after 10 seconds
+			began := time.Now()
+			s := m.Read(t.Context(), inv, nil)
+			if took := time.Since(began); took > most {
+				t.Errorf("reading %d took %v", i, took)
+			}
+			if len(s.Softnet) != 1 || s.Softnet[0].Processed != 7 {
+				t.Errorf("reading %d: softnet %+v", i, s.Softnet)
+			}
+			failed := 0
+			for _, r := range s.Reads {
+				if errors.Is(r.Err, errNoAnswer) {
+					failed++
+				} else if r.Err != nil {
+					t.Error(r.Err)
+				}
+			}
+			if failed != 3 {
+				t.Errorf("reading %d: %+v; want statistics, page pools and queues without an answer", i, s.Reads)
+			}
+		}
+		mu.Lock()
+		if asked["route STATS_GET dump"] != 1 || len(asked) != 3 {
+			t.Errorf("asked: %v", asked)
+		}
+		mu.Unlock()
+		close(release)
+		synctest.Wait()
+		m.Read(t.Context(), inv, nil)
+		if asked["route STATS_GET dump"] != 2 {
+			t.Errorf("asked after it answered: %v", asked)
+		}
+	})
 }
 
 // Who is asked for FEC or pause frames only, and doesn't answer, has failed, too.

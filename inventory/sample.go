@@ -36,17 +36,20 @@ func (m *Meter) readStatistics(ctx context.Context) ([]Statistics, error) {
 		return changed, !all
 	}
 	if _, ok := known(); !ok {
-		return ReadStatistics(ctx, m.reader)
+		return ReadStatistics(ctx, &m.bulk)
 	}
-	messages, err := m.reader.Netlink(ctx, statsDump())
+	messages, err := m.bulk.Netlink(ctx, statsDump())
+	if late(err) { // the other question waits for the same
+		return nil, fmt.Errorf("read statistics: %w", err)
+	}
 	if err != nil { // an older kernel, a recorded host, or one where devices come and go
-		return ReadStatistics(ctx, m.reader)
+		return ReadStatistics(ctx, &m.bulk)
 	}
 	// Asked after the answer: who was renamed before it is among the changed, or in
 	// facts that are newer.
 	changed, ok := known()
 	if !ok {
-		return ReadStatistics(ctx, m.reader)
+		return ReadStatistics(ctx, &m.bulk)
 	}
 	const few = 64
 	var strangers []int
@@ -55,7 +58,7 @@ func (m *Meter) readStatistics(ctx context.Context) ([]Statistics, error) {
 	for _, message := range messages {
 		index, after, err := decodeStats(message.Body, values)
 		if err != nil {
-			return ReadStatistics(ctx, m.reader)
+			return ReadStatistics(ctx, &m.bulk)
 		}
 		l := m.byIndex[index]
 		switch {
@@ -68,11 +71,14 @@ func (m *Meter) readStatistics(ctx context.Context) ([]Statistics, error) {
 		}
 	}
 	if len(strangers) > few {
-		return ReadStatistics(ctx, m.reader)
+		return ReadStatistics(ctx, &m.bulk)
 	}
 	var errs []error
 	for _, index := range strangers {
-		one, loopback, err := readOneStatistics(ctx, m.reader, index)
+		if len(errs) > 0 && late(errs[len(errs)-1]) {
+			break // the next one would wait for the same
+		}
+		one, loopback, err := readOneStatistics(ctx, &m.bulk, index)
 		switch {
 		case loopback:
 			m.loopbacks[index] = true
@@ -132,7 +138,7 @@ func readOneStatistics(ctx context.Context, r kernel.Reader, index int) (s Stati
 
 func (m *Meter) readSoftnet(ctx context.Context, s *Sample) (err error) {
 	const path = "/proc/net/softnet_stat"
-	data, err := m.reader.ReadFile(ctx, path)
+	data, err := m.bulk.ReadFile(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -147,7 +153,7 @@ func (m *Meter) readSoftnet(ctx context.Context, s *Sample) (err error) {
 }
 
 func (m *Meter) readQueues(ctx context.Context, s *Sample) error {
-	messages, err := m.reader.Netlink(ctx, queueStatsDump())
+	messages, err := m.bulk.Netlink(ctx, queueStatsDump())
 	s.Queues = make([]DeviceQueue, 0, len(messages))
 	at := make(map[queueStatsAt]int, len(messages)) // an interrupted dump repeats itself
 	for _, message := range messages {
@@ -175,7 +181,7 @@ func (m *Meter) readQueues(ctx context.Context, s *Sample) error {
 }
 
 func (m *Meter) readPagePools(ctx context.Context, s *Sample) error {
-	messages, err := m.reader.Netlink(ctx, kernel.Request{
+	messages, err := m.bulk.Netlink(ctx, kernel.Request{
 		Family: kernel.FamilyNetdev, Command: uapi.NETDEV_CMD_PAGE_POOL_STATS_GET, Dump: true,
 	})
 	at := map[uint64]int{} // an interrupted dump repeats itself
@@ -254,7 +260,7 @@ func (m *Meter) readInterrupts(ctx context.Context, s *Sample) error {
 		return nil
 	}
 	const path = "/proc/interrupts"
-	data, err := m.reader.ReadFile(ctx, path)
+	data, err := m.bulk.ReadFile(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -454,7 +460,7 @@ func (m *Meter) readAER(ctx context.Context, s *Sample) error {
 			list, known := read[address]
 			if !known {
 				var err error
-				if list, err = m.aer.read(ctx, m.reader, address); err != nil {
+				if list, err = m.aer.read(ctx, &m.bulk, address); err != nil {
 					switch reason := kernel.ReasonOf(err); {
 					case reason == kernel.Unsupported, errors.Is(err, kernel.ErrNotRecorded):
 						m.aer.lacking[address] = true
