@@ -19,7 +19,8 @@ const moduleInterval = time.Minute
 
 // Modules reads the memory of NICs' pluggable modules, one module at a time. It
 // remembers them: pages that never change are read once for each module that is
-// plugged in, and what it measures once a minute at most.
+// plugged in, and what it measures once a minute at most. A cage that can't be read is
+// not asked more often either; one without a module, as its driver says, is.
 //
 // Flags that reading clears are left alone, for those who watch them.
 type Modules struct {
@@ -78,6 +79,9 @@ func (m *Modules) Read(ctx context.Context, r kernel.Reader, nic NIC) (*module.M
 		}
 	}
 	if err != nil {
+		if reason := kernel.ReasonOf(err); reason != kernel.Unsupported && reason != kernel.Gone && !errors.Is(err, context.Canceled) {
+			m.known[key] = &pluggedModule{err: err, read: now}
+		}
 		return nil, err
 	}
 	if known != nil && known.serial == reading.serial {
@@ -86,7 +90,9 @@ func (m *Modules) Read(ctx context.Context, r kernel.Reader, nic NIC) (*module.M
 	err = reading.rest()
 	decoded, undecodable := module.Decode(reading.image)
 	if undecodable != nil {
-		return nil, &kernel.Error{Op: "module", Object: nic.Name, Err: fmt.Errorf("%w (identifier %#02x)", undecodable, reading.identifier)}
+		err := &kernel.Error{Op: "module", Object: nic.Name, Err: fmt.Errorf("%w (identifier %#02x)", undecodable, reading.identifier)}
+		m.known[key] = &pluggedModule{err: err, read: now}
+		return nil, err
 	}
 	m.known[key] = &pluggedModule{reading.serial, reading.static, decoded, err, now}
 	return decoded, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -226,6 +227,50 @@ func TestModulesRemember(t *testing.T) {
 	if read(); !static() {
 		t.Error("a new module was taken for the old one")
 	}
+}
+
+// TestModulesRememberWhatFails: so is a cage that can't be read.
+func TestModulesRememberWhatFails(t *testing.T) {
+	f := plugIn(t, "qsfp-40g-sr4-finisar-ftl410qe3c")
+	whole := maps.Clone(f.memory)
+	m := NewModules()
+	now := time.Unix(1000, 0)
+	m.now = func() time.Time { return now }
+	asks := func(what string, fails bool) int {
+		t.Helper()
+		f.asked = nil
+		got, err := m.Read(t.Context(), f, port)
+		if fails != (err != nil) || fails != (got == nil) {
+			t.Fatalf("%s: %v: %+v", what, err, got)
+		}
+		return len(f.asked)
+	}
+	for what, breaks := range map[string]func(){
+		"can't be read": func() { f.broken = module.Lower() },
+		"can't be decoded": func() {
+			for _, p := range []module.Page{module.Lower(), module.Upper(0)} {
+				f.memory[p] = slices.Concat([]byte{0xee}, whole[p][1:])
+			}
+		},
+	} {
+		breaks()
+		now = now.Add(time.Hour)
+		asks(what, true)
+		now = now.Add(59 * time.Second)
+		if n := asks(what, true); n != 0 {
+			t.Errorf("%s: %d reads within a minute", what, n)
+		}
+		f.broken, f.memory = module.Page{}, maps.Clone(whole)
+		now = now.Add(time.Second)
+		if n := asks(what, false); n == 0 {
+			t.Errorf("%s: not read again after a minute", what)
+		}
+	}
+	f.noNetlink, f.ioctlSize = true, 0
+	now = now.Add(time.Hour)
+	asks("no module", true)
+	f.noNetlink = false
+	asks("one that is plugged in", false)
 }
 
 // TestSickPage: what can't be read takes nothing else along, and is told.
