@@ -49,8 +49,9 @@ type Beside struct {
 }
 
 const (
-	// besideInterval is how often modules and the history are looked at.
-	besideInterval = time.Minute
+	// besideInterval is how often modules and the history are looked at: a little less
+	// often than modules are read anew, so that none is a moment too young.
+	besideInterval = 65 * time.Second
 	// moduleTimeout bounds the reading of one module: some thirty pages of a slow bus.
 	moduleTimeout = 15 * time.Second
 )
@@ -70,8 +71,9 @@ type beside struct {
 	at      time.Time // when
 	earlier *audit.Look
 	modules *inventory.Modules
-	without map[string]bool // NICs that have no modules, by name, index and ID
+	without map[string]without // NICs that have no modules, by name, index and ID
 	plugged map[string]plugged
+	next    int // the index from which modules are read next: an earlier round had no time for it
 }
 
 // known is what a scrape shows of it.
@@ -90,13 +92,25 @@ type plugged struct {
 	err    error
 }
 
+// without is a NIC that has no module. Some drivers say so of an empty cage, too.
+type without struct {
+	link string // what was known of its link, of which a new module changes something
+	at   time.Time
+}
+
+// linkOf is what a module changes of a link.
+func linkOf(n *inventory.NIC) string {
+	l := &n.Link
+	return fmt.Sprint(l.Carrier != nil, l.Carrier != nil && *l.Carrier, l.Port, l.Supported)
+}
+
 func newBeside(a *Agent, options *Beside) *beside {
 	if options == nil {
 		return nil
 	}
 	return &beside{
 		Beside: *options, agent: a, read: make(chan struct{}, 1),
-		modules: inventory.NewModules(), without: map[string]bool{}, plugged: map[string]plugged{},
+		modules: inventory.NewModules(), without: map[string]without{}, plugged: map[string]plugged{},
 	}
 }
 
@@ -242,47 +256,72 @@ func (b *beside) readHistory(context.Context, *metrics.Read) error {
 }
 
 // readModules reads the modules of hardware, one after the other. A module that can't
-// be read any more is no longer shown: what it measured then may be wrong now.
+// be read any more is no longer shown: what it measured then may be wrong now. Those
+// for which there is no time left are the first of the next round.
 func (b *beside) readModules(ctx context.Context, inv *inventory.Inventory, r *metrics.Read) error {
 	r.Errors = map[inventory.Reason]int{}
-	all := &metrics.Modules{}
-	without, there := map[string]bool{}, map[string]plugged{}
-	for i := range inv.NICs {
+	lacking, there := map[string]without{}, map[string]plugged{}
+	read := make([]*module.Module, len(inv.NICs))
+	first := max(0, slices.IndexFunc(inv.NICs, func(n inventory.NIC) bool { return n.Index >= b.next }))
+	var late error
+	for k := range inv.NICs {
+		i := (first + k) % len(inv.NICs)
 		n := &inv.NICs[i]
 		// A VF, subfunction or representor has no cage.
 		if n.Parent == nil || n.Function != inventory.PF && n.Function != inventory.Plain {
 			continue
 		}
 		key := fmt.Sprintf("%s/%d/%s", n.Name, n.Index, n.ID())
-		if b.without[key] {
-			without[key] = true
+		if known, ok := b.without[key]; ok && (late != nil || !b.askAgain(known, n)) {
+			lacking[key] = known
 			there[key] = b.plugged[key]
 			continue
 		}
+		if late != nil {
+			there[key] = plugged{nil, late}
+			continue
+		}
+		begun := time.Now()
 		one, cancel := context.WithTimeout(ctx, moduleTimeout)
 		m, err := b.modules.Read(one, b.agent.reader, *n)
 		cancel()
 		if ctx.Err() != nil {
-			return fmt.Errorf("reading the modules took longer than %s: %w", b.agent.options.Timeout, ctx.Err())
+			late = fmt.Errorf("reading the modules took longer than %s: %w", b.agent.options.Timeout, ctx.Err())
+			there[key] = plugged{nil, late}
+			b.next = n.Index
+			if time.Since(begun) > moduleTimeout/2 { // it had its turn
+				b.next++
+			}
+			continue
 		}
 		if err != nil {
 			reason := kernel.ReasonOf(err)
 			if reason == kernel.Unsupported && m == nil {
-				without[key] = true
+				lacking[key] = without{linkOf(n), begun}
 			} else {
 				r.Errors[reason]++
 			}
 		}
 		there[key] = plugged{m, err}
+		read[i] = m
+	}
+	all := &metrics.Modules{}
+	for i, m := range read {
 		if m != nil {
-			all.Plugged = append(all.Plugged, metrics.Plugged{Device: n.Name, Module: m})
+			all.Plugged = append(all.Plugged, metrics.Plugged{Device: inv.NICs[i].Name, Module: m})
 		}
 	}
-	b.without, b.plugged = without, there
+	b.without, b.plugged = lacking, there
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.known.modules = all
-	return nil
+	return late
+}
+
+// askAgain reports whether a NIC may have got a module since.
+func (b *beside) askAgain(known without, n *inventory.NIC) bool {
+	interval := b.agent.options.Interval
+	return known.link != linkOf(n) || interval > 0 && time.Since(known.at) >= interval
 }
 
 // withModules are the facts together with the modules that were read.
