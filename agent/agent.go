@@ -85,12 +85,7 @@ func New(reader kernel.Reader, options Options) *Agent {
 	a.keeper = inventory.NewKeeper(a.reader)
 	meter := options.Meter
 	if options.Changes != nil {
-		meter.Changed = func(facts *inventory.Inventory) (indexes map[int]bool, all bool) {
-			if facts != a.current() { // there are newer ones
-				return nil, true
-			}
-			return a.changed.since()
-		}
+		meter.Changed = a.changedSince
 	}
 	a.meter = inventory.NewMeter(a.reader, meter)
 	a.beside = newBeside(a, options.Beside)

@@ -121,6 +121,16 @@ func (c *changed) since() (indexes map[int]bool, all bool) {
 	return indexes, false
 }
 
+// changedSince are the devices of which facts may not say what they are now. What is
+// being read is asked first: it is forgotten only when newer facts are published.
+func (a *Agent) changedSince(facts *inventory.Inventory) (indexes map[int]bool, all bool) {
+	indexes, all = a.changed.since()
+	if facts != a.current() { // there are newer ones
+		return nil, true
+	}
+	return indexes, all
+}
+
 // handleOf is what devlink calls a NIC's device.
 func handleOf(n *inventory.NIC) string {
 	switch {

@@ -186,3 +186,31 @@ func TestChanged(t *testing.T) {
 	c.all()
 	check("an overrun", nil, true)
 }
+
+// Facts that are replaced while somebody asks what changed since are not taken for those
+// that are known now.
+func TestWhatChangedSinceFactsThatAreReplaced(t *testing.T) {
+	a := New(newSilent(t), Options{})
+	old, fresh := &inventory.Inventory{}, &inventory.Inventory{}
+	a.facts.inventory = old
+	a.changed.add(Event{Index: 7})
+	if indexes, all := a.changedSince(old); all || !indexes[7] {
+		t.Errorf("%v, %v, want 7", indexes, all)
+	}
+	a.changed.mu.Lock()
+	known := make(chan bool)
+	go func() {
+		indexes, all := a.changedSince(old)
+		known <- all || indexes[7]
+	}()
+	time.Sleep(20 * time.Millisecond) // for who asks in the wrong order to get stuck between
+	a.keep(fresh)
+	clear(a.changed.indexes)
+	a.changed.mu.Unlock()
+	if !<-known {
+		t.Error("7 changed, and nobody says so")
+	}
+	if _, all := a.changedSince(old); !all {
+		t.Error("old facts are said to be current")
+	}
+}
