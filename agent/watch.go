@@ -34,7 +34,10 @@ func (e Event) whole() bool { return e.Index == 0 && e.Handle == "" }
 // Settings changed by the older ethtool ioctls are told of too, since the
 // kernel does so from either way. Not told of is what lives in sysfs and procfs
 // alone (the affinity of interrupts, RPS, XPS, NAPI's deferral, sysctls), what a
-// PCIe link runs at, and before Linux 6.17 RSS: for those there is the interval.
+// PCIe link runs at, an XDP program that is attached by a bpf_link, rules for flows
+// (ntuple) and tunables, which only ioctls set, multicast groups of bridges (which are
+// in a group of rtnetlink that nobody listens to here), and before Linux 6.17 RSS: for
+// those there is the interval.
 func Watch(ctx context.Context, live *kernel.Live) (func(context.Context) (Event, error), error) {
 	groups := []kernel.Group{
 		{Family: kernel.FamilyRoute, Route: uapi.RTNLGRP_LINK},
