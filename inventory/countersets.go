@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -126,16 +127,25 @@ func total(values []uint64, at []int) (sum uint64) {
 }
 
 // fillQueues adds the packets of the queues of devices that netdev genl says
-// nothing of.
-func (s *Sample) fillQueues() {
+// nothing of. The two count from other zeros: where netdev genl can't be read this
+// time, who was in it the last time has none.
+func (m *Meter) fillQueues(s *Sample) {
+	if !m.wants(PartQueues) {
+		return // nobody shows them
+	}
 	told := map[string]bool{}
 	for i := range s.Queues {
 		if s.Queues[i].Packets != nil {
 			told[s.Queues[i].Name] = true
 		}
 	}
+	if !slices.ContainsFunc(s.Reads, func(r PartRead) bool { return r.Part == PartQueues && r.Err != nil }) {
+		m.told = told
+	} else if m.told == nil {
+		return // nor is it known who would be in it
+	}
 	for _, d := range s.Devices {
-		if d.Set == nil || told[d.Name] {
+		if d.Set == nil || told[d.Name] || m.told[d.Name] {
 			continue
 		}
 		for _, q := range d.Set.queues {

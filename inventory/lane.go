@@ -294,7 +294,7 @@ func (m *Meter) gather(s *Sample, visits []*visit, start time.Time) {
 			return l.sources&^l.lacks == 0
 		})
 	}
-	s.fillQueues()
+	m.fillQueues(s)
 	seconds := time.Since(start).Seconds()
 	for _, p := range [...]Part{PartStandard, PartDriver, PartVFs} {
 		if !m.wants(p) || p == PartVFs && m.options.VFs == nil {

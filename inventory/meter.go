@@ -31,6 +31,9 @@ type Meter struct {
 	fired   interruptCounts
 	// lacking are the parts that this kernel does not have.
 	lacking map[Part]bool
+	// told are the devices whose queues' packets netdev genl had when it was read last,
+	// by name; nil before that.
+	told map[string]bool
 	// loopbacks are devices that nobody counts, by index.
 	loopbacks map[int]bool
 	// want says which parts this reading is for.

@@ -289,9 +289,25 @@ func TestNewCounterSet(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	s := &Sample{Devices: []DeviceSample{{Name: "eth0", Set: set, Driver: []uint64{0, 11, 1, 1, 22, 2}}}}
-	s.fillQueues()
+	m := &Meter{}
+	m.fillQueues(s)
 	if len(s.Queues) != 2 || s.Queues[1].ID != 1 || *s.Queues[1].Packets != 22 || s.Queues[1].Direction != "rx" {
 		t.Errorf("queues: %+v", s.Queues)
+	}
+	// Whom netdev genl tells of has no other numbers while it can't be read.
+	failed := []PartRead{{PartQueues, 0, errNoAnswer}}
+	for _, known := range []bool{true, false} {
+		if m.told = nil; known {
+			m.told = map[string]bool{"eth0": true}
+		}
+		s = &Sample{Devices: s.Devices, Reads: failed}
+		if m.fillQueues(s); len(s.Queues) != 0 {
+			t.Errorf("queues of another source: %+v", s.Queues)
+		}
+	}
+	m.told = map[string]bool{"eth1": true}
+	if m.fillQueues(s); len(s.Queues) != 2 {
+		t.Errorf("queues of a device that netdev genl says nothing of: %+v", s.Queues)
 	}
 
 	// What is counted twice counts once, unless it is all there is.

@@ -102,6 +102,38 @@ nictune_vf_transmit_dropped_total{device="eth0",vf="1"} 0
 	}
 }
 
+// A source that fails once is not stood in for by another, which has another zero.
+func TestMeaningsKeepTheirSource(t *testing.T) {
+	s := Snapshot{Counted: &inventory.Sample{
+		Devices: []inventory.DeviceSample{{Name: "eth0", Meant: []inventory.MeaningTotal{
+			{Meaning: inventory.PauseReceived, Value: 5}, {Meaning: inventory.FECCorrected, Value: 6}, {Meaning: inventory.Missed, Value: 7},
+		}}},
+		Queues: []inventory.DeviceQueue{
+			{Name: "eth0", QueueStats: inventory.QueueStats{Direction: "rx", Overruns: ptr(uint64(8))}},
+			{Name: "eth1", QueueStats: inventory.QueueStats{Direction: "rx", Overruns: ptr(uint64(9))}},
+		},
+	}}
+	for _, step := range []struct {
+		failures []inventory.SampleFailure
+		want     string
+	}{
+		{nil, "[eth0 5] [eth0 6] [eth0 7] [eth0 8 eth1 9]"},
+		{[]inventory.SampleFailure{{Device: "eth0", Part: inventory.PartStandard}}, "[] [] [eth0 7] [eth0 8 eth1 9]"},
+		{[]inventory.SampleFailure{{Device: "eth1", Part: inventory.PartDriver}}, "[eth0 5] [eth0 6] [eth0 7] [eth0 8]"},
+	} {
+		counted := *s.Counted
+		counted.Failures = step.failures
+		e := exporter(t, func() Snapshot { return Snapshot{Counted: &counted} })
+		var got []string
+		for _, name := range []string{"pause_receive_frames", "fec_corrected_blocks", "receive_missed_packets", "receive_no_buffer_packets"} {
+			got = append(got, fmt.Sprint(gathered(t, e, "nictune_"+name+"_total")))
+		}
+		if strings.Join(got, " ") != step.want {
+			t.Errorf("%v: %v, want %s", step.failures, got, step.want)
+		}
+	}
+}
+
 // namesIn are the metrics of samples.
 func namesIn(samples string) []string {
 	var names []string

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"slices"
+
 	"github.com/nictune/nictune/inventory"
 )
 
@@ -22,17 +24,18 @@ func meaning() collector {
 					return
 				}
 				var of totals
+				failed := failedParts(s.Counted)
 				queues := of.queues(s.Counted)
 				for i := range s.Counted.Devices {
 					d := &s.Counted.Devices[i]
-					of.take(d, queues[d.Name])
+					of.take(d, queues[d.Name], failed[d.Name])
 					delete(queues, d.Name)
 					of.set(families, d.Name)
 				}
 				for i := range s.Counted.Queues { // of those that have no other counters, in order
 					name := s.Counted.Queues[i].Name
 					if q := queues[name]; q != nil {
-						of.take(nil, q)
+						of.take(nil, q, failed[name])
 						delete(queues, name)
 						of.set(families, name)
 					}
@@ -120,14 +123,33 @@ type totals struct {
 	values map[inventory.Meaning]uint64
 }
 
+// failedParts are the parts that could not be read of a device this time.
+func failedParts(s *inventory.Sample) map[string][]inventory.Part {
+	all := map[string][]inventory.Part{}
+	for _, f := range s.Failures {
+		all[f.Device] = append(all[f.Device], f.Part)
+	}
+	return all
+}
+
+// standardised reports whether ethtool netlink has a standard for a meaning.
+func standardised(m inventory.Meaning) bool {
+	switch m {
+	case inventory.PauseReceived, inventory.PauseSent, inventory.FECCorrected, inventory.FECUncorrectable:
+		return true
+	}
+	return false
+}
+
 // take takes a device's counters: where the kernel has a standard for what they
-// mean, that; else the driver's own.
-func (t *totals) take(d *inventory.DeviceSample, q *queueTotals) {
+// mean, that; else the driver's own. These count from other zeros: where what comes
+// first could not be read this time, the other doesn't stand in for it.
+func (t *totals) take(d *inventory.DeviceSample, q *queueTotals, failed []inventory.Part) {
 	if t.values == nil {
 		t.values = map[inventory.Meaning]uint64{}
 	}
 	clear(t.values)
-	if q != nil {
+	if q != nil && !slices.Contains(failed, inventory.PartDriver) {
 		if q.overruns != nil {
 			t.values[inventory.NoBuffer] = *q.overruns
 		}
@@ -138,8 +160,11 @@ func (t *totals) take(d *inventory.DeviceSample, q *queueTotals) {
 	if d == nil {
 		return
 	}
+	noStandard := slices.Contains(failed, inventory.PartStandard)
 	for _, m := range d.Meant {
-		t.values[m.Meaning] = m.Value
+		if !noStandard || !standardised(m.Meaning) {
+			t.values[m.Meaning] = m.Value
+		}
 	}
 	for i := range d.Standard {
 		one := &d.Standard[i]
