@@ -195,11 +195,12 @@ func (s *seen) clear() {
 	clear(s.first)
 }
 
+// before compares labels as they are shown: two that are no UTF-8 may be one.
 func (s *seen) before(f *family, i int) bool {
 	var h maphash.Hash
 	h.SetSeed(s.seed)
 	for _, label := range f.at(i) {
-		_, _ = h.WriteString(label) // it never fails
+		_, _ = h.WriteString(valid(label)) // it never fails
 		_ = h.WriteByte(0)
 	}
 	first, ok := s.first[h.Sum64()]
@@ -207,5 +208,5 @@ func (s *seen) before(f *family, i int) bool {
 		s.first[h.Sum64()] = i
 		return false
 	}
-	return slices.Equal(f.at(first), f.at(i))
+	return slices.EqualFunc(f.at(first), f.at(i), func(a, b string) bool { return valid(a) == valid(b) })
 }

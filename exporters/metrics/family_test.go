@@ -116,3 +116,15 @@ func TestLimitAndFilter(t *testing.T) {
 		t.Error("how the scrape went can be switched off")
 	}
 }
+
+// Two names that are no UTF-8 look the same once they are repaired: one is shown.
+func TestRepairedLabelsAreShownOnce(t *testing.T) {
+	s := Snapshot{Counted: &inventory.Sample{Devices: []inventory.DeviceSample{{
+		Name: "eth0", Set: &inventory.CounterSet{Names: []string{"a\xff", "a\xfe", "b"}}, Driver: []uint64{1, 2, 3},
+	}}}}
+	e := exporter(t, func() Snapshot { return s })
+	got := gathered(t, e, "nictune_driver_statistic_total")
+	if want := []string{"a\uFFFD eth0 1", "b eth0 3"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
