@@ -47,6 +47,10 @@ func ReadCounters(ctx context.Context, r kernel.Reader, inv *Inventory) []Counte
 func (s *survey) readIPCounters(ctx context.Context, of map[*NIC]Counters) {
 	list, err := ReadStatistics(ctx, s)
 	found := map[*NIC]bool{}
+	var names [len(statisticNames)]string // made once for all devices
+	for i, name := range statisticNames {
+		names[i] = "ip/" + name
+	}
 	for _, one := range list {
 		n := s.byIndex[one.Index]
 		if n == nil {
@@ -54,7 +58,7 @@ func (s *survey) readIPCounters(ctx context.Context, of map[*NIC]Counters) {
 		}
 		found[n] = true
 		for i, v := range one.Values {
-			of[n]["ip/"+statisticNames[i]] = v
+			of[n][names[i]] = v
 		}
 	}
 	for _, n := range s.nics {

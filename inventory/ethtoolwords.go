@@ -14,6 +14,8 @@ import (
 // kernel that knows a new link mode names it, too.
 type words struct {
 	sets map[uint32][]string
+	// features are those that NICs have by these words, by the kernel's answer.
+	features map[string]map[string]Feature
 }
 
 // wordSets are the string sets that belong to no device.
