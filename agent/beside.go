@@ -326,6 +326,9 @@ func (b *beside) askAgain(known without, n *inventory.NIC) bool {
 
 // withModules are the facts together with the modules that were read.
 func (b *beside) withModules(inv *inventory.Inventory) *inventory.Inventory {
+	if len(b.plugged) == 0 {
+		return inv // and no copy of thousands of software devices
+	}
 	whole := *inv
 	whole.NICs = slices.Clone(inv.NICs)
 	for i := range whole.NICs {
@@ -345,14 +348,18 @@ func (b *beside) withModules(inv *inventory.Inventory) *inventory.Inventory {
 // judge judges the host by what it is now and what it was at the judgement before.
 func (b *beside) judge(ctx context.Context, inv *inventory.Inventory, drift []audit.DriftSummary) error {
 	reader := b.agent.reader
-	look := audit.Observe(ctx, reader, b.withModules(inv), b.Groups)
+	inv = b.withModules(inv)
+	look := audit.Observe(ctx, reader, inv, b.Groups)
 	evidence := audit.Since(ctx, reader, b.earlier, look, b.Groups)
 	if ctx.Err() != nil {
 		// Cut short it says of things that they are unknown which are known.
 		return fmt.Errorf("looking at the host took longer than %s: %w", b.agent.options.Timeout, ctx.Err())
 	}
 	watched := evidence.Watched()
-	b.earlier = look
+	// What is kept of the look shares its NICs with the facts, which are kept anyway: a
+	// look's own copies differ by notes about counters, and are megabytes on a host
+	// with thousands of devices.
+	b.earlier = &audit.Look{Inventory: *inv, PFs: look.PFs, Counted: look.Counted}
 	if b.VFs {
 		b.fileVFs(evidence.PFs)
 	}

@@ -138,7 +138,13 @@ func Gather(ctx context.Context, r kernel.Reader, groups []Group, watch time.Dur
 		// Each page of a module costs milliseconds of a slow bus.
 		inventory.NewModules().ReadAll(ctx, r, &now.Inventory)
 	}
-	return Since(ctx, r, earlier, now, groups), nil
+	e := Since(ctx, r, earlier, now, groups)
+	// From these the caller takes what is not asked for.
+	e.NICs, e.PFs = slices.Clone(e.NICs), slices.Clone(e.PFs)
+	for i := range e.PFs {
+		e.PFs[i].VFs = slices.Clone(e.PFs[i].VFs)
+	}
+	return e, nil
 }
 
 // look reads the facts, and what else the groups' rules need.
@@ -176,7 +182,8 @@ func Observe(ctx context.Context, r kernel.Reader, inv *inventory.Inventory, gro
 }
 
 // Since is the evidence of a look at a host, and of an earlier one where there was
-// one (nil: none). Both must have been made for the same groups.
+// one (nil: none). Both must have been made for the same groups. The evidence's NICs
+// and PFs are those of now, and not to be written on.
 func Since(ctx context.Context, r kernel.Reader, earlier, now *Look, groups []Group) *Evidence {
 	e := &Evidence{Inventory: sriov.Inventory{Inventory: now.Inventory, PFs: now.PFs}, Counted: now.Counted, Earlier: earlier}
 	if id, err := r.ReadFile(ctx, "/etc/machine-id"); err == nil {
@@ -186,10 +193,6 @@ func Since(ctx context.Context, r kernel.Reader, earlier, now *Look, groups []Gr
 	e.whole = &whole
 	if named(groups, "link") {
 		e.Left = left(ctx, r, e)
-	}
-	e.NICs, e.PFs = slices.Clone(e.NICs), slices.Clone(e.PFs) // from these is taken what is not asked for
-	for i := range e.PFs {
-		e.PFs[i].VFs = slices.Clone(e.PFs[i].VFs)
 	}
 	if named(groups, "xdp") || named(groups, "offload") {
 		e.XDP = xdpcheck.Read(ctx, r, &e.Host, whole.NICs)
@@ -239,7 +242,8 @@ func Judge(e *Evidence, groups []Group) []findings.Finding {
 
 // JudgeEach judges the evidence by the groups' rules, and hands over what it finds some
 // at a time and in no particular order, for who doesn't want all of it at once: of a
-// thousand NICs it is more than sixty thousand findings.
+// thousand NICs it is more than sixty thousand findings. A slice that was handed over is
+// written on again afterwards: with copies what it keeps.
 func JudgeEach(e *Evidence, groups []Group, with func([]findings.Finding)) {
 	for _, g := range groups {
 		g.judge(e, with)
@@ -346,8 +350,10 @@ func vfs(e *Evidence, with func([]findings.Finding)) {
 func perNIC(rules func() []findings.Rule[nic]) judge {
 	return func(e *Evidence, with func([]findings.Finding)) {
 		made := rules()
+		var some []findings.Finding
 		for i := range e.NICs {
-			with(findings.Judge(made, nic{NIC: &e.NICs[i], evidence: e}))
+			some = findings.AppendJudged(some[:0], made, nic{NIC: &e.NICs[i], evidence: e})
+			with(some)
 		}
 	}
 }
@@ -368,9 +374,11 @@ func perXDP(rules func() []findings.Rule[xdpcheck.NIC]) judge {
 	return func(e *Evidence, with func([]findings.Finding)) {
 		made := rules()
 		facts := e.XDPFacts()
+		var some []findings.Finding
 		for i := range e.NICs {
 			if n, ok := facts.Named(e.NICs[i].Name); ok {
-				with(findings.Judge(made, n))
+				some = findings.AppendJudged(some[:0], made, n)
+				with(some)
 			}
 		}
 	}

@@ -229,8 +229,13 @@ type Waiver struct {
 
 // Judge judges one subject by rules.
 func Judge[S Judged](rules []Rule[S], s S) []Finding {
+	return AppendJudged(make([]Finding, 0, len(rules)), rules, s)
+}
+
+// AppendJudged judges one subject by rules, and appends what it finds: for who judges
+// thousands, and looks at one after the other.
+func AppendJudged[S Judged](all []Finding, rules []Rule[S], s S) []Finding {
 	subject := s.Subject()
-	all := make([]Finding, 0, len(rules))
 	for _, r := range rules {
 		v := r.Judge(s)
 		f := Finding{

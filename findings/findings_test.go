@@ -82,3 +82,12 @@ func TestSortAndFailed(t *testing.T) {
 		t.Error("a waived, unknown or passed rule counts as failed, or a warning does not")
 	}
 }
+
+func TestAppendJudgedKeepsWhatIsThere(t *testing.T) {
+	rule := []Rule[card]{{About: About{ID: "link/a"}, Judge: func(c card) Verdict { return c.verdict }}}
+	first := Judge(rule, card{Passes("1")})[0]
+	both := AppendJudged([]Finding{first}, rule, card{Passes("2")})
+	if len(both) != 2 || both[0] != first || both[1].Seen != "2" {
+		t.Errorf("%+v", both)
+	}
+}
