@@ -42,6 +42,10 @@ type Options struct {
 	Pause time.Duration
 	// Timeout bounds one reading of the facts, and of the counters.
 	Timeout time.Duration
+	// Heavy is called before the work that takes most memory, which is to read all
+	// facts, to compare and to judge, and what it returns after it. Nil: nobody wants
+	// to know. Calls may overlap.
+	Heavy func() (done func())
 	// Failed is told what went wrong; the agent goes on with what it has.
 	Failed func(error)
 }
@@ -135,6 +139,14 @@ func (a *Agent) Once(ctx context.Context) error {
 		a.beside.round(ctx)
 	}
 	return ctx.Err()
+}
+
+// heavy tells of the work that takes most memory.
+func (a *Agent) heavy() (done func()) {
+	if a.options.Heavy == nil {
+		return func() {}
+	}
+	return a.options.Heavy()
 }
 
 // Snapshot is a [metrics.Source]. Scrapes that come at the same time share one

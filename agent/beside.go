@@ -347,6 +347,7 @@ func (b *beside) withModules(inv *inventory.Inventory) *inventory.Inventory {
 
 // judge judges the host by what it is now and what it was at the judgement before.
 func (b *beside) judge(ctx context.Context, inv *inventory.Inventory, drift []audit.DriftSummary) error {
+	defer b.agent.heavy()()
 	reader := b.agent.reader
 	inv = b.withModules(inv)
 	look := audit.Observe(ctx, reader, inv, b.Groups)

@@ -289,3 +289,25 @@ func waitFor(t *testing.T, what string, f func() bool) {
 	}
 	t.Fatalf("%s: not within a minute", what)
 }
+
+// Who hears of heavy work hears of its end, too.
+func TestHeavyWorkIsToldOf(t *testing.T) {
+	var begun, done int
+	a := New(recorded(t, "lab-vfs.txtar"), Options{
+		Timeout: 30 * time.Second, Failed: func(err error) { t.Error(err) },
+		Beside: &Beside{Groups: audit.Groups()},
+		Compare: func(context.Context, *inventory.Inventory) (*Comparison, error) {
+			if begun != done+1 {
+				t.Errorf("%d were begun and %d done when the host is compared", begun, done)
+			}
+			return &Comparison{Drift: &metrics.Drift{}}, nil
+		},
+		Heavy: func() func() { begun++; return func() { done++ } },
+	})
+	if err := a.Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if begun != 3 || done != 3 {
+		t.Errorf("%d were begun and %d done, want 3: reading, comparing, judging", begun, done)
+	}
+}

@@ -295,6 +295,7 @@ func (a *Agent) readSome(parent context.Context) (read, whole bool) {
 
 // readWhole reads the facts. A reading that fails keeps the earlier ones.
 func (a *Agent) readWhole(parent context.Context) (ok bool) {
+	defer a.heavy()()
 	ctx, cancel := context.WithTimeout(parent, a.options.Timeout)
 	defer cancel()
 	a.changed.begin() // what changes from now on is read again
@@ -351,6 +352,7 @@ func (a *Agent) compare(parent context.Context) *Comparison {
 	if a.options.Compare == nil || inv == nil {
 		return nil
 	}
+	defer a.heavy()()
 	ctx, cancel := context.WithTimeout(parent, a.options.Timeout)
 	defer cancel()
 	start := time.Now()

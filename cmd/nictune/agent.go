@@ -183,6 +183,7 @@ func (a *app) serve(ctx context.Context, f agentFlags) error {
 			return err
 		}
 	}
+	options.Heavy = new(thrift).begin
 	keeper := agent.New(reader, options)
 	handler, err := a.handler(keeper, f)
 	if err != nil {

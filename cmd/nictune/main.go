@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -102,15 +101,10 @@ func newRoot(app *app) *cobra.Command {
 		Args:          cobra.ArbitraryArgs, // group refuses them
 		RunE:          group,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if cmd.Name() == "agent" && os.Getenv("GOGC") == "" {
-				// With 4,000 devices that is 140 MiB at most instead of 190, and scrapes cost the
-				// same: they leave little garbage. 25 would take half as much CPU time again.
-				debug.SetGCPercent(50)
-			}
-			if cmd.Name() != "agent" && os.Getenv("GOGC") == "" {
-				// Collecting the garbage of a command that ends in a moment was a tenth
-				// of its CPU time. 400 lets the heap reach 16 MiB before that.
-				debug.SetGCPercent(400)
+			if cmd.Name() == "agent" {
+				collectAt(agentGarbage)
+			} else {
+				collectAt(commandGarbage)
 			}
 			if app.timeout <= 0 {
 				return fmt.Errorf("--timeout %s leaves no time for anything", app.timeout)
