@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
@@ -78,6 +79,17 @@ func (k *Keeper) Some(ctx context.Context, indexes []int) (*Inventory, error) {
 	s.all(ctx, nicSubjects())
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
+	}
+
+	// What could not be read of all NICs is missing of these, where it wasn't already.
+	for _, u := range s.unread {
+		if slices.ContainsFunc(k.inv.Unread, func(known Unread) bool { return known.Fact == u.Fact && known.Reason == u.Reason }) {
+			continue
+		}
+		u.Fact = strings.TrimPrefix(u.Fact, "nics.")
+		for _, n := range s.nics {
+			n.Unread = append(n.Unread, u)
+		}
 	}
 
 	inv := *k.inv
