@@ -77,6 +77,9 @@ func (l *lane) meet(n *NIC, sources source) {
 			l.counters.stale.Store(true)
 			l.lacks = 0
 		}
+		if old.Name != n.Name { // by which the driver was asked: another may have answered
+			l.counters.stale.Store(true)
+		}
 		if !reflect.DeepEqual(old.Link.Carrier, n.Link.Carrier) || !reflect.DeepEqual(old.Link.FEC, n.Link.FEC) || sources&^l.sources != 0 {
 			l.lacks = 0
 		}
@@ -281,6 +284,9 @@ func (m *Meter) gather(s *Sample, visits []*visit, start time.Time) {
 			if software(v.nic) {
 				m.refused[v.nic.Type] |= v.lacks &^ (fromFEC | fromPause)
 			}
+		}
+		if i, ok := s.find(v.nic.Index); ok && s.Statistics[i].Name != v.nic.Name {
+			continue // renamed since the facts were read: by that name another may have answered
 		}
 		if d := &v.sample; d.Standard != nil || d.Set != nil || d.VFs != nil {
 			s.Devices = append(s.Devices, *d)

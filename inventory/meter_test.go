@@ -255,6 +255,35 @@ func TestMeterWhileEveryDumpHangs(t *testing.T) {
 	})
 }
 
+// What a device counted is not shown under a name that may be another's by now, and
+// the names of its counters are read again.
+func TestMeterAfterARename(t *testing.T) {
+	names := []string{"rx_packets"}
+	host := newCards(t, map[string][]string{"eth0": names, "eth1": names})
+	inv := &Inventory{NICs: []NIC{card("eth0", 2, "igb"), card("eth1", 3, "igb")}}
+	header := make([]byte, linkHeader)
+	binary.NativeEndian.PutUint32(header[4:], 2)
+	host.netlink = func(req kernel.Request) ([]kernel.Message, error) {
+		if req.Family == kernel.FamilyRoute && req.Command == uapi.RTM_GETLINK {
+			return []kernel.Message{{Command: uapi.RTM_NEWLINK, Body: kernel.Body(header).String(uapi.IFLA_IFNAME, "lan0")}}, nil
+		}
+		return nil, kernel.ErrNotRecorded
+	}
+	m := NewMeter(host, MeterOptions{})
+	want := func(p Part) bool { return p == PartDriver || p == PartStatistics }
+	s := m.Read(t.Context(), inv, want)
+	if len(s.Devices) != 1 || s.Devices[0].Name != "eth1" || len(s.Failures) != 0 {
+		t.Errorf("devices %+v, failures %v; want eth1", s.Devices, s.Failures)
+	}
+	renamed := *inv
+	renamed.NICs = slices.Clone(inv.NICs)
+	renamed.NICs[0].Name = "lan0"
+	host.set(func() { host.names["lan0"] = []string{"tx_packets"} })
+	if got := m.Read(t.Context(), &renamed, want).counters("lan0"); len(got) != 1 || got["tx_packets"] != 100 {
+		t.Errorf("counters by the names of before: %v", got)
+	}
+}
+
 // Who is asked for FEC or pause frames only, and doesn't answer, has failed, too.
 func TestMeterMissesWhoIsLateWithOneGroup(t *testing.T) {
 	for command, group := range map[uint16]source{uapi.ETHTOOL_MSG_FEC_GET: fromFEC, uapi.ETHTOOL_MSG_PAUSE_GET: fromPause} {

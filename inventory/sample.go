@@ -45,8 +45,9 @@ func (m *Meter) readStatistics(ctx context.Context) ([]Statistics, error) {
 	if err != nil { // an older kernel, a recorded host, or one where devices come and go
 		return ReadStatistics(ctx, &m.bulk)
 	}
-	// Asked after the answer: who was renamed before it is among the changed, or in
-	// facts that are newer.
+	// Asked after the answer, too: most who were renamed before it are among the changed
+	// by now. Of one whose notification is still to come the counters have the old name
+	// this once.
 	changed, ok := known()
 	if !ok {
 		return ReadStatistics(ctx, &m.bulk)
