@@ -215,7 +215,7 @@ func (r *round) take(ctx context.Context) (v *visit, ok bool) {
 func (m *Meter) visit(v *visit) {
 	defer close(v.done)
 	defer v.lane.calling.Store(false)
-	ctx := kernel.OnItsOwn(context.Background())
+	ctx := kernel.AmongMany(context.Background())
 	for _, q := range [...]struct {
 		from source
 		ask  func(context.Context, *visit) error

@@ -23,6 +23,9 @@ const (
 	// callsAtOnce bounds the calls under way, those included that were given up
 	// and still hang in a driver.
 	callsAtOnce = 64
+	// manyAtOnce bounds those of a caller that asks many devices one by one
+	// ([AmongMany]).
+	manyAtOnce = 48
 )
 
 var _ Writer = (*Live)(nil)
@@ -30,8 +33,9 @@ var _ Writer = (*Live)(nil)
 // Live is the running kernel, in the network namespace that the calling thread
 // of Open was in. It is safe for concurrent use.
 type Live struct {
-	// slots has one token for each call under way.
-	slots chan struct{}
+	// Each has one token for each call of its kind under way: files are read while
+	// drivers hang, and a dump has a place when all of many devices do.
+	slots, files, many chan struct{}
 
 	ioctls  *ioctlSocket
 	library *ethtool.Ethtool
@@ -48,6 +52,8 @@ type Live struct {
 func Open() (*Live, error) {
 	l := &Live{
 		slots: make(chan struct{}, callsAtOnce),
+		files: make(chan struct{}, callsAtOnce),
+		many:  make(chan struct{}, manyAtOnce),
 		idle:  map[int][]*conversation{},
 	}
 	// One socket of each kind now: a host without netlink is found out here.
@@ -94,7 +100,7 @@ func (l *Live) Close() error {
 
 // ReadFile implements Reader.
 func (l *Live) ReadFile(ctx context.Context, path string) ([]byte, error) {
-	return guard(ctx, l.slots, opRead, path, func() ([]byte, error) {
+	return guard(ctx, l.files, opRead, path, func() ([]byte, error) {
 		b, err := readFile(path)
 		return b, l.gone(path, err)
 	})
@@ -102,7 +108,7 @@ func (l *Live) ReadFile(ctx context.Context, path string) ([]byte, error) {
 
 // ReadDir implements Reader.
 func (l *Live) ReadDir(ctx context.Context, path string) ([]string, error) {
-	return guard(ctx, l.slots, opReadDir, path, func() ([]string, error) {
+	return guard(ctx, l.files, opReadDir, path, func() ([]string, error) {
 		names, err := readDir(path)
 		return names, l.gone(path, err)
 	})
@@ -110,7 +116,7 @@ func (l *Live) ReadDir(ctx context.Context, path string) ([]string, error) {
 
 // ReadLink implements Reader.
 func (l *Live) ReadLink(ctx context.Context, path string) (string, error) {
-	return guard(ctx, l.slots, opReadLink, path, func() (string, error) {
+	return guard(ctx, l.files, opReadLink, path, func() (string, error) {
 		target, err := readLink(path)
 		return target, l.gone(path, err)
 	})
@@ -132,7 +138,7 @@ func lstat(path string) error {
 
 // WriteFile implements Writer.
 func (l *Live) WriteFile(ctx context.Context, path string, data []byte) error {
-	_, err := guard(ctx, l.slots, opWrite, path, func() (struct{}, error) { return struct{}{}, writeFile(path, data) })
+	_, err := guard(ctx, l.files, opWrite, path, func() (struct{}, error) { return struct{}{}, writeFile(path, data) })
 	return err
 }
 
@@ -147,7 +153,7 @@ func (l *Live) Ethtool(ctx context.Context, device string, arg []byte) ([]byte, 
 // EthtoolSet implements Writer.
 func (l *Live) EthtoolSet(ctx context.Context, device string, arg []byte) ([]byte, error) {
 	arg = bytes.Clone(arg) // the caller's is no longer ours once ctx ends
-	return guard(ctx, l.slots, ioctlOp(ioctlCommand(arg)), device, func() ([]byte, error) { return l.ioctls.issue(device, arg) })
+	return guard(ctx, l.place(ctx), ioctlOp(ioctlCommand(arg)), device, func() ([]byte, error) { return l.ioctls.issue(device, arg) })
 }
 
 // MulticastAddress implements Writer.
@@ -182,12 +188,12 @@ func (l *Live) UdevRules(ctx context.Context, name string, rules []byte) error {
 
 // DriverInfo implements Reader.
 func (l *Live) DriverInfo(ctx context.Context, device string) (DriverInfo, error) {
-	return guard(ctx, l.slots, ioctlOp(uapi.ETHTOOL_GDRVINFO), device, func() (DriverInfo, error) { return driverInfo(l.library, device) })
+	return guard(ctx, l.place(ctx), ioctlOp(uapi.ETHTOOL_GDRVINFO), device, func() (DriverInfo, error) { return driverInfo(l.library, device) })
 }
 
 // Counters implements Reader.
 func (l *Live) Counters(ctx context.Context, device string) ([]Counter, error) {
-	return guard(ctx, l.slots, ioctlOp(uapi.ETHTOOL_GSTATS), device, func() ([]Counter, error) {
+	return guard(ctx, l.place(ctx), ioctlOp(uapi.ETHTOOL_GSTATS), device, func() ([]Counter, error) {
 		return counters(device, func(arg []byte) ([]byte, error) { return l.ioctls.issue(device, arg) })
 	})
 }
@@ -333,7 +339,7 @@ func (l *Live) ask(ctx context.Context, protocol int, req Request, f frame) ([]M
 	if err != nil {
 		return nil, err
 	}
-	messages, err := guard(ctx, l.slots, req.String(), "", func() ([]Message, error) {
+	messages, err := guard(ctx, l.place(ctx), req.String(), "", func() ([]Message, error) {
 		for {
 			messages, err := c.request(f)
 			var truncated errTruncated
@@ -401,7 +407,7 @@ func guard[T any](ctx context.Context, slots chan struct{}, op, object string, f
 	if !patient {
 		limit = callTimeout
 	}
-	if patient && limit == endless {
+	if patient && limit <= endless {
 		slots <- struct{}{}
 		defer func() { <-slots }()
 		return f()
@@ -434,8 +440,11 @@ func guard[T any](ctx context.Context, slots chan struct{}, op, object string, f
 // patience is the key of what Patiently allows.
 type patience struct{}
 
-// endless is the patience of whoever waits on a goroutine of its own.
-const endless time.Duration = -1
+// The patience of whoever waits on a goroutine of its own, for itself or among many.
+const (
+	endless   time.Duration = -1
+	amongMany time.Duration = -2
+)
 
 // OnItsOwn is for a caller that has a goroutine of its own for the call, and no need
 // of the answer: it hangs there for as long as the driver does, whatever becomes of
@@ -443,6 +452,20 @@ const endless time.Duration = -1
 // answers at once.
 func OnItsOwn(ctx context.Context) context.Context {
 	return context.WithValue(ctx, patience{}, endless)
+}
+
+// AmongMany is OnItsOwn for a caller that asks many devices, each on a goroutine: when
+// they all hang, these calls don't take the place of others.
+func AmongMany(ctx context.Context) context.Context {
+	return context.WithValue(ctx, patience{}, amongMany)
+}
+
+// place is where a device's call has its token.
+func (l *Live) place(ctx context.Context) chan struct{} {
+	if limit, _ := ctx.Value(patience{}).(time.Duration); limit == amongMany {
+		return l.many
+	}
+	return l.slots
 }
 
 // Patiently lets each call take as long as this: a device may need more than the

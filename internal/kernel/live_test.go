@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -215,6 +216,44 @@ func TestACallThatHangsIsGivenUp(t *testing.T) {
 	}
 	if n := len(l.idle[unix.NETLINK_GENERIC]); n != 1 {
 		t.Errorf("%d idle sockets, want the one of Open", n)
+	}
+}
+
+// Files are read while every call to a driver hangs, and whoever asks many devices
+// leaves others a place.
+func TestCallsThatHangLeaveOthersAPlace(t *testing.T) {
+	l := open(t)
+	release := make(chan struct{})
+	var done sync.WaitGroup
+	defer done.Wait()
+	defer close(release)
+	crowd := AmongMany(t.Context())
+	for range callsAtOnce {
+		done.Go(func() {
+			_, _ = guard(crowd, l.place(crowd), "read", "", func() (int, error) { <-release; return 0, nil })
+		})
+	}
+	for range 3000 {
+		if len(l.many) == manyAtOnce {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if len(l.many) != manyAtOnce {
+		t.Fatalf("%d calls of many under way, want %d", len(l.many), manyAtOnce)
+	}
+	ask := func() error {
+		_, err := l.Netlink(t.Context(), Request{Family: FamilyRoute, Command: uapi.RTM_GETLINK, Dump: true, Body: make([]byte, 16)})
+		return err
+	}
+	if err := ask(); err != nil {
+		t.Errorf("a dump while many devices hang: %v", err)
+	}
+	for range callsAtOnce {
+		l.slots <- struct{}{}
+	}
+	if _, err := l.ReadFile(t.Context(), "/proc/net/softnet_stat"); err != nil {
+		t.Errorf("a file while every driver hangs: %v", err)
 	}
 }
 
