@@ -132,7 +132,7 @@ func (g ethtoolGroup) read(ctx context.Context, s *survey, can kernel.Operation,
 		}
 		return nil
 	}
-	if s.focused {
+	if s.focused || s.stalled {
 		return g.readSome(ctx, s, can, w)
 	}
 	answers := map[*NIC]int{} // how often each was answered
@@ -150,6 +150,7 @@ func (g ethtoolGroup) read(ctx context.Context, s *survey, can kernel.Operation,
 				g.fill(n, w, m.Body)
 			}
 		}
+		s.stalled = late(err)
 		finished = err == nil || errors.Is(err, kernel.ErrInterrupted)
 		if err != nil && !finished && !worthAskingSingly(ctx, err) {
 			for _, n := range s.nics {
@@ -182,6 +183,10 @@ func worthAskingSingly(ctx context.Context, err error) bool {
 // been asked in one dump.
 func (g ethtoolGroup) readSome(ctx context.Context, s *survey, can kernel.Operation, w *words) (passed []absence) {
 	for _, n := range s.nics {
+		if err := s.lost[n]; err != nil && late(err) {
+			n.missed(g.fact, err)
+			continue
+		}
 		messages, err := s.Netlink(ctx, kernel.Request{
 			Family: kernel.FamilyEthtool, Command: g.command, Dump: g.several && can.Dump, Body: g.body(n.Index),
 		})
@@ -190,6 +195,7 @@ func (g ethtoolGroup) readSome(ctx context.Context, s *survey, can kernel.Operat
 			passed = append(passed, absence{n, g.fact})
 			continue
 		case err != nil:
+			s.lose(n, err)
 			n.missed(g.fact, err)
 		}
 		for _, m := range messages {
@@ -199,10 +205,27 @@ func (g ethtoolGroup) readSome(ctx context.Context, s *survey, can kernel.Operat
 	return passed
 }
 
+// lose notes that a device didn't answer: it is not asked for the other groups, each
+// of which would cost the others its whole deadline.
+func (s *survey) lose(n *NIC, err error) {
+	if !late(err) {
+		return
+	}
+	if s.lost == nil {
+		s.lost = map[*NIC]error{}
+	}
+	s.lost[n] = err
+}
+
 // readOne asks for the group of one device.
 func (g ethtoolGroup) readOne(ctx context.Context, s *survey, n *NIC, w *words) {
+	if err := s.lost[n]; err != nil && late(err) {
+		n.missed(g.fact, err)
+		return
+	}
 	messages, err := g.one(ctx, s.Reader, n.Index)
 	if err != nil {
+		s.lose(n, err)
 		n.missed(g.fact, err)
 		return
 	}

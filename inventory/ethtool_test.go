@@ -756,3 +756,43 @@ type otherFamily struct{ *fakeEthtool }
 func (otherFamily) Netlink(context.Context, kernel.Request) ([]kernel.Message, error) {
 	return []kernel.Message{{Body: kernel.Body{}.String(uapi.CTRL_ATTR_FAMILY_NAME, "nlctrl").Uint16(uapi.CTRL_ATTR_FAMILY_ID, 16)}}, nil
 }
+
+// hung is a host with one NIC that answers neither by itself nor in a dump.
+type hung struct {
+	*fakeEthtool
+	dumps, asked int
+}
+
+func (h *hung) Netlink(ctx context.Context, req kernel.Request) ([]kernel.Message, error) {
+	if req.Family != kernel.FamilyEthtool || req.Command == uapi.ETHTOOL_MSG_STRSET_GET {
+		return h.fakeEthtool.Netlink(ctx, req)
+	}
+	index, _ := ethtoolIndex(req.Body)
+	switch {
+	case req.Dump && index == 0:
+		h.dumps++
+	case index == 2:
+		h.asked++
+	default:
+		return nil, &kernel.Error{Op: req.String(), Err: syscall.EOPNOTSUPP}
+	}
+	return nil, &kernel.Error{Op: req.String(), Err: context.DeadlineExceeded}
+}
+
+// A NIC that hangs costs one dump's deadline and one of its own, not two for each group.
+func TestReadEthtoolLeavesOutWhoHangs(t *testing.T) {
+	h := &hung{fakeEthtool: &fakeEthtool{}}
+	s := threeNICs(h)
+	operations := everyOperation()
+	for _, g := range ethtoolGroups {
+		g.read(t.Context(), s, operations[g.command], testWords())
+	}
+	if h.dumps != 1 || h.asked != 1 {
+		t.Errorf("%d dumps, and the NIC that hangs was asked %d times", h.dumps, h.asked)
+	}
+	for _, n := range s.nics {
+		if u := unreadOf(n, "offloads.features"); n.Index == 2 != strings.Contains(u, "deadline") {
+			t.Errorf("%s: %q", n.Name, u)
+		}
+	}
+}

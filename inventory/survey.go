@@ -81,7 +81,10 @@ type survey struct {
 	ties map[int]ties
 	// focused says that nics are only some of the host's, and asked by themselves.
 	focused bool
-	// lost are those that don't answer ioctls any more, and why. See askEach.
+	// stalled says that a dump of ethtool netlink had no answer: devices are asked one
+	// by one from then on.
+	stalled bool
+	// lost are those that don't answer any more, and why. See askEach.
 	lost map[*NIC]error
 	// refused are the facts that software devices of a type don't have, by fact and
 	// type.
