@@ -508,7 +508,7 @@ func (s *shard) queries() []question {
 		})},
 		{"what fails", by("sum", "rule, severity, status", "nictune_rule_findings", troubled), (*shardHost).addVerdict},
 		{"findings", by("group", "rule, severity, status, device, part, pci_address, permanent_mac", "nictune_finding"), (*shardHost).addFinding},
-		{"drivers of VFs", by("count", "device, driver", "nictune_vf_info"), onNIC(func(n *NIC, l map[string]string, v float64) {
+		{"drivers of VFs", by("max", "device, driver", "nictune_sriov_vfs_by_driver"), onNIC(func(n *NIC, l map[string]string, v float64) {
 			vfs := virtualOf(n)
 			if vfs.Drivers == nil {
 				vfs.Drivers = map[string]int{}

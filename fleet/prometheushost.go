@@ -173,7 +173,7 @@ func (h *shardHost) unknownReadiness(asked map[string]bool) {
 // findShared finds the hosts with VFs that share their IOMMU group with something.
 func (r *reading) findShared(ctx context.Context) error {
 	r.shared = map[string]bool{}
-	if err := r.ask(ctx, "count by ("+r.by+") ("+r.of("nictune_vf_iommu_group_shared")+" == 1)", func(key string, _ promql.Sample) { r.shared[key] = true }); err != nil {
+	if err := r.ask(ctx, "max by ("+r.by+") ("+r.of("nictune_sriov_vfs_sharing_iommu_group")+" > 0)", func(key string, _ promql.Sample) { r.shared[key] = true }); err != nil {
 		return fmt.Errorf("asking for shared IOMMU groups: %w", err)
 	}
 	return nil

@@ -2,6 +2,8 @@ package metrics
 
 import (
 	"cmp"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/nictune/nictune/sriov"
@@ -46,6 +48,7 @@ const (
 
 type pfFamilies struct {
 	vfs, most, autoprobe, eswitch, vectors *family
+	drivers, sharing                       *family
 }
 
 func definePF(c *catalogue) pfFamilies {
@@ -58,6 +61,17 @@ func definePF(c *catalogue) pfFamilies {
 		most: c.add(Metric{
 			Name: "sriov_max_vfs", Type: gauge, Unit: "functions", Labels: device, Help: "Virtual functions that the driver lets you enable.",
 			Source: "/sys/bus/pci/devices/*/sriov_totalvfs", Series: perPF,
+		}),
+		// What a fleet asks of all VFs it gets from one series of each PF.
+		drivers: c.add(Metric{
+			Name: "sriov_vfs_by_driver", Type: gauge, Unit: "functions", Labels: []string{deviceLabel, "driver"},
+			Help:   "Virtual functions that are enabled, by the driver that is bound to them; it is empty where none is, or where that is not known. " + ofPF,
+			Source: "`lspci -k`: /sys/bus/pci/devices/*/driver", Series: "1 per physical function and driver",
+		}),
+		sharing: c.add(Metric{
+			Name: "sriov_vfs_sharing_iommu_group", Type: gauge, Unit: "functions", Labels: device,
+			Help:   "Virtual functions that share their IOMMU group with other devices. Absent where no group is known. " + ofPF,
+			Source: "/sys/kernel/iommu_groups/*/devices", Series: perPF + " with virtual functions behind an IOMMU",
 		}),
 		autoprobe: c.add(Metric{
 			Name: "sriov_drivers_autoprobe", Type: gauge, Labels: device, Help: "Whether the kernel binds a driver to new virtual functions.",
@@ -85,6 +99,23 @@ func (f pfFamilies) fill(device string, pf *sriov.PF) {
 	maybe(f.autoprobe, pf.Autoprobe, device)
 	if pf.MSIXPool != nil {
 		f.vectors.set(float64(*pf.MSIXPool), device)
+	}
+	drivers, sharing, grouped := map[string]int{}, 0, false
+	for i := range pf.VFs {
+		vf := &pf.VFs[i]
+		drivers[vf.Driver]++
+		if vf.IOMMU != nil {
+			grouped = true
+			if !vf.IOMMU.Own {
+				sharing++
+			}
+		}
+	}
+	for _, driver := range slices.Sorted(maps.Keys(drivers)) {
+		f.drivers.set(float64(drivers[driver]), device, driver)
+	}
+	if grouped {
+		f.sharing.set(float64(sharing), device)
 	}
 	if e := pf.ESwitch; e != nil {
 		f.eswitch.set(1, device, e.Mode, e.InlineMode, e.Encap)

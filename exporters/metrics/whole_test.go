@@ -287,7 +287,7 @@ func TestNothingKnownIsAbsent(t *testing.T) {
 	allowed := map[string]bool{
 		"nictune_nic_info": true, "nictune_network_info": true, "nictune_host_info": true, "nictune_vf_info": true, "nictune_xdp_capability_info": true,
 		"nictune_module_info": true, "nictune_module_doubts": true, "nictune_history_rollbacks": true, "nictune_history_damaged_journals": true,
-		"nictune_history_open_transactions": true,
+		"nictune_history_open_transactions": true, "nictune_sriov_vfs_by_driver": true,
 	}
 	for _, f := range families {
 		if name := f.GetName(); !allowed[name] && !strings.HasPrefix(name, "nictune_scrape_") {

@@ -49,6 +49,11 @@ func (f *syntheticFleet) card(host int) syntheticCard {
 	return syntheticCards[host%len(syntheticCards)]
 }
 
+// syntheticDriver is the one that is bound to a VF.
+func syntheticDriver(host, vf int) string {
+	return [...]string{"vfio-pci", "vfio-pci", "vfio-pci", "iavf", ""}[(host+vf)%5]
+}
+
 // Which hosts are how.
 func (f *syntheticFleet) missing(host int) bool { return host%100 == 7 }
 func (f *syntheticFleet) stale(host int) bool   { return host%100 == 13 }
@@ -156,13 +161,30 @@ func (f *syntheticFleet) write(to io.Writer) error {
 			}
 		}
 	}
+	perNIC("nictune_sriov_vfs_sharing_iommu_group", func(h, n int, _ syntheticCard, _ *rand.Rand) (string, float64, bool) {
+		if f.bad(h) && n == 0 {
+			return "", 2, true
+		}
+		return "", 0, true
+	})
+	family("nictune_sriov_vfs_by_driver", func(h int, _ *rand.Rand) {
+		for n := range syntheticNICs {
+			drivers := map[string]int{}
+			for vf := range syntheticVFs {
+				drivers[syntheticDriver(h, vf)]++
+			}
+			for driver, vfs := range drivers {
+				sample("nictune_sriov_vfs_by_driver", target[h], fmt.Sprintf(`device="eth%d",driver="%s"`, n, driver), float64(vfs))
+			}
+		}
+	})
 	for _, name := range []string{"nictune_vf_info", "nictune_vf_iommu_group_shared"} {
 		family(name, func(h int, _ *rand.Rand) {
 			for n := range syntheticNICs {
 				for vf := range syntheticVFs {
 					labels, v := fmt.Sprintf(`device="eth%d",vf="%d"`, n, vf), 0.0
 					if name == "nictune_vf_info" {
-						driver := [...]string{"vfio-pci", "vfio-pci", "vfio-pci", "iavf", ""}[(h+vf)%5]
+						driver := syntheticDriver(h, vf)
 						labels += fmt.Sprintf(`,pci_address="0000:%02x:%02x.%d",driver="%s",iommu_group="%d",mac="02:01:00:00:%02x:%02x"`, 0x17+n/2*0x40, 1+vf/8, vf%8, driver, 100+n*8+vf, n, vf)
 						v = 1
 					} else if f.bad(h) && n == 0 && vf < 2 {
