@@ -106,7 +106,7 @@ func (n nic) noPCIe() (findings.Verdict, bool) {
 		return findings.Inapplicable("on the %s bus", n.Parent.Bus), true
 	case n.PCI == nil:
 		return findings.Inapplicable("not on PCI"), true
-	case n.Function == inventory.VF || n.Function == inventory.SF:
+	case n.Function == inventory.VF || n.Function == inventory.SF || n.Function == inventory.Representor:
 		return findings.Inapplicable("the link is the physical function's"), true
 	}
 	return findings.Verdict{}, false
