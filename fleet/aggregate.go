@@ -345,7 +345,7 @@ func (h *Host) clip() {
 	}
 	for i := range h.NICs {
 		n := &h.NICs[i]
-		for _, s := range []*string{&n.ID, &n.Device, &n.Address, &n.Kind, &n.Model, &n.Driver, &n.DriverVersion, &n.Firmware} {
+		for _, s := range []*string{&n.ID, &n.Device, &n.Address, &n.Kind, &n.PhysicalFunction, &n.Model, &n.Driver, &n.DriverVersion, &n.Firmware} {
 			*s = clip(*s)
 		}
 		for j := range n.Optics {

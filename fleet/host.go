@@ -74,6 +74,9 @@ type NIC struct {
 	Address string `json:"pciAddress,omitempty"`
 	// Kind is "pf", "plain", "vf", "sf" or "representor".
 	Kind string `json:"kind,omitempty"`
+	// PhysicalFunction is the PCI address of a VF's PF, where that is in the same host.
+	// Prometheus doesn't know.
+	PhysicalFunction string `json:"physicalFunction,omitempty"`
 	// Model is the name of vendor and device, or their ids.
 	Model         string `json:"model,omitempty"`
 	Driver        string `json:"driver,omitempty"`

@@ -72,7 +72,8 @@ type Scope struct {
 	// Host is the name of the only host that was asked for.
 	Host string `json:"host,omitempty"`
 	// Hosts is how many hosts are counted in all that follows, NICs and VFs what they
-	// have (NICs without VFs).
+	// have: NICs without subfunctions, representors and VFs, but a VF in a guest, where
+	// its PF is not, is a NIC.
 	Hosts int `json:"hosts"`
 	NICs  int `json:"nics"`
 	VFs   int `json:"vfs"`
@@ -258,7 +259,7 @@ type GroupList struct {
 	LeftOut int     `json:"leftOut,omitempty"`
 }
 
-// Group is NICs (no VFs) that have something in common.
+// Group is NICs, as [Scope] counts them, that have something in common.
 type Group struct {
 	// Of is what Name is one of: the model of a firmware version, the driver of a
 	// driver's version. It is empty for a model.

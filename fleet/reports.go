@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -348,6 +349,9 @@ func decode(piece []byte, source string, err error) (*Host, *Problem) {
 	case d.Findings == nil || d.NICs == nil:
 		return wrong(Malformed, "it has no list of findings, or none of NICs")
 	}
+	if err := d.Findings.agree(d.Counts); err != nil {
+		return wrong(Malformed, err.Error())
+	}
 	h := hostFrom(&d.HostReport, d.Findings)
 	h.Source = source
 	return h, nil
@@ -422,6 +426,23 @@ func (j *judged) add(f *findings.Finding) {
 	}
 }
 
+// agree holds the findings against what the report counts itself: findings that were cut
+// out are not taken for findings that there never were.
+func (j *judged) agree(counts map[findings.Status]int) error {
+	listed := map[findings.Status]int{}
+	for v, n := range j.verdicts {
+		listed[v.Status] += n
+	}
+	for _, of := range [...]map[findings.Status]int{counts, listed} {
+		for _, status := range slices.Sorted(maps.Keys(of)) {
+			if counts[status] != listed[status] {
+				return fmt.Errorf("it counts %d findings of status %s and lists %d", counts[status], status, listed[status])
+			}
+		}
+	}
+	return nil
+}
+
 // FromReport is what a fleet's report takes of a host's own.
 func FromReport(r *audit.HostReport) *Host {
 	var j judged
@@ -473,7 +494,7 @@ func nicOf(n *audit.NICSummary) NIC {
 		Readiness: n.Readiness,
 	}
 	if p := n.PCI; p != nil {
-		nic.Address, nic.Model = p.Address, modelOf(p)
+		nic.Address, nic.Model, nic.PhysicalFunction = p.Address, modelOf(p), p.PhysicalFunction
 		if p.Link != nil && p.Link.Current != nil && p.Link.Maximum != nil {
 			nic.PCIe = &PCIe{p.Link.Current.GTs, p.Link.Maximum.GTs, p.Link.Current.Width, p.Link.Maximum.Width}
 		}

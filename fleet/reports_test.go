@@ -54,7 +54,16 @@ func small(name string, changes ...func(*audit.HostReport)) *audit.HostReport {
 	for _, change := range changes {
 		change(r)
 	}
+	recount(r)
 	return r
+}
+
+// recount makes a report count what it lists.
+func recount(r *audit.HostReport) {
+	r.Counts = map[findings.Status]int{}
+	for _, f := range r.Findings {
+		r.Counts[f.Status]++
+	}
 }
 
 func compact(t testing.TB, v any) string {
@@ -138,6 +147,8 @@ func TestOddInput(t *testing.T) {
 		{"no time", compact(t, small("x", func(r *audit.HostReport) { r.CollectedAt = time.Time{} })) + long, 1, "nameless x"},
 		{"no findings", `{"apiVersion":"nictune/v1","kind":"AuditReport","collectedAt":"2026-07-01T11:00:00Z","host":{"name":"x"},"nics":[]}` + long, 1, "malformed x"},
 		{"findings that are none", strings.Replace(compact(t, small("x")), `"findings":[`, `"findings":{},"x":[`, 1) + long, 1, "malformed x"},
+		{"findings cut out", strings.Replace(compact(t, small("x")), `"counts":{"fail":1,"pass":1}`, `"counts":{"fail":100,"pass":1}`, 1) + long, 1, "malformed x"},
+		{"findings that nobody counted", strings.Replace(compact(t, small("x")), `"counts":{"fail":1,"pass":1}`, `"counts":{"pass":1}`, 1) + long, 1, "malformed x"},
 		{"a word for a number", strings.Replace(compact(t, small("x")), `"collectedAt":"`, `"collectedAt":"about `, 1) + long, 1, "malformed x"},
 		{"twice", long + long, 1, "repeated a"},
 		{"no UTF-8", strings.Replace(compact(t, a), `"slow"`, "\"slo\xff\"", 1), 1, ""},

@@ -336,13 +336,12 @@ func (t *totals) addNICs(h *Host, total *HostTotal) {
 	asked := map[string]bool{}
 	for i := range h.NICs {
 		n := &h.NICs[i]
-		vf := n.Kind == string(inventory.VF)
 		port := Port{Host: h.Name, Device: n.Device, Address: n.Address, Model: n.Model}
 		for profile, answer := range n.Readiness {
 			t.addReadiness(profile, answer, asked)
 		}
-		if vf {
-			continue // what of it matters is said of its PF, below; it may be in another namespace as well
+		if !h.counts(n) {
+			continue // what of it matters is said of its PF, below
 		}
 		t.r.Scope.NICs++
 		total.NICs++
@@ -392,6 +391,21 @@ func (t *totals) addNICs(h *Host, total *HostTotal) {
 			t.profiles[profile].ReadyHosts++
 		}
 	}
+}
+
+// counts reports whether a device is counted as a NIC of the host: not what a PF of the
+// host is seen through a second time. A VF is, and may be in another namespace as well;
+// in a guest, where its PF is not, it is the NIC.
+func (h *Host) counts(n *NIC) bool {
+	switch inventory.Function(n.Kind) {
+	case inventory.SF, inventory.Representor:
+		return false
+	case inventory.VF:
+		return !slices.ContainsFunc(h.NICs, func(pf NIC) bool {
+			return pf.Kind == string(inventory.PF) && (n.PhysicalFunction == "" || n.PhysicalFunction == pf.Address)
+		})
+	}
+	return true
 }
 
 // kindsOf are the kinds that a NIC is one of, as far as it tells.
@@ -469,8 +483,8 @@ func compareFlaps(a, b FlapRow) int {
 func (t *totals) addPCIe(h *Host, n *NIC, port Port) {
 	l, p := &t.r.PCIe, n.PCIe
 	switch {
-	case n.Address == "":
-		// no PCI device: there is nothing to compare
+	case n.Address == "", n.Kind == string(inventory.VF):
+		// no PCI device, or no link of its own: there is nothing to compare
 	case p == nil, h.VirtualMachine != nil && *h.VirtualMachine,
 		p.CurrentGTs <= 0 || p.MaxGTs <= 0 || p.CurrentWidth <= 0 || p.MaxWidth <= 0:
 		l.Unknown++
@@ -781,12 +795,12 @@ func (t *totals) waiverList() {
 	})
 }
 
-// Failed reports whether a rule of at least this severity fails, or hosts are not in it
-// that should be: missing, stale, of no time that can be, or with a report that could
-// not be used.
+// Failed reports whether a rule of at least this severity fails, or what there is to say
+// is not all here: hosts are missing, stale, of no time that can be, or with a report that
+// could not be used; a verdict could not be given, or a host tells of a problem of its own.
 func (r *Report) Failed(least findings.Severity) bool {
-	s := &r.Scope
-	if s.Missing.Count+s.Stale.Count+s.Ahead.Count+s.Rejected+r.Problems.Counts[Unreadable]+r.Problems.Counts[Incomplete] > 0 {
+	s, problems := &r.Scope, r.Problems.Counts
+	if s.Missing.Count+s.Stale.Count+s.Ahead.Count+s.Rejected+problems[Unreadable]+problems[Incomplete]+problems[HostProblem]+r.Counts[findings.Error] > 0 {
 		return true
 	}
 	return slices.ContainsFunc(r.Severities, func(t SeverityTotal) bool { return t.Failing > 0 && t.Severity.AtLeast(least) })

@@ -52,6 +52,39 @@ func TestLinksAndPCIe(t *testing.T) {
 	}
 }
 
+// A VF is a NIC where its PF is not: in a guest. What a PF is seen through a second time
+// on its own host is none, and has no PCIe link of its own.
+func TestWhatCountsAsNIC(t *testing.T) {
+	link := PCIe{8, 16, 8, 8}
+	pf := NIC{ID: "a", Device: "eth0", Address: "0000:01:00.0", Kind: "pf", Model: "E810", Carrier: ptr(true), SpeedMbps: ptr(25000), MaxSpeedMbps: ptr(25000), PCIe: &link}
+	of := func(kind, device, whose string) NIC {
+		n := pf
+		n.Kind, n.Device, n.PhysicalFunction = kind, device, whose
+		return n
+	}
+	vf := of("vf", "eth1", "")
+	vf.Address, vf.Model = "0000:06:00.0", "E810 VF"
+	for _, test := range []struct {
+		name           string
+		nics           []NIC
+		NICs, compared int
+	}{
+		{"a host with VFs", []NIC{pf, of("vf", "eth1", pf.Address), of("vf", "eth2", pf.Address)}, 1, 1},
+		{"a host of Prometheus with VFs", []NIC{pf, of("vf", "eth1", "")}, 1, 1},
+		{"a guest", []NIC{vf, {ID: "b", Device: "eth2", Kind: "plain"}}, 2, 0},
+		{"a PF that is not in the report", []NIC{pf, of("vf", "eth1", "0000:81:00.0")}, 2, 1},
+		{"switchdev", []NIC{pf, of("representor", "pf0vf0", ""), of("sf", "eth3", "")}, 1, 1},
+	} {
+		r := reportOf(t, Options{}, nicHost("a", test.nics...))
+		if l, p := r.Links, r.PCIe; r.Scope.NICs != test.NICs || l.Compared+l.Unknown+l.Down != test.NICs || p.Compared != test.compared || p.Unknown != 0 {
+			t.Errorf("%s: %d NICs, links %+v, PCIe %+v", test.name, r.Scope.NICs, l, p)
+		}
+	}
+	if m := reportOf(t, Options{}, nicHost("guest", vf)).Models; m.Count != 1 || m.Worst[0].Name != "E810 VF" {
+		t.Errorf("models of a guest: %+v", m)
+	}
+}
+
 // Of a module's lanes the one nearest to a threshold is told; a port that nobody sends
 // to says nothing by the light that it doesn't get.
 func TestOptics(t *testing.T) {
@@ -134,6 +167,25 @@ func TestWaivers(t *testing.T) {
 	want := []string{"undated next week 1 2", "expired 2026-06-30 1 2", "expiring 2026-07-01 2 4", "expiring 2026-07-14 1 2", "active 2026-07-15 1 2"}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+// What could not be judged is no pass, whatever rule it is; neither is what a host says
+// went wrong on it.
+func TestWhatCouldNotBeJudgedFails(t *testing.T) {
+	blind := host("a", func(h *Host) {
+		h.Verdicts = []Verdict{{"link/down", findings.Info, findings.Error, 3}}
+	})
+	if r := reportOf(t, Options{}, blind); !r.Failed(findings.Critical) || r.Hosts.Failing != 0 || r.Counts[findings.Error] != 3 {
+		t.Errorf("nothing could be read, and the fleet is clean: %+v", r.Counts)
+	}
+	troubled := host("a", func(h *Host) { h.Problems = []string{"two policies contradict each other"} })
+	if r := reportOf(t, Options{}, troubled); !r.Failed(findings.Critical) {
+		t.Errorf("a host has a problem, and the fleet is clean: %+v", r.Problems)
+	}
+	unclear := host("a", func(h *Host) { h.Verdicts = []Verdict{{"link/down", findings.Info, findings.Unknown, 3}} })
+	if r := reportOf(t, Options{}, unclear); r.Failed(findings.Info) {
+		t.Error("what a driver doesn't tell fails")
 	}
 }
 

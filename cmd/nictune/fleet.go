@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,7 +70,8 @@ promtool. docs/fleet.md says what Prometheus knows less of than reports.
 docs/fleet.md says what the figures mean, and how outliers are found.
 
 Exit status: 0 when nothing fails, 2 when a rule of at least the severity of --fail-on
-does, or hosts are missing, stale or of a report that can't be used; 1 for an error.`,
+does, or hosts are missing, stale or of a report that can't be used, or a verdict could
+not be given; 1 for an error, and where there is no host to say anything about.`,
 		Example: `  nictune fleet report --reports /var/lib/audits --hosts hosts.txt
   zcat audits/*.gz | nictune fleet report --reports - -o json > fleet.json
   nictune fleet report --reports /var/lib/audits --baseline yesterday.json -o markdown
@@ -135,16 +135,46 @@ func (a *app) fleetReport(ctx context.Context, f fleetReport) error {
 	if baseline != nil {
 		r.Baseline = fleet.Compare(baseline, r, f.top)
 	}
+	if err := f.aboutNobody(r); err != nil {
+		return err // before a report that says something is replaced
+	}
 	if err := a.writeTo(f.out, func(w io.Writer) error { return f.write(w, r) }); err != nil {
 		return err
-	}
-	if f.host != "" && r.Scope.Hosts+r.Scope.Stale.Count+r.Scope.Ahead.Count == 0 {
-		return fmt.Errorf("no report of a host named %q among those that were read", f.host)
 	}
 	if r.Failed(findings.Severity(f.failOn)) {
 		return &exitStatus{code: exitDifferences}
 	}
 	return nil
+}
+
+// aboutNobody is an error where a report has no host to say anything about.
+func (f *fleetReport) aboutNobody(r *fleet.Report) error {
+	s := &r.Scope
+	switch {
+	case s.Hosts+s.Missing.Count+s.Stale.Count+s.Ahead.Count > 0:
+		return nil
+	case f.host != "":
+		return fmt.Errorf("no report of a host named %q among those that were read", f.host)
+	}
+	inputs := strings.Join(s.Inputs[:min(len(s.Inputs), 3)], ", ")
+	if more := len(s.Inputs) - 3; more > 0 {
+		inputs += fmt.Sprintf(" and %d more", more)
+	}
+	return noReport(inputs, r)
+}
+
+// noReport says that there is no report of a host in what was read, and the first reason.
+func noReport(inputs string, r *fleet.Report) error {
+	n := len(r.Problems.List) + r.Problems.LeftOut
+	if n == 0 {
+		return fmt.Errorf("%s: no audit report that counts: it is empty", inputs)
+	}
+	p := r.Problems.List[0]
+	more := ""
+	if n > 1 {
+		more = fmt.Sprintf(" (and %d more problems)", n-1)
+	}
+	return fmt.Errorf("%s: no audit report that counts; %s: %s: %s%s", inputs, p.Source, p.Kind, p.Detail, more)
 }
 
 // within is the time that a command about many hosts has: there is no telling how long
@@ -359,16 +389,7 @@ func (f *fleetDiff) read(ctx context.Context, path string) (*fleet.Report, error
 	o.Source, o.Inputs = "reports", []string{path}
 	r, err := aggregate(o, func(into *fleet.Aggregate) error { return fleet.ReadReports(ctx, into, o.Inputs, nil) })
 	if err == nil && r.Scope.Hosts == 0 {
-		err = fmt.Errorf("%s: no audit report that counts; %s", path, cmp.Or(problemOf(r), "it is empty"))
+		err = noReport(path, r)
 	}
 	return r, err
-}
-
-// problemOf is the first problem of a report in a sentence.
-func problemOf(r *fleet.Report) string {
-	if len(r.Problems.List) == 0 {
-		return ""
-	}
-	p := r.Problems.List[0]
-	return fmt.Sprintf("%s: %s: %s", p.Source, p.Kind, p.Detail)
 }

@@ -105,11 +105,22 @@ func TestFleetRefuses(t *testing.T) {
 	if err := os.WriteFile(empty, []byte("# nobody\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	earlier := filepath.Join(t.TempDir(), "fleet.json")
+	if err := os.WriteFile(earlier, []byte("yesterday's"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "README"), []byte("audits go here\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		args []string
 		want string
 	}{
 		{[]string{"report"}, "--reports"},
+		{[]string{"report", "--reports", t.TempDir()}, "no audit report that counts: it is empty"},
+		{[]string{"report", "--reports", folder, "--out", earlier}, "no audit report that counts; " + folder + "/README: passed-over: "},
+		{[]string{"report", "--reports", dir, "--host", "web", "--out", earlier}, `named "web"`},
 		{[]string{"report", "--reports", dir + "/nothing"}, "no such file"},
 		{[]string{"report", "--reports", dir, "--hosts", empty}, "names no host"},
 		{[]string{"report", "--reports", dir, "--max-age", "-1h"}, "--max-age"},
@@ -127,6 +138,9 @@ func TestFleetRefuses(t *testing.T) {
 			t.Errorf("%q: exit %d, %q, want %q", test.args, exit, stderr, test.want)
 		}
 	}
+	if text, err := os.ReadFile(earlier); err != nil || string(text) != "yesterday's" {
+		t.Errorf("an error, and the earlier report is %q, %v", text, err)
+	}
 }
 
 // Two reports of a fleet, or the folders that they are of, say what changed.
@@ -143,6 +157,8 @@ func TestFleetDiff(t *testing.T) {
 	for i := range r.Findings {
 		if r.Findings[i].Rule == "link/down" && r.Findings[i].Status == findings.Pass {
 			r.Findings[i].Status = findings.Fail
+			r.Counts[findings.Pass]--
+			r.Counts[findings.Fail]++
 		}
 	}
 	write(t, filepath.Join(now, "lab-vfs.json"), r)

@@ -201,7 +201,7 @@ func TestFleetFromPrometheusAgrees(t *testing.T) {
 					v.Used = nil // Prometheus doesn't know
 				}
 				if h.NICs[i].Kind == string(inventory.VF) {
-					h.NICs[i].PCIe = nil // its PF's: the metrics have none of a VF
+					h.NICs[i].PCIe, h.NICs[i].PhysicalFunction = nil, "" // the metrics don't say either of a VF
 				}
 			}
 		}

@@ -149,7 +149,7 @@ func fleetFacts(r *fleet.Report) []fact {
 	}, func(f fact) bool { return f.Value == "" })
 }
 
-// fleetVerdict is the report in two sentences: what fails, and what nobody knows.
+// fleetVerdict is the report in sentences: what fails, and what nobody knows.
 func fleetVerdict(r *fleet.Report) string {
 	if r.Scope.Hosts == 0 {
 		return "No host is counted: nothing is known of this fleet."
@@ -167,6 +167,12 @@ func fleetVerdict(r *fleet.Report) string {
 			verb = "fails"
 		}
 		text = fmt.Sprintf("%s %s something: %s.", hostsOf(r.Hosts.Failing, r.Scope.Hosts), verb, listed(parts, len(parts)))
+	}
+	if n := r.Counts[findings.Error]; n > 0 {
+		text += " " + count(n, "verdict", "verdicts") + " could not be given."
+	}
+	if n := r.Problems.Counts[fleet.HostProblem]; n > 0 {
+		text += " Hosts tell of " + count(n, "problem", "problems") + " of their own."
 	}
 	out := r.Scope.Missing.Count + r.Scope.Stale.Count + r.Scope.Ahead.Count
 	if out > 0 {

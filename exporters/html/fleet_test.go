@@ -153,6 +153,10 @@ func TestFleetPageSaysWhatIsUnknown(t *testing.T) {
 			t.Errorf("the page doesn't say %q", want)
 		}
 	}
+	blind := &fleet.Report{Scope: fleet.Scope{Hosts: 2}, Counts: map[findings.Status]int{findings.Error: 7}, Problems: fleet.Problems{Counts: map[fleet.ProblemKind]int{fleet.HostProblem: 1}}}
+	if said := fleetVerdict(blind); said != "Nothing fails on 2 hosts. 7 verdicts could not be given. Hosts tell of 1 problem of their own." {
+		t.Errorf("of hosts that could not be read it says %q", said)
+	}
 	empty := string(fleetBytes(t, &fleet.Report{}))
 	if !strings.Contains(empty, "No host is counted: nothing is known of this fleet.") || strings.Contains(empty, "Nothing fails") {
 		t.Error("a report without hosts reads as if all were well")

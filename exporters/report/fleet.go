@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/fleet"
 )
 
@@ -129,6 +130,12 @@ func scope(r *fleet.Report) []string {
 		all = append(all, "No host counts: this says nothing of the fleet.")
 	} else if r.Hosts.Failing == 0 {
 		all = append(all, "Nothing fails on the hosts that count.")
+	}
+	if n := r.Counts[findings.Error]; n > 0 {
+		all = append(all, several(n, "verdict")+" could not be given.")
+	}
+	if n := r.Problems.Counts[fleet.HostProblem]; n > 0 {
+		all = append(all, "Hosts tell of "+several(n, "problem")+" of their own.")
 	}
 	return all
 }

@@ -87,6 +87,33 @@ func TestFleetForms(t *testing.T) {
 	}
 }
 
+// What could not be judged is said beside what doesn't fail.
+func TestFleetSaysWhatCouldNotBeJudged(t *testing.T) {
+	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	a := fleet.NewAggregate(fleet.Options{Now: now})
+	defer a.Close()
+	h := fleet.Host{
+		Name: "web", CollectedAt: now, Problems: []string{"two policies contradict each other"},
+		Verdicts: []fleet.Verdict{{Rule: "link/down", Severity: findings.Warning, Status: findings.Error, Subjects: 3}},
+	}
+	if err := a.Add(&h); err != nil {
+		t.Fatal(err)
+	}
+	r, err := a.Report()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := FleetText(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"3 verdicts could not be given.", "Hosts tell of 1 problem of their own."} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is missing from\n%s", want, &b)
+		}
+	}
+}
+
 // A table as CSV is whole, has as many cells in each row, numbers as numbers, and no
 // formula.
 func TestFleetCSV(t *testing.T) {
