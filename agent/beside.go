@@ -398,6 +398,10 @@ func (b *beside) judge(ctx context.Context, inv *inventory.Inventory, drift []au
 	}
 	if len(b.Checks) > 0 {
 		evidence.NoteWaivers(b.Checks, b.Labels, time.Now())
+		for i := range evidence.Waivers {
+			w := &evidence.Waivers[i]
+			result.Waivers = append(result.Waivers, metrics.Waiver{Rule: w.Rule, Owner: w.Owner, Expires: w.Expires, Policy: w.Policy, Source: w.Source})
+		}
 	}
 	audit.JudgeEach(evidence, append(b.Groups[:len(b.Groups):len(b.Groups)], audit.PolicyGroup()), with)
 	with(audit.JudgeUserRules(evidence, b.Rules, b.Labels))

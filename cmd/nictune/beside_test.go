@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,8 @@ match: {}
 rules: {"pcie/*": "off"}
 waivers:
   - {rule: user/mtu, reason: the lab has no jumbo frames, owner: netops, expires: 2199-12-31}
+  - {rule: link/eee, reason: nothing needs this one, owner: nobody, expires: 2199-12-31}
+  - {rule: link/down, reason: nor what has expired, owner: netops, expires: 2020-12-31}
 ---
 apiVersion: nictune/v1
 kind: RulePolicy
@@ -56,10 +59,17 @@ rules:
 	base := "http://" + s.address(t)
 	page := judged(t, base)
 	s.end(t)
+	igbs := strconv.Itoa(strings.Count(page, `rule="user/mtu",severity="critical",status="waived"} 1`)) + "\n"
 	for _, line := range []string{
 		`nictune_finding{device="eth1",part="",pci_address="`,
 		`rule="user/mtu",severity="critical",status="waived"} 1`,
 		`nictune_waiver_expiry_timestamp_seconds{device="eth1",owner="netops",part="",rule="user/mtu"} 7258118400`,
+		`nictune_check_waiver_expiry_timestamp_seconds{owner="netops",policy="lab",rule="user/mtu",source="` + file + `:14"} 7258118400`,
+		`nictune_check_waiver_failures{owner="netops",policy="lab",rule="user/mtu",source="` + file + `:14"} ` + igbs,
+		`nictune_check_waiver_expiry_timestamp_seconds{owner="nobody",policy="lab",rule="link/eee",source="` + file + `:15"} 7258118400`,
+		`nictune_check_waiver_failures{owner="nobody",policy="lab",rule="link/eee",source="` + file + `:15"} 0`,
+		`nictune_check_waiver_expiry_timestamp_seconds{owner="netops",policy="lab",rule="link/down",source="` + file + `:16"} 1609459200`,
+		`nictune_check_waiver_failures{owner="netops",policy="lab",rule="link/down",source="` + file + `:16"} 0`,
 		`nictune_rule_findings{rule="pcie/link-degraded",severity="warning",status="not-applicable"} `,
 		`rule="policy/drifted"`,
 		`nictune_policy_setting_drifted{device="eth1",policy="jumbo",setting="netdev"} 1`,

@@ -21,6 +21,17 @@ type Findings struct {
 	// Open are the findings that fail, could not be judged because of an error, or are
 	// waived.
 	Open []findings.Finding
+	// Waivers are those of the check policies that concern the host, needed or not.
+	Waivers []Waiver
+}
+
+// Waiver is one that a check policy has.
+type Waiver struct {
+	// Expires is the last day on which it holds, in UTC: "2027-01-31". Policy is the
+	// document's name, Source where in it the waiver is written: "edge.yaml:9".
+	Rule, Owner, Expires, Policy, Source string
+	// Failures are how many it is for: those that it waives, or did before it expired.
+	Failures int
 }
 
 // RuleStatus is what came of a rule.
@@ -30,7 +41,8 @@ type RuleStatus struct {
 	Status   findings.Status
 }
 
-// Add counts findings, and keeps those that ask for somebody's attention.
+// Add counts findings, also those that each of the waivers is for, and keeps those that
+// ask for somebody's attention.
 func (f *Findings) Add(all []findings.Finding) {
 	if f.Counts == nil {
 		f.Counts = map[RuleStatus]int{}
@@ -41,7 +53,17 @@ func (f *Findings) Add(all []findings.Finding) {
 		if one.Status == findings.Fail || one.Status == findings.Error || one.Status == findings.Waived {
 			f.Open = append(f.Open, *one)
 		}
+		for j := range f.Waivers {
+			if w := &f.Waivers[j]; w.isOf(one) {
+				w.Failures++
+			}
+		}
 	}
+}
+
+// isOf reports whether a waiver is the one that a finding names.
+func (w *Waiver) isOf(f *findings.Finding) bool {
+	return f.Waiver != nil && f.Waiver.Policy == w.Source && f.Rule == w.Rule
 }
 
 // findingsOf says what rules found.
@@ -64,6 +86,17 @@ func findingsOf() collector {
 				Name: "waiver_expiry_timestamp_seconds", Type: gauge, Unit: "seconds", Labels: []string{"rule", deviceLabel, "part", "owner"},
 				Help:   "When a waiver ends or has ended, in Unix time: the end of its last day in UTC. Only of waivers that a failure needs.",
 				Source: "the check policies of `nictune agent --policy`", Series: "1 per waived failure, and per failure whose waiver has expired",
+			})
+			waiver := []string{"rule", "owner", "policy", "source"}
+			ends := c.add(Metric{
+				Name: "check_waiver_expiry_timestamp_seconds", Type: gauge, Unit: "seconds", Labels: waiver,
+				Help:   "When a waiver ends or has ended, in Unix time: the end of its last day in UTC. Of each waiver in a check policy that concerns the host, needed or not.",
+				Source: "the check policies of `nictune agent --policy`", Series: "1 per waiver",
+			})
+			needed := c.add(Metric{
+				Name: "check_waiver_failures", Type: gauge, Unit: "subjects", Labels: waiver,
+				Help:   "Failures that a waiver is for: those that it waives or, where it has expired, those that fail again. 0: nothing needs it.",
+				Source: "the check policies of `nictune agent --policy`, `nictune check`", Series: "1 per waiver",
 			})
 			at := c.add(Metric{
 				Name: "audit_timestamp_seconds", Type: gauge, Unit: "seconds", Help: "When the host was judged last, in Unix time.",
@@ -99,9 +132,19 @@ func findingsOf() collector {
 				for i := range f.Open {
 					o := &f.Open[i]
 					finding.set(1, o.Rule, string(o.Severity), string(o.Status), o.Subject.Name, o.Subject.Part, o.Subject.PCIAddress, o.Subject.PermanentMAC)
-					if end, ok := endOf(o.Waiver); ok {
+					if o.Waiver == nil {
+						continue
+					}
+					if end, ok := endOf(o.Waiver.Expires); ok {
 						expiry.set(end, o.Rule, o.Subject.Name, o.Subject.Part, o.Waiver.Owner)
 					}
+				}
+				for i := range f.Waivers {
+					w := &f.Waivers[i]
+					if end, ok := endOf(w.Expires); ok {
+						ends.set(end, w.Rule, w.Owner, w.Policy, w.Source)
+					}
+					needed.set(float64(w.Failures), w.Rule, w.Owner, w.Policy, w.Source)
 				}
 			}
 		},
@@ -109,11 +152,8 @@ func findingsOf() collector {
 }
 
 // endOf is when a waiver ends: with its last day.
-func endOf(w *findings.Waiver) (float64, bool) {
-	if w == nil {
-		return 0, false
-	}
-	day, err := time.Parse(time.DateOnly, w.Expires)
+func endOf(expires string) (float64, bool) {
+	day, err := time.Parse(time.DateOnly, expires)
 	if err != nil {
 		return 0, false
 	}

@@ -191,6 +191,10 @@ func whole() Snapshot {
 			},
 		},
 	}
+	s.Findings.Waivers = []Waiver{
+		{Rule: "pcie/link-degraded", Owner: "netops", Expires: "2027-01-31", Policy: "edge", Source: "edge.yaml:9", Failures: 1},
+		{Rule: "link/eee", Owner: "netops", Expires: "2023-01-31", Policy: "edge", Source: "edge.yaml:13"},
+	}
 	s.History = &History{tuning.Summary{
 		Ended: map[tuning.Outcome]int{tuning.Applied: 3, tuning.Undone: 1}, Rollbacks: 1,
 		Last: map[tuning.Outcome]time.Time{tuning.Applied: time.Unix(1700000100, 0), tuning.Undone: time.Unix(1690000000, 0)},
