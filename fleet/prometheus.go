@@ -63,7 +63,6 @@ type target struct {
 	instance string
 	reports  bool // it has samples now
 	judged   bool // it says when it was judged
-	twin     bool // another host has the same job and instance
 	again    bool // another target is the same host
 }
 
@@ -71,7 +70,7 @@ type target struct {
 // problems what the server says of its own answers. An error is the server's, or one of
 // the aggregate.
 func (p *Prometheus) Read(ctx context.Context, into *Aggregate) error {
-	r := &reading{Prometheus: p, into: into, by: strings.Join(p.identity(), ", "), targets: map[string]*target{}, warned: map[string]bool{}}
+	r := &reading{Prometheus: p, into: into, by: strings.Join(p.identity(), ", "), targets: map[string]*target{}, several: map[string][]string{}, former: map[string][]string{}, warned: map[string]bool{}}
 	// An agent without --policy compares its host with each of the shipped policies, which
 	// are alternatives that nobody asked for.
 	shipped, err := policies.Shipped()
@@ -132,9 +131,13 @@ func (p *Prometheus) identity() []string {
 // reading is one reading of a fleet.
 type reading struct {
 	*Prometheus
-	by       string // what to aggregate by, to be left with hosts
-	meant    string // a matcher that leaves out what nobody asked to be compared with
-	targets  map[string]*target
+	by      string // what to aggregate by, to be left with hosts
+	meant   string // a matcher that leaves out what nobody asked to be compared with
+	targets map[string]*target
+	// several are the names of hosts that can't be told apart, by the key that they share:
+	// what is said of one may be another's. former are names that a target had lately.
+	several, former map[string][]string
+
 	recorded bool                       // the recording rule has what is lost in a day
 	near     map[string]map[string]bool // devices with a module near a threshold, by host
 	shared   map[string]bool            // hosts with a VF that shares its IOMMU group
@@ -200,8 +203,11 @@ func (r *reading) findTargets(ctx context.Context) error {
 		jobs[labels["job"]] = true
 		return t
 	}
-	about := func(t *target, labels map[string]string) {
+	about := func(key string, t *target, labels map[string]string) {
 		if name := labels["hostname"]; name != "" {
+			if t.Name != name && t.Name != t.instance && !t.reports {
+				note(r.former, key, t.Name)
+			}
 			t.Name = name
 		}
 		t.MachineID = labels["machine_id"]
@@ -214,7 +220,8 @@ func (r *reading) findTargets(ctx context.Context) error {
 	// Who was there lately: the index knows, without a sample being read.
 	if r.Since > 0 {
 		warnings, err := r.Server.Series(ctx, r.of("nictune_host_info"), r.At.Add(-r.Since), r.At, func(labels map[string]string) error {
-			about(get(r.key(labels), labels), labels)
+			key := r.key(labels)
+			about(key, get(key, labels), labels)
 			return nil
 		})
 		r.warn(warnings)
@@ -229,10 +236,11 @@ func (r *reading) findTargets(ctx context.Context) error {
 	}{
 		{"which hosts report", "group by (" + r.by + ", hostname, machine_id, kernel, virtual_machine) (" + r.of("nictune_host_info") + ")", func(key string, s promql.Sample) {
 			t := get(key, s.Labels)
-			if t.reports && (t.Name != s.Labels["hostname"] || t.MachineID != s.Labels["machine_id"]) {
-				t.twin = true
+			if name := cmp.Or(s.Labels["hostname"], t.instance); t.reports && (t.Name != name || t.MachineID != s.Labels["machine_id"]) {
+				note(r.several, key, t.Name)
+				note(r.several, key, name)
 			}
-			about(t, s.Labels)
+			about(key, t, s.Labels)
 			t.reports = true
 		}},
 		{"when they were scraped", "min by (" + r.by + ") (timestamp(" + r.of("nictune_host_info") + "))", func(key string, s promql.Sample) {
@@ -267,6 +275,7 @@ func (r *reading) findTargets(ctx context.Context) error {
 	}); err != nil {
 		return fmt.Errorf("asking which hosts can be scraped: %w", err)
 	}
+	r.missIndistinct()
 	if r.Host != "" {
 		maps.DeleteFunc(r.targets, func(_ string, t *target) bool { return t.Name != r.Host && t.instance != r.Host })
 		for _, t := range r.targets {
@@ -274,6 +283,54 @@ func (r *reading) findTargets(ctx context.Context) error {
 		}
 	}
 	return r.nameMissing(ctx, up)
+}
+
+// note adds a name to those of a key.
+func note(names map[string][]string, key, name string) {
+	if !slices.Contains(names[key], name) && len(names[key]) < mostDistinct {
+		names[key] = append(names[key], strings.Clone(name))
+	}
+}
+
+// missIndistinct names the hosts that others stand in for: those that share job and
+// instance, of which all are taken out since nobody can tell whose figures there are, and
+// those that reported as a target which is another host now.
+func (r *reading) missIndistinct() {
+	for _, key := range slices.Sorted(maps.Keys(r.several)) {
+		t, all := r.targets[key], r.several[key]
+		why := "hosts " + strings.Join(all, ", ") + " have the same " + r.by + ", so that their figures can't be told apart: name the label that does with --identity"
+		if r.Host != "" && r.Host == t.instance {
+			all = []string{r.Host} // it was asked for by its instance
+		}
+		for _, name := range all {
+			r.into.Miss(NamedHost{Name: name, MachineID: "instance " + t.instance, Source: t.instance}, why)
+		}
+		delete(r.targets, key)
+	}
+	if len(r.former) == 0 {
+		return
+	}
+	here := map[string]bool{}
+	for _, t := range r.targets {
+		here[t.Name] = true
+	}
+	for _, all := range r.several {
+		for _, name := range all {
+			here[name] = true
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(r.former)) {
+		t := r.targets[key]
+		if t == nil {
+			continue // it was named above
+		}
+		for _, name := range r.former[key] {
+			if !here[name] {
+				r.into.Miss(NamedHost{Name: name, MachineID: "instance " + t.instance, Source: t.instance},
+					"it reported within the last "+duration(r.Since)+", and "+t.Name+" is in its place now")
+			}
+		}
+	}
 }
 
 // nameMissing takes those out that don't report, and says when they last did.
@@ -288,8 +345,6 @@ func (r *reading) nameMissing(ctx context.Context, up map[string]float64) error 
 		case !t.reports:
 			missing[key] = t
 			delete(r.targets, key)
-		case t.twin:
-			r.into.Problem(Problem{Kind: SameName, Source: t.instance, Host: t.Name, Detail: "several hosts have the same " + r.by + ": name the label that tells them apart with --identity"})
 		}
 		if t.reports && !t.judged {
 			r.into.Problem(Problem{Kind: Incomplete, Source: t.instance, Host: t.Name, Detail: "it reports and was not judged: its agent runs without judging, is older, or has just started"})
@@ -406,9 +461,11 @@ func (r *reading) readShard(ctx context.Context, instances []string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, key := range slices.Sorted(maps.Keys(s.hosts)) {
-		if err := r.into.Add(s.hosts[key].finish()); err != nil {
+		h := s.hosts[key]
+		if err := r.into.Add(h.finish()); err != nil {
 			return err
 		}
+		h.Host = Host{} // the aggregate has it
 	}
 	return nil
 }
@@ -506,6 +563,7 @@ func (s *shard) queries() []question {
 				n.Downs = new(uint64(math.Round(v)))
 			}
 		})},
+		{"what was cut", by("max", "collector", "nictune_scrape_series_cut") + " > 0", s.addCut},
 		{"what fails", by("sum", "rule, severity, status", "nictune_rule_findings", troubled), (*shardHost).addVerdict},
 		{"findings", by("group", "rule, severity, status, device, part, pci_address, permanent_mac", "nictune_finding"), (*shardHost).addFinding},
 		{"drivers of VFs", by("max", "device, driver", "nictune_sriov_vfs_by_driver"), onNIC(func(n *NIC, l map[string]string, v float64) {

@@ -6,7 +6,9 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -196,6 +198,93 @@ func TestMissingFromPrometheus(t *testing.T) {
 	}
 	if !r.Failed(findings.Critical) {
 		t.Error("a fleet with hosts missing is clean")
+	}
+}
+
+// Hosts that a server can't tell apart are both named, and neither is counted; one in
+// whose place another reports is missing, unless it reports elsewhere.
+func TestHostsThatShareAnInstance(t *testing.T) {
+	info := func(instance, hostname string) map[string]string {
+		return map[string]string{"__name__": "nictune_host_info", "job": "nictune", "instance": instance, "hostname": hostname, "kernel": "6.12"}
+	}
+	a := &asked{lately: []map[string]string{
+		info("vip:1", "left"), info("vip:1", "right"), info("a:1", "host of a:1"), info("b:1", "replaced"), info("c:1", "host of a:1"), info("d:1", ""),
+	}}
+	all := targets("a:1", "b:1", "c:1")
+	a.answer = func(query string) ([]map[string]string, float64) {
+		rows, value := all(query)
+		if strings.Contains(query, "job, hostname") {
+			rows = append(rows, info("vip:1", "left"), info("vip:1", "right"), info("d:1", ""), info("d:1", ""))
+		}
+		if strings.Contains(query, "nictune_audit_timestamp_seconds") {
+			rows = append(rows, info("d:1", "")) // it doesn't know its name
+		}
+		return rows, value
+	}
+	r, err := a.report(t, Prometheus{Since: 24 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := names(r.Scope.Missing), []string{"left", "replaced", "right"}; !slices.Equal(got, want) || r.Scope.Hosts != 4 {
+		t.Errorf("%d hosts, missing %q, want %q", r.Scope.Hosts, got, want)
+	}
+	said := map[string]string{}
+	for _, p := range r.Problems.List {
+		said[p.Host] += p.Detail
+	}
+	for host, want := range map[string]string{
+		"left": "hosts left, right have the same instance, job", "right": "--identity", "replaced": "host of b:1 is in its place now",
+	} {
+		if !strings.Contains(said[host], want) {
+			t.Errorf("%s: %q, want %q", host, said[host], want)
+		}
+	}
+	if !r.Failed(findings.Critical) {
+		t.Error("hosts that can't be told apart pass")
+	}
+}
+
+// A host whose agent cut what it exports is not taken for one where nothing fails.
+func TestCutSeries(t *testing.T) {
+	all := targets("a:1", "b:1")
+	a := &asked{answer: func(query string) ([]map[string]string, float64) {
+		if strings.Contains(query, "nictune_scrape_series_cut") && strings.HasSuffix(query, " > 0") {
+			return []map[string]string{{"job": "nictune", "instance": "b:1", "collector": "findings"}}, 120
+		}
+		return all(query)
+	}}
+	r, err := a.report(t, Prometheus{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := r.Problems.Counts[Incomplete]; n != 1 || !r.Failed(findings.Critical) || r.Scope.Hosts != 2 {
+		t.Fatalf("%d hosts, problems %+v", r.Scope.Hosts, r.Problems)
+	}
+	if p := r.Problems.List[0]; p.Host != "host of b:1" || !strings.Contains(p.Detail, "left out 120 series of the collector findings") || !strings.Contains(p.Detail, "rules may fail") {
+		t.Errorf("%+v", p)
+	}
+}
+
+// Of a host that was added nothing is kept: there may be any number.
+func TestReadHostsAreLetGo(t *testing.T) {
+	a := &asked{answer: targets("a:1", "b:1")}
+	into := NewAggregate(Options{Now: evening})
+	defer into.Close()
+	p := &Prometheus{Server: &promql.Server{URL: &url.URL{Scheme: "http", Host: "prometheus.example"}, HTTP: &http.Client{Transport: a}}, At: evening}
+	r := &reading{Prometheus: p, into: into, by: "instance, job", targets: map[string]*target{}, warned: map[string]bool{}}
+	if err := r.findTargets(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.readShard(t.Context(), []string{"a:1", "b:1"}); err != nil {
+		t.Fatal(err)
+	}
+	for key, host := range r.targets {
+		if !reflect.DeepEqual(host.Host, Host{}) {
+			t.Errorf("%q is kept: %+v", key, host.Host)
+		}
+	}
+	if into.read != 2 {
+		t.Errorf("%d hosts were added", into.read)
 	}
 }
 

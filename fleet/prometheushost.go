@@ -33,6 +33,21 @@ func (h *shardHost) addNIC(l map[string]string, _ float64) {
 	}
 }
 
+// addCut names a host of which not everything was exported: what isn't there would look
+// as if it were well.
+func (s *shard) addCut(h *shardHost, l map[string]string, v float64) {
+	what := ""
+	if l["collector"] == "findings" {
+		what = ": rules may fail on it that are not here"
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.into.Problem(Problem{
+		Kind: Incomplete, Source: h.instance, Host: h.Name,
+		Detail: fmt.Sprintf("its agent left out %.0f series of the collector %s, by --limit.series-per-collector%s", v, l["collector"], what),
+	})
+}
+
 // troubled picks the verdicts that are asked for by host and rule in any case.
 const troubled = `status=~"fail|error|waived"`
 

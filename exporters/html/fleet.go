@@ -174,6 +174,9 @@ func fleetVerdict(r *fleet.Report) string {
 	if n := r.Problems.Counts[fleet.HostProblem]; n > 0 {
 		text += " Hosts tell of " + count(n, "problem", "problems") + " of their own."
 	}
+	if r.Problems.Counts[fleet.Incomplete] > 0 {
+		text += " Not all is in this report: see the problems."
+	}
 	out := r.Scope.Missing.Count + r.Scope.Stale.Count + r.Scope.Ahead.Count
 	if out > 0 {
 		text += " " + count(out, "host is", "hosts are") + " not counted: nobody knows how they are."

@@ -153,8 +153,8 @@ func TestFleetPageSaysWhatIsUnknown(t *testing.T) {
 			t.Errorf("the page doesn't say %q", want)
 		}
 	}
-	blind := &fleet.Report{Scope: fleet.Scope{Hosts: 2}, Counts: map[findings.Status]int{findings.Error: 7}, Problems: fleet.Problems{Counts: map[fleet.ProblemKind]int{fleet.HostProblem: 1}}}
-	if said := fleetVerdict(blind); said != "Nothing fails on 2 hosts. 7 verdicts could not be given. Hosts tell of 1 problem of their own." {
+	blind := &fleet.Report{Scope: fleet.Scope{Hosts: 2}, Counts: map[findings.Status]int{findings.Error: 7}, Problems: fleet.Problems{Counts: map[fleet.ProblemKind]int{fleet.HostProblem: 1, fleet.Incomplete: 2}}}
+	if said := fleetVerdict(blind); said != "Nothing fails on 2 hosts. 7 verdicts could not be given. Hosts tell of 1 problem of their own. Not all is in this report: see the problems." {
 		t.Errorf("of hosts that could not be read it says %q", said)
 	}
 	empty := string(fleetBytes(t, &fleet.Report{}))

@@ -137,6 +137,9 @@ func scope(r *fleet.Report) []string {
 	if n := r.Problems.Counts[fleet.HostProblem]; n > 0 {
 		all = append(all, "Hosts tell of "+several(n, "problem")+" of their own.")
 	}
+	if r.Problems.Counts[fleet.Incomplete] > 0 {
+		all = append(all, "Not all is in this report: see the problems.")
+	}
 	return all
 }
 

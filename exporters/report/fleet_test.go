@@ -99,6 +99,7 @@ func TestFleetSaysWhatCouldNotBeJudged(t *testing.T) {
 	if err := a.Add(&h); err != nil {
 		t.Fatal(err)
 	}
+	a.Problem(fleet.Problem{Kind: fleet.Incomplete, Host: "web"})
 	r, err := a.Report()
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +108,7 @@ func TestFleetSaysWhatCouldNotBeJudged(t *testing.T) {
 	if err := FleetText(&b, r); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"3 verdicts could not be given.", "Hosts tell of 1 problem of their own."} {
+	for _, want := range []string{"3 verdicts could not be given.", "Hosts tell of 1 problem of their own.", "Not all is in this report"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is missing from\n%s", want, &b)
 		}
