@@ -110,11 +110,11 @@ func Comparer(r kernel.Reader, settings []tuning.Setting, wanted []policies.Poli
 
 // ComparerOfEach gives a function for Options.Compare that holds each policy against
 // the host by itself, as if there were no other: alternatives, which may contradict
-// each other, such as those that nictune ships. None of them is chosen, so there are
+// each other: those that nictune ships. None of them is chosen, so there are
 // no NICs in the comparison, and nothing to put right.
 func ComparerOfEach(r kernel.Reader, settings []tuning.Setting, alternatives []policies.Policy, labels map[string]string, past func() ([]tuning.Transaction, error)) func(context.Context, *inventory.Inventory) (*Comparison, error) {
 	return func(ctx context.Context, inv *inventory.Inventory) (*Comparison, error) {
-		all := &Comparison{Drift: &metrics.Drift{Matched: map[string]int{}}}
+		all := &Comparison{Drift: &metrics.Drift{Shipped: true, Matched: map[string]int{}}}
 		for _, p := range alternatives {
 			one, err := Comparer(r, settings, []policies.Policy{p}, labels, past)(ctx, inv)
 			if err != nil {

@@ -92,6 +92,9 @@ settings:
 	if drift.Matched["edge"] != 2 || drift.Matched["elsewhere"] != 0 || drift.Matched["fast"] != 0 || len(drift.Matched) != 3 {
 		t.Errorf("matched %v", drift.Matched)
 	}
+	if drift.Shipped {
+		t.Error("policies that were given are shown as shipped")
+	}
 	if want := []metrics.UndecidedMatch{{Policy: "fast", Device: "eth3"}}; !slices.Equal(drift.Undecided, want) {
 		t.Errorf("undecided %v, want %v", drift.Undecided, want)
 	}
@@ -151,6 +154,9 @@ func TestComparerOfEach(t *testing.T) {
 		{Policy: "larger", Device: "eth1", Setting: "rings", Drifted: true},
 	}; !slices.Equal(compared.Drift.Settings, want) {
 		t.Errorf("drift %+v", compared.Drift.Settings)
+	}
+	if !compared.Drift.Shipped {
+		t.Error("alternatives are shown as given")
 	}
 	if !maps.Equal(compared.Drift.Matched, map[string]int{"as-it-is": 1, "larger": 1}) || len(compared.NICs) != 0 {
 		t.Errorf("matched %v, to put right %v", compared.Drift.Matched, compared.NICs)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/nictune/nictune/audit"
 	"github.com/nictune/nictune/fleet/promql"
-	"github.com/nictune/nictune/policies"
 )
 
 // Prometheus is a fleet as a server that speaks PromQL knows it: all that is asked of
@@ -57,6 +55,10 @@ const (
 	downs          = "nictune_network_carrier_down_changes_total"
 )
 
+// given picks the policies that agents were given. One without any compares its host with
+// each of those that nictune ships, which are alternatives that nobody chose.
+const given = `origin="given"`
+
 // target is what is known of a host before its shard is asked for.
 type target struct {
 	Host
@@ -71,17 +73,6 @@ type target struct {
 // the aggregate.
 func (p *Prometheus) Read(ctx context.Context, into *Aggregate) error {
 	r := &reading{Prometheus: p, into: into, by: strings.Join(p.identity(), ", "), targets: map[string]*target{}, several: map[string][]string{}, former: map[string][]string{}, warned: map[string]bool{}}
-	// An agent without --policy compares its host with each of the shipped policies, which
-	// are alternatives that nobody asked for.
-	shipped, err := policies.Shipped()
-	if err != nil {
-		return err
-	}
-	var names []string
-	for _, s := range shipped {
-		names = append(names, s.Name)
-	}
-	r.meant = "policy!~" + anyOf(names)
 	if err := r.findTargets(ctx); err != nil {
 		return err
 	}
@@ -92,11 +83,6 @@ func (p *Prometheus) Read(ctx context.Context, into *Aggregate) error {
 		return err
 	}
 	shards := r.shards()
-	if p.Window == recordedWindow && len(shards) > 0 {
-		if err := r.findRecorded(ctx); err != nil {
-			return err
-		}
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	work := make(chan []string)
@@ -132,15 +118,13 @@ func (p *Prometheus) identity() []string {
 type reading struct {
 	*Prometheus
 	by      string // what to aggregate by, to be left with hosts
-	meant   string // a matcher that leaves out what nobody asked to be compared with
 	targets map[string]*target
 	// several are the names of hosts that can't be told apart, by the key that they share:
 	// what is said of one may be another's. former are names that a target had lately.
 	several, former map[string][]string
 
-	recorded bool                       // the recording rule has what is lost in a day
-	near     map[string]map[string]bool // devices with a module near a threshold, by host
-	shared   map[string]bool            // hosts with a VF that shares its IOMMU group
+	near   map[string]map[string]bool // devices with a module near a threshold, by host
+	shared map[string]bool            // hosts with a VF that shares its IOMMU group
 
 	mu     sync.Mutex // for what follows
 	into   *Aggregate
@@ -418,19 +402,6 @@ func instancesOf(targets map[string]*target) []string {
 	return slices.Compact(instances)
 }
 
-// findRecorded finds out whether the recording rule has every port that there is.
-func (r *reading) findRecorded(ctx context.Context) error {
-	var raw, recorded float64
-	if err := r.ask(ctx, "count("+r.of(downs)+")", func(_ string, s promql.Sample) { raw = s.Value }); err != nil {
-		return fmt.Errorf("asking how many ports there are: %w", err)
-	}
-	if err := r.ask(ctx, "count("+r.of(recordedDowns)+")", func(_ string, s promql.Sample) { recorded = s.Value }); err != nil {
-		return fmt.Errorf("asking for recording rules: %w", err)
-	}
-	r.recorded = recorded > 0 && recorded == raw
-	return nil
-}
-
 // readShard asks for the hosts of some instances, and adds them.
 func (r *reading) readShard(ctx context.Context, instances []string) error {
 	s := &shard{reading: r, these: "instance=~" + anyOf(instances), hosts: map[string]*shardHost{}}
@@ -444,6 +415,9 @@ func (r *reading) readShard(ctx context.Context, instances []string) error {
 		}
 	}
 	if err := s.put(ctx, s.queries()); err != nil {
+		return err
+	}
+	if err := s.readDowns(ctx); err != nil {
 		return err
 	}
 	if err := s.readShared(ctx); err != nil {
@@ -542,13 +516,6 @@ func (s *shard) queries() []question {
 	by := func(how, labels, metric string, matchers ...string) string {
 		return how + " by (" + s.by + ", " + labels + ") (" + s.of(metric, append(matchers, s.these)...) + ")"
 	}
-	count := "max by (" + s.by + ", device) (increase(" + s.of(downs, s.these) + "[" + duration(s.Window) + "]))"
-	if s.recorded {
-		count = by("max", "device", recordedDowns)
-	}
-	if s.Window == 0 {
-		count = by("max", "device", downs)
-	}
 	physical := s.of("nictune_nic_info", `kind!="virtual"`, s.these)
 	return []question{
 		{"the NICs", by("group", "device, kind, driver, driver_version, firmware, pci_address, permanent_mac, vendor_id, device_id, model", "nictune_nic_info", `kind!="virtual"`), (*shardHost).addNIC},
@@ -558,11 +525,6 @@ func (s *shard) queries() []question {
 					set(n, v)
 				}
 			})},
-		{"lost links", count, onNIC(func(n *NIC, _ map[string]string, v float64) {
-			if v >= 0 {
-				n.Downs = new(uint64(math.Round(v)))
-			}
-		})},
 		{"what was cut", by("max", "collector", "nictune_scrape_series_cut") + " > 0", s.addCut},
 		{"what fails", by("sum", "rule, severity, status", "nictune_rule_findings", troubled), (*shardHost).addVerdict},
 		{"findings", by("group", "rule, severity, status, device, part, pci_address, permanent_mac", "nictune_finding"), (*shardHost).addFinding},
@@ -573,15 +535,15 @@ func (s *shard) queries() []question {
 			}
 			vfs.Drivers[l["driver"]] = int(v)
 		})},
-		{"settings", "sum by (" + s.by + ", policy) (" + one + " + " + s.of("nictune_policy_setting_drifted", s.meant, s.these) + ")", func(h *shardHost, l map[string]string, v float64) {
+		{"settings", "sum by (" + s.by + ", policy) (" + one + " + " + s.of("nictune_policy_setting_drifted", given, s.these) + ")", func(h *shardHost, l map[string]string, v float64) {
 			all, drifted := apart(v)
 			h.addDrift(l, audit.AsWanted, all-drifted)
 			h.drifted = h.drifted || drifted > 0
 		}},
-		{"settings that can't be had", by("group", "policy, device, setting", "nictune_policy_setting_impossible", s.meant), func(h *shardHost, l map[string]string, _ float64) {
+		{"settings that can't be had", by("group", "policy, device, setting", "nictune_policy_setting_impossible", given), func(h *shardHost, l map[string]string, _ float64) {
 			h.addDrift(l, audit.Impossible, 1)
 		}},
-		{"undecided policies", by("group", "policy, device", "nictune_policy_undecided", s.meant), func(h *shardHost, l map[string]string, _ float64) {
+		{"undecided policies", by("group", "policy, device", "nictune_policy_undecided", given), func(h *shardHost, l map[string]string, _ float64) {
 			h.addDrift(l, audit.Undecided, 1)
 		}},
 		{"waivers", by("max", "rule, owner, device, part", "nictune_waiver_expiry_timestamp_seconds"), (*shardHost).addWaiver},

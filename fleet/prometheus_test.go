@@ -329,6 +329,43 @@ func TestNotJudged(t *testing.T) {
 	}
 }
 
+// A day of samples is asked for only of hosts with a port of which nothing is recorded.
+func TestRecordedDowns(t *testing.T) {
+	all := targets("whole:1", "part:1")
+	a := &asked{answer: func(query string) ([]map[string]string, float64) {
+		var rows []map[string]string
+		switch {
+		case strings.Contains(query, "permanent_mac, vendor_id"):
+			for _, i := range []string{"whole:1", "part:1"} {
+				for _, device := range []string{"eth0", "eth1"} {
+					rows = append(rows, map[string]string{"job": "nictune", "instance": i, "device": device, "kind": "plain"})
+				}
+			}
+			return rows, 1
+		case strings.Contains(query, recordedDowns):
+			for _, device := range []string{"eth0", "eth1"} {
+				rows = append(rows, map[string]string{"job": "nictune", "instance": "whole:1", "device": device})
+			}
+			return append(rows, map[string]string{"job": "nictune", "instance": "part:1", "device": "eth0"}), 2
+		case strings.Contains(query, "increase("):
+			return []map[string]string{{"job": "nictune", "instance": "part:1", "device": "eth1"}}, 1
+		}
+		return all(query)
+	}}
+	r, err := a.report(t, Prometheus{Window: recordedWindow})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Flaps.Counted != 4 || r.Flaps.Downs != 7 {
+		t.Errorf("%+v", r.Flaps)
+	}
+	for _, q := range a.queries {
+		if strings.Contains(q, "increase(") && (strings.Contains(q, "whole") || !strings.Contains(q, "part")) {
+			t.Errorf("a day of samples is asked for by %s", q)
+		}
+	}
+}
+
 // The lane nearest to a threshold stands for a quantity, with the margins of the host's
 // own audit.
 func TestModuleFromPrometheus(t *testing.T) {

@@ -194,6 +194,39 @@ func (r *reading) findShared(ctx context.Context) error {
 	return nil
 }
 
+// readDowns asks how often links were lost. The recording rule knows it of a day, from
+// which the server has to read one sample of a port and not a day of them: the other way
+// only those hosts are asked for that have a port of which nothing is recorded.
+func (s *shard) readDowns(ctx context.Context) error {
+	count := func(series string) error {
+		return s.put(ctx, []question{{"lost links", "max by (" + s.by + ", device) (" + series + ")", onNIC(func(n *NIC, _ map[string]string, v float64) {
+			if v >= 0 {
+				n.Downs = new(uint64(math.Round(v)))
+			}
+		})}})
+	}
+	switch s.Window {
+	case 0:
+		return count(s.of(downs, s.these))
+	case recordedWindow:
+		if err := count(s.of(recordedDowns, s.these)); err != nil {
+			return err
+		}
+	}
+	unrecorded := instancesOf(s.pick(func(h *shardHost) bool {
+		for _, n := range h.nics {
+			if n.Downs == nil {
+				return true
+			}
+		}
+		return false
+	}))
+	if len(unrecorded) == 0 {
+		return nil
+	}
+	return count("increase(" + s.of(downs, "instance=~"+anyOf(unrecorded)) + "[" + duration(s.Window) + "])")
+}
+
 // readShared asks which groups those are.
 func (s *shard) readShared(ctx context.Context) error {
 	some := map[string]*target{}
@@ -219,7 +252,7 @@ func (s *shard) readDrift(ctx context.Context) error {
 		return nil
 	}
 	return s.put(ctx, []question{{
-		"drift", "max by (" + s.by + ", policy, device, setting) (" + s.of("nictune_policy_setting_drifted", s.meant, "instance=~"+anyOf(some)) + ") > 0",
+		"drift", "max by (" + s.by + ", policy, device, setting) (" + s.of("nictune_policy_setting_drifted", given, "instance=~"+anyOf(some)) + ") > 0",
 		func(h *shardHost, l map[string]string, _ float64) {
 			h.whole = true
 			h.addDrift(l, audit.Drifted, 1)

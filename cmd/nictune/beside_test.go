@@ -72,7 +72,7 @@ rules:
 		`nictune_check_waiver_failures{owner="netops",policy="lab",rule="link/down",source="` + file + `:16"} 0`,
 		`nictune_rule_findings{rule="pcie/link-degraded",severity="warning",status="not-applicable"} `,
 		`rule="policy/drifted"`,
-		`nictune_policy_setting_drifted{device="eth1",policy="jumbo",setting="netdev"} 1`,
+		`nictune_policy_setting_drifted{device="eth1",origin="given",policy="jumbo",setting="netdev"} 1`,
 		`nictune_sriov_vfs{device="eth1"} `, `nictune_vf_info{device="eth1",driver="`, `nictune_xdp_ready{device="eth1",profile="`,
 		`nictune_host_info{`, `nictune_ring_descriptors{device="eth1",ring="rx"} `, `model="`,
 	} {

@@ -91,7 +91,7 @@ settings:
 		t.Error("a card that is down has interrupts")
 	}
 	_, page := get(t, base+"/metrics")
-	if want := `nictune_policy_setting_impossible{device="` + name + `",policy="enforced",reason="unsupported",setting="irq"} 1`; !strings.Contains(page, want) {
+	if want := `nictune_policy_setting_impossible{device="` + name + `",origin="given",policy="enforced",reason="unsupported",setting="irq"} 1`; !strings.Contains(page, want) {
 		t.Errorf("no %s", want)
 	}
 	labtest.Run(t, "ip", "link", "set", name, "up")

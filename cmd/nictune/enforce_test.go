@@ -73,7 +73,7 @@ func (s *served) calm(t *testing.T, base, device, setting string) {
 	t.Helper()
 	s.until(t, setting+" as wanted", func() bool {
 		_, page := get(t, base+"/metrics")
-		return strings.Contains(page, fmt.Sprintf("nictune_policy_setting_drifted{device=%q,policy=\"enforced\",setting=%q} 0", device, setting))
+		return strings.Contains(page, fmt.Sprintf("nictune_policy_setting_drifted{device=%q,origin=\"given\",policy=\"enforced\",setting=%q} 0", device, setting))
 	})
 }
 
@@ -105,7 +105,7 @@ func TestAgentPutsDriftRight(t *testing.T) {
 	}
 	s.until(t, "metrics of it", func() bool {
 		_, page := get(t, base+"/metrics")
-		return strings.Contains(page, `nictune_policy_setting_drifted{device="back0",policy="enforced",setting="netdev"} 0`) &&
+		return strings.Contains(page, `nictune_policy_setting_drifted{device="back0",origin="given",policy="enforced",setting="netdev"} 0`) &&
 			strings.Contains(page, `nictune_reconcile_attempts_total{device="back0",outcome="applied"} 3`) &&
 			strings.Contains(page, `nictune_reconcile_info{mode="enforce"} 1`)
 	})
@@ -188,7 +188,7 @@ func TestAgentEndsAFight(t *testing.T) {
 		_, page := get(t, base+"/metrics")
 		return strings.Contains(page, `nictune_reconcile_given_up{device="back0",field="mtu",setting="netdev",suspects="`) &&
 			strings.Contains(page, `nictune_reconcile_held{device="back0",reason="fight",setting="netdev"} 1`) &&
-			strings.Contains(page, `nictune_policy_setting_drifted{device="back0",policy="enforced",setting="netdev"} 1`)
+			strings.Contains(page, `nictune_policy_setting_drifted{device="back0",origin="given",policy="enforced",setting="netdev"} 1`)
 	})
 	stop()
 	s.end(t)
@@ -301,7 +301,7 @@ func TestAgentThatDoesNotEnforce(t *testing.T) {
 	if err := os.WriteFile(policy, []byte("apiVersion: nictune/v1\nkind: TuningPolicy\nname: enforced\n"+mtuAndGRO), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	const drift = `nictune_policy_setting_drifted{device="back0",policy="enforced",setting="netdev"} 1`
+	const drift = `nictune_policy_setting_drifted{device="back0",origin="given",policy="enforced",setting="netdev"} 1`
 	for mode, shown := range map[string]bool{"report": true, "off": false} {
 		s := startInProcess(t, "--reconcile="+mode, "-f", policy)
 		base := "http://" + s.address(t)
@@ -424,7 +424,7 @@ func TestAgentIsGuarded(t *testing.T) {
 			if log := s.log.String(); !strings.Contains(log, "drift is left as it is for now") || !strings.Contains(log, refusal) {
 				t.Errorf("the agent logged:\n%s", log)
 			}
-			if _, page := get(t, base+"/metrics"); !strings.Contains(page, fmt.Sprintf("nictune_policy_setting_drifted{device=%q,policy=\"enforced\",setting=\"channels\"} 1", g.device)) {
+			if _, page := get(t, base+"/metrics"); !strings.Contains(page, fmt.Sprintf("nictune_policy_setting_drifted{device=%q,origin=\"given\",policy=\"enforced\",setting=\"channels\"} 1", g.device)) {
 				t.Error("no metric says that the channels have drifted")
 			}
 			s.end(t)

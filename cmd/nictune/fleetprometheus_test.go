@@ -11,11 +11,15 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,7 +144,7 @@ func TestFleetFromPrometheusAgrees(t *testing.T) {
 	}
 	gone := free.Addr().String()
 	free.Close()
-	address := servePrometheus(t, prometheus, append(instances, gone))
+	address := servePrometheus(t, prometheus, append(instances, gone), "")
 	for i := 0; ; i++ {
 		judged, _ := query(address, "nictune_audit_timestamp_seconds and on (instance) nictune_nic_info")
 		down, _ := query(address, "up == 0")
@@ -214,14 +218,16 @@ func TestFleetFromPrometheusAgrees(t *testing.T) {
 	}
 }
 
-// servePrometheus scrapes targets every second, and says where it answers.
-func servePrometheus(t *testing.T, program string, targets []string) (address string) {
+// servePrometheus scrapes targets every second, with a file of rules where one is named,
+// and says where it answers.
+func servePrometheus(t *testing.T, program string, targets []string, rules string) (address string) {
 	t.Helper()
 	dir := t.TempDir()
 	config := writeFile(t, "prometheus.yml", fmt.Sprintf(`global: {scrape_interval: 1s}
 scrape_configs:
   - {job_name: nictune, static_configs: [{targets: ["%s"]}]}
-`, strings.Join(targets, `", "`)))
+rule_files: [%s]
+`, strings.Join(targets, `", "`), rules))
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -275,5 +281,109 @@ func sameSaid(t *testing.T, what string, asked, read any) {
 	}
 	if !bytes.Equal(a, b) {
 		t.Errorf("%s: Prometheus says\n%s\nand the audits\n%s", what, a, b)
+	}
+}
+
+// Where Prometheus has the shipped recording rules loaded, a report takes what is lost in
+// a day from them, and says the same as without them.
+func TestFleetUsesRecordedSeries(t *testing.T) {
+	loopback(t)
+	prometheus := tool(t, "prometheus")
+	rules, err := os.ReadFile("../../exporters/mixin/rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The interval apart they are loaded as they are.
+	often := strings.Replace(string(rules), "interval: 1m", "interval: 1s", 1)
+	if often == string(rules) {
+		t.Fatal("rules.yaml has no interval of a minute")
+	}
+	for _, test := range []struct {
+		name, rules, asks, not string
+	}{
+		{"with the rules", writeFile(t, "rules.yaml", often), "max by (cluster, instance, job, device) (instance_device:nictune_network_carrier_down_changes:increase1d{", "increase("},
+		{"without them", "", "increase(nictune_network_carrier_down_changes_total{", "nothing"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel() // each waits for samples
+			var instances []string
+			for host := range 2 {
+				var scrapes atomic.Int64
+				target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					lost := 0
+					if host == 1 && scrapes.Add(1) > 5 {
+						lost = 3
+					}
+					fmt.Fprintf(w, `nictune_host_info{hostname="host-%d",kernel="6.12",virtual_machine="false"} 1
+nictune_audit_timestamp_seconds %d
+nictune_rule_findings{rule="link/down",severity="warning",status="pass"} 2
+nictune_nic_info{device="eth0",kind="plain",driver="igb",pci_address="0000:01:00.0"} 1
+nictune_nic_info{device="eth1",kind="plain",driver="igb",pci_address="0000:01:00.1"} 1
+nictune_network_carrier_down_changes_total{device="eth0"} 7
+nictune_network_carrier_down_changes_total{device="eth1"} %d
+`, host, time.Now().Unix(), lost)
+				}))
+				t.Cleanup(target.Close)
+				instances = append(instances, target.Listener.Addr().String())
+			}
+			address := servePrometheus(t, prometheus, instances, test.rules)
+			// With fewer samples what increase() adds for the time before the first is more than half a loss.
+			ready := `count(count_over_time(nictune_network_carrier_down_changes_total{device="eth1"}[5m]) >= 15) == 2 and count(nictune_network_carrier_down_changes_total == 3) == 1`
+			if test.rules != "" {
+				ready += ` and count(instance_device:nictune_network_carrier_down_changes:increase1d) == 4 and count(instance_device:nictune_network_carrier_down_changes:increase1d > 2.5) == 1`
+			}
+			for i := 0; ; i++ {
+				if rows, _ := query(address, ready); len(rows) == 1 {
+					break
+				}
+				if i == 900 {
+					t.Fatalf("after a minute and a half there is nothing by %s", ready)
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			between, asked := overheard(t, address)
+			var out, errs bytes.Buffer
+			if got := run(t.Context(), []string{"fleet", "report", "--prometheus", between, "-o", "json"}, &out, &errs); got == exitError {
+				t.Fatalf("nictune fleet report: %s", &errs)
+			}
+			r, err := fleet.Decode(&out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f := r.Flaps; f.Counted != 4 || f.Flapped != 1 || f.Downs != 3 || len(f.Worst) != 1 || f.Worst[0].Host != "host-1" || f.Worst[0].Device != "eth1" {
+				t.Errorf("lost links: %+v", f)
+			}
+			all := strings.Join(asked(), "\n")
+			if !strings.Contains(all, test.asks) || strings.Contains(all, test.not) {
+				t.Errorf("want a query with %s and none with %s in\n%s", test.asks, test.not, all)
+			}
+		})
+	}
+}
+
+// overheard passes queries on to a server, and notes them.
+func overheard(t *testing.T, address string) (base string, asked func() []string) {
+	t.Helper()
+	var mu sync.Mutex
+	var queries []string
+	pass := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: address})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		if form, err := url.ParseQuery(string(body)); err == nil {
+			mu.Lock()
+			queries = append(queries, form.Get("query"))
+			mu.Unlock()
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		pass.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(queries)
 	}
 }

@@ -90,15 +90,15 @@ nictune_network_receive_bytes_total{device="tun0"} 3
 # HELP nictune_network_receive_nohandler_total Standard counter rx_nohandler of struct rtnl_link_stats64, see linux/if_link.h.
 # TYPE nictune_network_receive_nohandler_total counter
 nictune_network_receive_nohandler_total{device="eth0"} 24
-# HELP nictune_policy_setting_drifted Whether a setting differs from what a policy wants. A setting of the whole host has no device.
+# HELP nictune_policy_setting_drifted Whether a setting differs from what a policy wants. A setting of the whole host has no device. The origin is given (--policy), or shipped: an alternative that nobody chose.
 # TYPE nictune_policy_setting_drifted gauge
-nictune_policy_setting_drifted{device="",policy="edge",setting="sysctl"} 0
-nictune_policy_setting_drifted{device="eth0",policy="edge",setting="channels"} 0
-nictune_policy_setting_drifted{device="eth0",policy="edge",setting="rings"} 1
-nictune_policy_setting_drifted{device="eth0",policy="rx",setting="channels"} 0
-# HELP nictune_policy_setting_impossible A setting that a policy wants and that the NIC can't have, by reason. Always 1.
+nictune_policy_setting_drifted{device="",origin="given",policy="edge",setting="sysctl"} 0
+nictune_policy_setting_drifted{device="eth0",origin="given",policy="edge",setting="channels"} 0
+nictune_policy_setting_drifted{device="eth0",origin="given",policy="edge",setting="rings"} 1
+nictune_policy_setting_drifted{device="eth0",origin="given",policy="rx",setting="channels"} 0
+# HELP nictune_policy_setting_impossible A setting that a policy wants and that the NIC can't have, by reason. Always 1. The origin is given (--policy), or shipped: an alternative that nobody chose.
 # TYPE nictune_policy_setting_impossible gauge
-nictune_policy_setting_impossible{device="tun0",policy="edge",reason="unsupported",setting="rings"} 1
+nictune_policy_setting_impossible{device="tun0",origin="given",policy="edge",reason="unsupported",setting="rings"} 1
 # HELP nictune_reconcile_attempts_total Attempts to put right what had drifted, by outcome: applied, unchanged, undone, refused or failed.
 # TYPE nictune_reconcile_attempts_total counter
 nictune_reconcile_attempts_total{device="eth0",outcome="applied"} 2

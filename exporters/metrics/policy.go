@@ -9,6 +9,9 @@ import (
 
 // Drift is how far a host is from its policies.
 type Drift struct {
+	// Shipped says that the policies are those that nictune ships, each held against the
+	// host by itself: alternatives that nobody chose.
+	Shipped  bool
 	Settings []DriftedSetting
 	// Matched counts the NICs that each policy is for, by the policy's name.
 	Matched map[string]int
@@ -33,6 +36,10 @@ type DriftedSetting struct {
 	Reason  inventory.Reason
 }
 
+// origins is part of the help of what policies want. A name tells nothing: a policy that
+// was given may be called as one that is shipped.
+const origins = "The origin is given (--policy), or shipped: an alternative that nobody chose."
+
 // policy says how far the host is from its policies.
 func policy() collector {
 	return collector{
@@ -40,22 +47,22 @@ func policy() collector {
 		of: func(s *Snapshot) any { return s.Drift },
 		define: func(c *catalogue) func(*Snapshot) {
 			drifted := c.add(Metric{
-				Name: "policy_setting_drifted", Type: gauge, Labels: []string{"policy", deviceLabel, "setting"},
-				Help:   "Whether a setting differs from what a policy wants. A setting of the whole host has no device.",
+				Name: "policy_setting_drifted", Type: gauge, Labels: []string{"policy", "origin", deviceLabel, "setting"},
+				Help:   "Whether a setting differs from what a policy wants. A setting of the whole host has no device. " + origins,
 				Source: "`nictune plan`", Series: "1 per policy, device and setting that it wants",
 			})
 			impossible := c.add(Metric{
-				Name: "policy_setting_impossible", Type: gauge, Labels: []string{"policy", deviceLabel, "setting", "reason"},
-				Help:   "A setting that a policy wants and that the NIC can't have, by reason. Always 1.",
+				Name: "policy_setting_impossible", Type: gauge, Labels: []string{"policy", "origin", deviceLabel, "setting", "reason"},
+				Help:   "A setting that a policy wants and that the NIC can't have, by reason. Always 1. " + origins,
 				Source: "`nictune plan`", Series: "1 per policy, device and setting that it wants, instead of drifted",
 			})
 			matched := c.add(Metric{
-				Name: "policy_matched_nics", Type: gauge, Unit: "NICs", Labels: []string{"policy"}, Help: "How many NICs a policy is for.",
+				Name: "policy_matched_nics", Type: gauge, Unit: "NICs", Labels: []string{"policy", "origin"}, Help: "How many NICs a policy is for. " + origins,
 				Source: "`nictune plan`", Series: "1 per policy",
 			})
 			undecided := c.add(Metric{
-				Name: "policy_undecided", Type: gauge, Labels: []string{"policy", deviceLabel},
-				Help:   "A NIC to which a policy is not applied because a fact that its match asks for is unknown, such as the speed of a link that is down. Always 1.",
+				Name: "policy_undecided", Type: gauge, Labels: []string{"policy", "origin", deviceLabel},
+				Help:   "A NIC to which a policy is not applied because a fact that its match asks for is unknown, such as the speed of a link that is down. Always 1. " + origins,
 				Source: "`nictune plan`", Series: "at most 1 per policy and device",
 			})
 			inError := c.add(Metric{
@@ -68,18 +75,22 @@ func policy() collector {
 					return
 				}
 				inError.set(truth(d.InError))
+				origin := "given"
+				if d.Shipped {
+					origin = "shipped"
+				}
 				for _, s := range d.Settings {
 					if s.Reason != "" {
-						impossible.set(1, s.Policy, s.Device, s.Setting, string(s.Reason))
+						impossible.set(1, s.Policy, origin, s.Device, s.Setting, string(s.Reason))
 						continue
 					}
-					drifted.set(truth(s.Drifted), s.Policy, s.Device, s.Setting)
+					drifted.set(truth(s.Drifted), s.Policy, origin, s.Device, s.Setting)
 				}
 				for _, policy := range slices.Sorted(maps.Keys(d.Matched)) {
-					matched.set(float64(d.Matched[policy]), policy)
+					matched.set(float64(d.Matched[policy]), policy, origin)
 				}
 				for _, u := range d.Undecided {
-					undecided.set(1, u.Policy, u.Device)
+					undecided.set(1, u.Policy, origin, u.Device)
 				}
 			}
 		},

@@ -70,7 +70,7 @@ func boards() []board {
 					{"stat", "Critical findings", "none", 4, "", []query{{`sum(nictune_rule_findings{` + onHost + `, severity="critical", status="fail"}) or vector(0)`, ""}}},
 					{"stat", "Warnings", "none", 4, "", []query{{`sum(nictune_rule_findings{` + onHost + `, severity="warning", status="fail"}) or vector(0)`, ""}}},
 					{"stat", "Could not be judged", "none", 4, "Unknown or error. That is no pass.", []query{{`sum(nictune_rule_findings{` + onHost + `, status=~"unknown|error"}) or vector(0)`, ""}}},
-					{"stat", "Drifted settings", "none", 4, "Of all policies that the agent compares with.", []query{{`sum(nictune_policy_setting_drifted{` + onHost + `}) or vector(0)`, ""}}},
+					{"stat", "Drifted settings", "none", 4, "From policies that the agent was given. Those that nictune ships are alternatives that nobody chose.", []query{{`sum(nictune_policy_setting_drifted{` + onHost + `, origin="given"}) or vector(0)`, ""}}},
 				}},
 				{"Findings and devices", 8, []panel{
 					{"table", "What fails", "", 12, "", []query{{`nictune_finding{` + onHost + `, status=~"fail|error|waived"}`, ""}}},
@@ -132,7 +132,7 @@ func boards() []board {
 					{"stat", "Can't be scraped", "none", 4, "Nothing is known of these.", []query{{`count(` + fleet("up") + ` == 0) or vector(0)`, ""}}},
 					{"stat", "Judged more than an hour ago", "none", 4, "", []query{{`count(time() - ` + fleet("nictune_audit_timestamp_seconds") + ` > 3600) or vector(0)`, ""}}},
 					{"stat", "With critical findings", "none", 4, "", []query{{`count(sum by (cluster, job, instance) (nictune_rule_findings{` + onFleet + `, severity="critical", status="fail"})) or vector(0)`, ""}}},
-					{"stat", "Drifted", "none", 4, "", []query{{`count(sum by (cluster, job, instance) (` + fleet("nictune_policy_setting_drifted") + `) > 0) or vector(0)`, ""}}},
+					{"stat", "Drifted", "none", 4, "From policies that their agents were given.", []query{{`count(sum by (cluster, job, instance) (nictune_policy_setting_drifted{` + onFleet + `, origin="given"}) > 0) or vector(0)`, ""}}},
 					{"stat", "Waivers that end within two weeks", "none", 4, "", []query{{`count(` + fleet("nictune_waiver_expiry_timestamp_seconds") + ` - time() < 14 * 86400) or vector(0)`, ""}}},
 				}},
 				{"Findings", 9, []panel{
@@ -154,7 +154,7 @@ func boards() []board {
 					{"timeseries", "Blocks that FEC could not correct", "cps", 8, "The ports with the most.", []query{{`topk(10, rate(` + fleet("nictune_fec_uncorrectable_blocks_total") + `[$__rate_interval]) > 0)`, "{{instance}} {{device}}"}}},
 				}},
 				{"Policies, virtual functions and XDP", 9, []panel{
-					{"timeseries", "Drift by policy", "none", 8, "Settings that differ.", []query{{`sum by (policy) (` + fleet("nictune_policy_setting_drifted") + `)`, "{{policy}}"}}},
+					{"timeseries", "Drift by policy", "none", 8, "Settings that differ from policies that agents were given.", []query{{`sum by (policy) (nictune_policy_setting_drifted{` + onFleet + `, origin="given"})`, "{{policy}}"}}},
 					{"bargauge", "Virtual functions by driver", "none", 8, "", []query{{`count by (driver) (` + fleet("nictune_vf_info") + `)`, "{{driver}}"}}},
 					{"bargauge", "Devices ready for XDP", "percentunit", 8, "Of those where that is known.", []query{{`avg by (profile) (` + fleet("nictune_xdp_ready") + `)`, "{{profile}}"}}},
 				}},

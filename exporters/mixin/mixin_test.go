@@ -14,7 +14,6 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/nictune/nictune/exporters/metrics"
-	"github.com/nictune/nictune/policies"
 )
 
 const runbooks = "../../docs/runbooks"
@@ -76,39 +75,63 @@ func TestRules(t *testing.T) {
 	if out, err := promtool(t, "check", "rules", "alerts.yaml", "rules.yaml"); err != nil {
 		t.Errorf("promtool check rules: %v\n%s", err, out)
 	}
-	if out, err := promtool(t, "test", "rules", "tests.yaml", "tests-day.yaml"); err != nil {
+	if out, err := promtool(t, "test", "rules", "tests.yaml", "tests-day.yaml", "tests-recorded.yaml"); err != nil {
 		t.Errorf("promtool test rules: %v\n%s", err, out)
+	}
+}
+
+// ruleTest is one of the tests*.yaml.
+type ruleTest struct {
+	Name  string `yaml:"name"`
+	Input []struct {
+		Series string `yaml:"series"`
+	} `yaml:"input_series"`
+	Cases []struct {
+		Expr string `yaml:"expr"`
+		Exp  []any  `yaml:"exp_samples"`
+	} `yaml:"promql_expr_test"`
+}
+
+func ruleTests(t *testing.T, files ...string) []ruleTest {
+	t.Helper()
+	var all []ruleTest
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var one struct {
+			Tests []ruleTest `yaml:"tests"`
+		}
+		if err := yaml.Unmarshal(data, &one); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, one.Tests...)
+	}
+	return all
+}
+
+// A recording rule whose series no test asks for is not tested.
+func TestEveryRecordedSeriesIsTested(t *testing.T) {
+	tested := map[string]bool{}
+	for _, test := range ruleTests(t, "tests-recorded.yaml") {
+		for _, c := range test.Cases {
+			if strings.Contains(c.Expr, test.Name) && len(c.Exp) > 0 {
+				tested[test.Name] = true
+			}
+		}
+	}
+	for _, r := range rulesOf(t, "rules.yaml") {
+		if !tested[r.Record] {
+			t.Errorf("tests-recorded.yaml has no case with samples of %s", r.Record)
+		}
 	}
 }
 
 // An alert without a case that fires, and one that doesn't, is not tested.
 func TestEveryAlertIsTested(t *testing.T) {
-	type file struct {
-		Tests []struct {
-			Name  string `yaml:"name"`
-			Input []struct {
-				Series string `yaml:"series"`
-			} `yaml:"input_series"`
-			Cases []struct {
-				Expr string `yaml:"expr"`
-				Exp  []any  `yaml:"exp_samples"`
-			} `yaml:"promql_expr_test"`
-		} `yaml:"tests"`
-	}
-	var tests file
-	for _, name := range []string{"tests.yaml", "tests-day.yaml"} {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var one file
-		if err := yaml.Unmarshal(data, &one); err != nil {
-			t.Fatal(err)
-		}
-		tests.Tests = append(tests.Tests, one.Tests...)
-	}
 	fires, silent := map[string]bool{}, map[string]bool{}
-	for _, group := range tests.Tests {
+	for _, group := range ruleTests(t, "tests.yaml", "tests-day.yaml") {
 		hosts := map[string]bool{}
 		for _, in := range group.Input {
 			if m := regexp.MustCompile(`instance="([^"]*)"`).FindStringSubmatch(in.Series); m != nil {
@@ -247,25 +270,6 @@ func TestDashboardsAsk(t *testing.T) {
 	}
 	if out, err := promtool(t, "check", "rules", file); err != nil || !strings.Contains(out, fmt.Sprintf("%d rules found", n)) {
 		t.Errorf("promtool check rules: %v\n%s", err, out)
-	}
-}
-
-// The alert about drift leaves out the policies that nictune ships, all of them and no
-// others: an agent without --policy compares its host with each.
-func TestDriftLeavesOutWhatIsShipped(t *testing.T) {
-	shipped, err := policies.Shipped()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, p := range shipped {
-		names = append(names, p.Name)
-	}
-	slices.Sort(names)
-	for _, r := range rulesOf(t, "alerts.yaml") {
-		if want := `policy!~"` + strings.Join(names, "|") + `"`; r.Alert == "NictunePolicyDrift" && !strings.Contains(r.Expr, want) {
-			t.Errorf("NictunePolicyDrift asks for %s, want %s in it", r.Expr, want)
-		}
 	}
 }
 

@@ -300,7 +300,7 @@ func (f *syntheticFleet) writeVerdicts(sample func(name, host, labels string, va
 				if f.bad(h) && i == n {
 					v = 1
 				}
-				sample("nictune_policy_setting_drifted", target[h], fmt.Sprintf(`policy="edge-%d",device="eth%d",setting="%s"`, h%3, n, setting), v)
+				sample("nictune_policy_setting_drifted", target[h], fmt.Sprintf(`policy="edge-%d",origin="given",device="eth%d",setting="%s"`, h%3, n, setting), v)
 			}
 		}
 	})
