@@ -255,6 +255,9 @@ type VFSummary struct {
 	Representor string      `json:"representor,omitempty"`
 	// Users are who would notice if it went away: "vm web-1", "container 3f2a".
 	Users []string `json:"users,omitempty"`
+	// UsersUnread is why that could not be read: then there may be more, and none is no
+	// proof that nobody uses it.
+	UsersUnread string `json:"usersUnread,omitempty"`
 }
 
 // How a setting stands that a policy wants.

@@ -16,6 +16,7 @@ import (
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/inventory/module"
+	"github.com/nictune/nictune/sriov"
 )
 
 //go:generate go test -run TestGoldenReports -update .
@@ -146,6 +147,18 @@ func TestModuleMargins(t *testing.T) {
 	warm := module.Range{HighAlarm: module.Level{Value: 75, Unit: "°C"}, LowAlarm: module.Level{Value: -5, Unit: "°C"}}
 	if m := held("temperature", 0, &module.Monitor{Level: module.Level{Value: 40.5, Unit: "°C"}}, &warm); *m.Margins.HighAlarm != 34.5 || *m.Margins.LowAlarm != 45.5 {
 		t.Errorf("margins %+v", m.Margins)
+	}
+}
+
+// Who uses a VF is unknown where that could not be read, which an empty list doesn't say.
+func TestUnreadUsersOfVFs(t *testing.T) {
+	hidden := inventory.Unread{Fact: "users", Reason: inventory.Denied, Detail: "3 processes don't show us their open files"}
+	s := vfSummaries(&sriov.PF{VFs: []sriov.VF{
+		{Index: 0, Unread: []inventory.Unread{{Fact: "msix", Reason: inventory.Denied}}},
+		{Index: 1, Unread: []inventory.Unread{{Fact: "msix", Reason: inventory.Denied}, hidden}},
+	}})
+	if s.VFs[0].UsersUnread != "" || s.VFs[1].UsersUnread != "users: denied: 3 processes don't show us their open files" {
+		t.Errorf("%+v", s.VFs)
 	}
 }
 

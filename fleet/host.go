@@ -138,7 +138,7 @@ type VFs struct {
 	Enabled *int `json:"enabled,omitempty"`
 	Total   *int `json:"total,omitempty"`
 	// Used is how many of those enabled somebody uses: a virtual machine, a container,
-	// a process; Drivers how many each driver has, "" for none.
+	// a process. It is absent where that could not be read of one. Drivers how many each driver has, "" for none.
 	Used    *int           `json:"used,omitempty"`
 	Drivers map[string]int `json:"drivers,omitempty"`
 	// Shared are the IOMMU groups that hold a VF and something else: they can't be

@@ -581,11 +581,13 @@ func vfsOf(s *audit.SRIOVSummary) *VFs {
 	if s.NumVFs == nil || len(s.VFs) == 0 && *s.NumVFs > 0 {
 		return v // how they are used is not known
 	}
-	used := 0
+	used, known := 0, len(s.VFs) >= *s.NumVFs
 	groups := map[int][]int{}
 	for _, vf := range s.VFs {
 		if len(vf.Users) > 0 {
 			used++
+		} else if vf.UsersUnread != "" {
+			known = false
 		}
 		if v.Drivers == nil {
 			v.Drivers = map[string]int{}
@@ -595,7 +597,9 @@ func vfsOf(s *audit.SRIOVSummary) *VFs {
 			groups[vf.IOMMU.Group] = append(groups[vf.IOMMU.Group], vf.Index)
 		}
 	}
-	v.Used = &used
+	if known {
+		v.Used = &used
+	}
 	for group, vfs := range groups {
 		slices.Sort(vfs)
 		v.Shared = append(v.Shared, SharedGroup{group, vfs})

@@ -145,6 +145,23 @@ func TestVFsReadinessAndDrift(t *testing.T) {
 	}
 }
 
+// VFs of which nobody could read who uses them are not free.
+func TestVFsWhoseUsersAreUnread(t *testing.T) {
+	vfs := func(change func(s *audit.SRIOVSummary)) NIC {
+		s := &audit.SRIOVSummary{NumVFs: ptr(2), TotalVFs: ptr(8), VFs: []audit.VFSummary{{Index: 0, Users: []string{"vm a"}}, {Index: 1}}}
+		change(s)
+		return NIC{ID: "n", Kind: "pf", VFs: vfsOf(s)}
+	}
+	r := reportOf(t, Options{},
+		nicHost("read", vfs(func(*audit.SRIOVSummary) {})),
+		nicHost("denied", vfs(func(s *audit.SRIOVSummary) { s.VFs[1].UsersUnread = "users: denied" })),
+		nicHost("used all the same", vfs(func(s *audit.SRIOVSummary) { s.VFs[0].UsersUnread = "users: denied" })),
+		nicHost("one is not listed", vfs(func(s *audit.SRIOVSummary) { s.VFs = s.VFs[:1] })))
+	if v := r.VFs; v.Enabled != 8 || v.Known != 4 || v.Used != 2 {
+		t.Errorf("%d enabled, %d used of %d that are known", v.Enabled, v.Used, v.Known)
+	}
+}
+
 // A waiver holds to the end of its last day, whatever the host thought of it.
 func TestWaivers(t *testing.T) {
 	waiver := func(expires string) Waiver {

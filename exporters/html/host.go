@@ -299,17 +299,22 @@ func vfCounts(s *audit.SRIOVSummary) (total, used string) {
 		total = count(enabled, "VF", "VFs")
 	}
 	drivers := map[string]int{}
-	inUse := 0
+	inUse, unread := 0, 0
 	for i := range s.VFs {
 		drivers[cmp.Or(s.VFs[i].Driver, "no driver")]++
 		if len(s.VFs[i].Users) > 0 {
 			inUse++
+		} else if s.VFs[i].UsersUnread != "" {
+			unread++
 		}
 	}
 	if len(s.VFs) == 0 {
 		return total, ""
 	}
 	parts := []string{fmt.Sprintf("%d in use", inUse)}
+	if unread > 0 {
+		parts[0] += fmt.Sprintf(", of %d not known", unread)
+	}
 	for _, d := range slices.SortedFunc(maps.Keys(drivers), func(a, b string) int {
 		return cmp.Or(-cmp.Compare(drivers[a], drivers[b]), strings.Compare(a, b))
 	}) {

@@ -143,6 +143,18 @@ func TestPictureOfOddPaths(t *testing.T) {
 	}
 }
 
+// TestVFsWhoseUsersAreUnread holds that they are not shown as if nobody used them.
+func TestVFsWhoseUsersAreUnread(t *testing.T) {
+	s := &audit.SRIOVSummary{NumVFs: at(3), TotalVFs: at(8), VFs: []audit.VFSummary{{Users: []string{"vm a"}}, {UsersUnread: "users: denied"}, {}}}
+	if _, used := vfCounts(s); used != "1 in use, of 1 not known · 3 no driver" {
+		t.Errorf("%q", used)
+	}
+	page := string(hostBytes(t, &audit.HostReport{NICs: []audit.NICSummary{{ID: "a", Kind: inventory.PF, SRIOV: s}}}))
+	if !strings.Contains(page, "not known<small>users: denied</small>") {
+		t.Error("the table of VFs doesn't say that it isn't known who uses one")
+	}
+}
+
 // TestHostPageSize holds a large host's page to what a mail takes.
 func TestHostPageSize(t *testing.T) {
 	r := exampleReport(40, 64)

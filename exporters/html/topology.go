@@ -415,6 +415,9 @@ func vfWords(vf *audit.VFSummary) string {
 		parts = append(parts, "IOMMU group "+strconv.Itoa(vf.IOMMU.Group))
 	}
 	parts = append(parts, vf.Users...)
+	if vf.UsersUnread != "" {
+		parts = append(parts, "users not known: "+vf.UsersUnread)
+	}
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " · ")
 }
 
