@@ -204,20 +204,29 @@ func (a *Aggregate) Add(h *Host) error {
 	known, ok := a.latest[name]
 	switch {
 	case !ok, known.machine == machine:
-		if !ok || n.after(known) {
+		if !ok || a.better(n, known) {
 			a.latest[name] = n
 		}
 	default:
 		a.shared[name] = true
-		if known, ok := a.twins[own]; !ok || n.after(known) {
+		if known, ok := a.twins[own]; !ok || a.better(n, known) {
 			a.twins[own] = n
 		}
 	}
 	return a.waiting.add(packed)
 }
 
-func (n newest) after(m newest) bool {
-	return cmp.Or(cmp.Compare(n.at, m.at), cmp.Compare(n.content, m.content)) > 0
+// better reports whether of two reports of a host n is the one that counts: the newer, but
+// one of a clock that was ahead says nothing of when it was made.
+func (a *Aggregate) better(n, m newest) bool {
+	latest := a.o.Now.Add(ahead).UnixMicro()
+	early := func(n newest) int {
+		if n.at > latest {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(early(m)-early(n), cmp.Compare(n.at, m.at), cmp.Compare(n.content, m.content)) > 0
 }
 
 // identify digests a host's name, its name and machine, and the machine.

@@ -129,6 +129,23 @@ func TestNewestReportCounts(t *testing.T) {
 	}
 }
 
+// A report of a clock that was ahead doesn't hide a later one for ever.
+func TestClockAheadLoses(t *testing.T) {
+	early := host("web", func(h *Host) { h.CollectedAt = testNow.Add(365 * 24 * time.Hour); h.Source = "early" })
+	earlier := host("web", func(h *Host) { h.CollectedAt = testNow.Add(time.Hour); h.Source = "earlier" })
+	now := host("web", failing("link/slow", findings.Warning))
+	old := host("web", func(h *Host) { h.CollectedAt = testNow.Add(-time.Hour) })
+	for _, hosts := range [][]Host{{early, now, old, earlier}, {now, old, earlier, early}, {old, earlier, early, now}} {
+		r := reportOf(t, Options{}, hosts...)
+		if r.Scope.Hosts != 1 || r.Scope.Ahead.Count != 0 || r.Scope.Superseded != 3 || r.Counts[findings.Fail] != 1 {
+			t.Errorf("%d hosts, %d ahead, %d superseded, counts %v", r.Scope.Hosts, r.Scope.Ahead.Count, r.Scope.Superseded, r.Counts)
+		}
+	}
+	if r := reportOf(t, Options{}, early, earlier); r.Scope.Hosts != 0 || r.Scope.Ahead.Count != 1 {
+		t.Errorf("nothing but such ones: %+v", r.Scope)
+	}
+}
+
 // The order of reading doesn't change the report.
 func TestOrderDoesNotMatter(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
