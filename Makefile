@@ -21,7 +21,7 @@ TOOLS := .cache/bin/$(shell cat tools/go.mod tools/go.sum | cksum | cut -d' ' -f
 FUZZ_EXECS ?= 20000
 FUZZ_LIMIT ?= 120
 
-# How many images of module memory it decodes.
+# How many images of module memory it decodes; make test-module-images decodes a million.
 MODULE_IMAGES ?= 100000
 
 LISTEN ?= 127.0.0.1:9810
@@ -81,6 +81,11 @@ test-race: ## The same with the race detector
 test-fuzz: ## Run every fuzz target for FUZZ_EXECS executions
 	@scripts/fuzz $(FUZZ_EXECS) $(FUZZ_LIMIT)
 	go test -vet=off -count=1 -run RandomImages -v ./inventory/module -args -images $(MODULE_IMAGES)
+
+.PHONY: test-module-images
+test-module-images: MODULE_IMAGES = 1000000
+test-module-images: ## Decode a million random images of module memory (minutes; test-fuzz does a part of them)
+	go test -vet=off -count=1 -timeout 2h -run RandomImages -v ./inventory/module -args -images $(MODULE_IMAGES)
 
 .PHONY: bench
 bench: ## Run the benchmarks (BENCH=regexp, BENCH_COUNT=n)

@@ -134,7 +134,7 @@ func (n nic) monitors() []monitor {
 	all := []monitor{{d.Temperature, "temperature", d.Thresholds.Temperature}, {d.Voltage, "voltage", d.Thresholds.Voltage}}
 	for _, l := range d.Lanes {
 		of := laneName(d, l)
-		if n.Link.Admin != "down" {
+		if n.Link.Admin != "down" && !lightless(n.Module) {
 			all = append(all, monitor{l.Bias, "bias current" + of, d.Thresholds.Bias}, monitor{l.TXPower, "TX power" + of, d.Thresholds.TXPower})
 			if !n.cut() {
 				all = append(all, monitor{l.RXPower, "RX power" + of, d.Thresholds.RXPower})
@@ -142,6 +142,11 @@ func (n nic) monitors() []monitor {
 		}
 	}
 	return slices.DeleteFunc(all, func(m monitor) bool { return m.Monitor == nil })
+}
+
+// lightless reports whether a module is copper: what it says of light is not to be judged.
+func lightless(m *module.Module) bool {
+	return m.Medium == module.PassiveCopper || m.Medium == module.ActiveCopper || m.Medium == module.BaseT
 }
 
 // laneName is what is put behind a value to say which lane it is of.
@@ -161,7 +166,7 @@ func (n nic) unlit() []string {
 	for _, l := range n.Module.DOM.Lanes {
 		of := laneName(n.Module.DOM, l)
 		switch p := l.RXPower; {
-		case p != nil && p.Light == "dark":
+		case p != nil && p.Light == "dark" && !lightless(n.Module):
 			said = append(said, "no light measured as RX power"+of)
 		case p != nil && strings.HasPrefix(p.Verdict, "low"):
 			said = append(said, "RX power"+of+" "+measured(p.Level))
@@ -191,8 +196,8 @@ func (n nic) notMeasured() (findings.Verdict, bool) {
 	}
 	m := n.Module
 	switch {
-	case m.Medium == module.PassiveCopper || m.Medium == module.ActiveCopper || m.Medium == module.BaseT:
-		return findings.Inapplicable("copper: there is no light to judge"), true
+	case m.Medium == module.PassiveCopper:
+		return findings.Inapplicable("a passive copper cable measures nothing"), true
 	case m.DOM == nil:
 		return findings.Inapplicable("the module does not say that it measures anything"), true
 	case len(m.Doubts) > 0:
@@ -286,6 +291,9 @@ func moduleMargin(n nic) findings.Verdict {
 func moduleDark(n nic) findings.Verdict {
 	if v, is := n.notMeasured(); is {
 		return v
+	}
+	if lightless(n.Module) {
+		return findings.Inapplicable("copper: there is no light to judge")
 	}
 	if n.Link.Admin == "down" {
 		return findings.Inapplicable("set down: there may be no light")

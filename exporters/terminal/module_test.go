@@ -77,6 +77,31 @@ func normal(line string) string {
 	return remarks.ReplaceAllString(spaces.ReplaceAllString(line, " "), "")
 }
 
+// computed are dumps that ethtool 6.1 can't print, since it asks for pages that their
+// publishers left out, with what their bytes mean by the standard's formula.
+var computed = map[string][]string{
+	"qsfpdd-cisco-68-103205-02": {
+		"Power class : 8", "Max power : 30.00W", "Module State : 0x03 (ModuleReady)", "Revision compliance : Rev. 4.0",
+		"Media type : 0x03 (passive or linear active copper)", "Module temperature : 23.00 degrees C / 73.40 degrees F", "Module voltage : 3.3280 V",
+	},
+	"qsfpdd-cmis-page11-sonic-sample": {
+		"Data path (Channel 1) : 0x04 (DPActivated), application 2", "Data path (Channel 8) : 0x04 (DPActivated), application 2",
+		"Rx loss of signal (Channel 2) : No", "Rx loss of signal (Channel 3) : Yes", "Rx loss of signal (Channel 4) : Yes", "Rx loss of signal (Channel 5) : No",
+		"Rx loss of lock (Channel 2) : No", "Rx loss of lock (Channel 3) : Yes", "Rx loss of lock (Channel 4) : Yes", "Rx loss of lock (Channel 5) : No",
+		"Laser rx power low alarm (Channel 2) : Off", "Laser rx power low alarm (Channel 3) : On", "Laser rx power low warning (Channel 4) : On", "Laser rx power high alarm (Channel 3) : Off",
+		"Transmit avg optical power (Channel 1) : 1.9422 mW / 2.88 dBm", "Transmit avg optical power (Channel 2) : 2.0050 mW / 3.02 dBm",
+		"Transmit avg optical power (Channel 3) : 1.9480 mW / 2.90 dBm", "Transmit avg optical power (Channel 4) : 1.8684 mW / 2.71 dBm", "Transmit avg optical power (Channel 5) : 0.0000 mW / -inf dBm",
+		"Laser tx bias current (Channel 1) : 44.942 mA", "Laser tx bias current (Channel 3) : 47.444 mA", "Laser tx bias current (Channel 4) : 49.946 mA", "Laser tx bias current (Channel 5) : 0.000 mA",
+		"Rcvr signal avg optical power (Channel 1) : 1.8259 mW / 2.61 dBm", "Rcvr signal avg optical power (Channel 2) : 1.6373 mW / 2.14 dBm",
+		"Rcvr signal avg optical power (Channel 3) : 0.0001 mW / -40.00 dBm", "Rcvr signal avg optical power (Channel 8) : 0.0000 mW / -inf dBm",
+	},
+	"sfp-EXTCAL-a2only-sonic449": {
+		"Calibration : external", "Receiver signal average optical power : 0.0209 mW / -16.80 dBm", "Laser bias current : 32.028 mA",
+		"Laser output power : 0.4736 mW / -3.25 dBm", "Module temperature : 64.00 degrees C / 147.20 degrees F", "Module voltage : 3.3020 V",
+	},
+}
+
+// A dump of which nothing was compared agrees with nothing.
 func TestModuleAgreesWithReference(t *testing.T) {
 	compared := 0
 	folders := []string{"../../inventory/module/testdata"}
@@ -89,7 +114,13 @@ func TestModuleAgreesWithReference(t *testing.T) {
 			t.Fatalf("no dumps in %s: %v", folder, err)
 		}
 		for _, path := range paths {
-			t.Run(filepath.Base(path), func(t *testing.T) { compared += compareReference(t, path) })
+			t.Run(filepath.Base(path), func(t *testing.T) {
+				lines := compareReference(t, path)
+				if lines == 0 {
+					t.Error("nothing was compared: it has no REFERENCE, and computed doesn't name it")
+				}
+				compared += lines
+			})
 		}
 	}
 	t.Logf("%d lines agree", compared)
@@ -103,6 +134,13 @@ func compareReference(t *testing.T, path string) (compared int) {
 	var got []string
 	for line := range strings.Lines(decodeText(t, strings.TrimSuffix(path, ".expected")+".hex")) {
 		got = append(got, normal(line))
+	}
+	name := strings.TrimSuffix(filepath.Base(path), ".expected")
+	for _, want := range computed[name] {
+		if !slices.Contains(got, want) {
+			t.Errorf("by the standard's formula it is %q, which we don't print", want)
+		}
+		compared++
 	}
 	cmis := strings.Contains(string(expected), "mode cmis")
 next:

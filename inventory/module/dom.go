@@ -168,19 +168,28 @@ func nibble(b, shift int) *Flags {
 }
 
 // judge holds what is measured against the thresholds, unless either is in
-// doubt. Copper has no light to judge.
+// doubt. Copper has no light to judge, and a passive cable nothing: what one says
+// of its temperature is no sensor's.
 func (m *Module) judge() {
 	if len(m.Doubts) != 0 {
 		for i := range m.Observables { // they were judged by themselves
 			m.Observables[i].Verdict = ""
 		}
 	}
-	if m.DOM == nil || len(m.Doubts) != 0 || m.isCopper() {
+	if m.DOM == nil || len(m.Doubts) != 0 || m.Medium == PassiveCopper {
 		return
 	}
 	t := &m.DOM.Thresholds
-	t.Temperature.judge(m.DOM.Temperature)
-	t.Voltage.judge(m.DOM.Voltage)
+	// An active cable need not have the sensors that the layout has room for.
+	if v := m.DOM.Temperature; !m.isCopper() || v != nil && v.Raw != 0 {
+		t.Temperature.judge(v)
+	}
+	if v := m.DOM.Voltage; !m.isCopper() || v != nil && v.Raw != 0 {
+		t.Voltage.judge(v)
+	}
+	if m.isCopper() {
+		return
+	}
 	for _, lane := range m.DOM.Lanes {
 		t.Bias.judge(lane.Bias)
 		t.TXPower.judge(lane.TXPower)

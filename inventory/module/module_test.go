@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -531,5 +532,53 @@ func TestUnknownModules(t *testing.T) {
 	m := decode(t, &broken.qsfpSums().image)
 	if m.DOM != nil || m.Identifier.Value != 0 || m.UpperIdentifier.Value != 0x11 || len(m.Doubts) != 1 || m.Wavelength == nil {
 		t.Errorf("lower memory of another page: %+v", m)
+	}
+}
+
+// TestHotCopper: what has no light has a temperature and a supply all the same.
+func TestHotCopper(t *testing.T) {
+	baseT := func() *builder {
+		b := sfp(t, 0x68)                             // DDM, internal, average
+		b.set(Lower(), 2, 0x22, 0).set(a2, 112, 0x80) // RJ45; temperature high alarm
+		b.u16(a2, 0, 85<<8, 0xfb00, 80<<8, 0).u16(a2, 8, 36300, 29700, 34650, 31350)
+		return b.u16(a2, 24, 10000, 100, 8000, 200).u16(a2, 96, 95<<8, 33000, 0, 1, 1)
+	}
+	m := decode(t, &baseT().sfpSums().image)
+	if d := m.DOM; m.Medium != BaseT || d.Temperature.Verdict != "high-alarm" || d.Voltage.Verdict != "ok" || d.Lanes[0].TXPower.Verdict != "" {
+		t.Errorf("%s: %+v, %+v, %+v", m.Medium, d.Temperature, d.Voltage, d.Lanes)
+	}
+	// A sensor that isn't there reads 0, and no module works at 0 V.
+	if d := decode(t, &baseT().u16(a2, 96, 0, 0).sfpSums().image).DOM; d.Temperature.Verdict != "" || d.Voltage.Verdict != "" {
+		t.Errorf("%+v, %+v", d.Temperature, d.Voltage)
+	}
+	active := qsfp(t).set(Upper(0), 147, 0xc0).u16(Lower(), 22, 95<<8)
+	m = decode(t, &active.qsfpSums().image)
+	if d := m.DOM; m.Medium != ActiveCopper || d.Temperature.Verdict != "high-alarm" || d.Lanes[1].RXPower.Verdict != "" {
+		t.Errorf("%s: %+v, %+v", m.Medium, d.Temperature, d.Lanes[1])
+	}
+}
+
+// TestByte62 was reserved, then a DWDM wavelength's hundredths, then a speed.
+func TestByte62(t *testing.T) {
+	for _, test := range []struct {
+		nm                       uint16
+		byte62, byte10, revision byte
+		want                     float64
+		speed                    bool
+	}{
+		{850, 1, 0, 8, 850, false},
+		{850, 1, 0, 9, 850, false},
+		{850, 1, 2, 9, 850, true},
+		{1550, 12, 0, 5, 1550.12, false},
+		{1295, 56, 0, 8, 1295.56, false},
+		{1310, 1, 2, 8, 1310, true},
+		{1310, 0, 2, 9, 1310, false},
+		{1550, 12, 0, 9, 1550, false},
+	} {
+		b := sfp(t, 0x68).u16(Lower(), 60, test.nm).set(Lower(), 62, test.byte62).set(Lower(), 10, test.byte10).set(Lower(), 94, test.revision)
+		m := decode(t, &b.sfpSums().image)
+		if speed := slices.Contains(m.Compliance, "FC: 6400 MBytes/sec"); !near(m.Wavelength.NM, test.want) || speed != test.speed {
+			t.Errorf("%+v: %v, %q", test, m.Wavelength, m.Compliance)
+		}
 	}
 }

@@ -111,10 +111,10 @@ func decode8472(m *Module, image *Image) {
 			m.CableCompliance = activeCables8472.code(b)
 		}
 	} else if nm, ok := a0.u16(60); ok && nm != 0 && m.Medium == Optical {
-		m.Wavelength = &Wavelength{NM: float64(nm)}
-		if hundredths, ok := a0.u8(62); ok && hundredths < 100 { // of SFF-8472 10.3 and later
-			m.Wavelength.NM += float64(hundredths) / 100
-		}
+		m.Wavelength = &Wavelength{NM: float64(nm) + fraction8472(a0, nm)}
+	}
+	if again, _ := a0.u8(62); a0.set(10, 1) && again&1 != 0 {
+		m.Compliance = append(m.Compliance, "FC: 6400 MBytes/sec")
 	}
 	for _, b := range a0.get(64, 2) {
 		m.OptionValues = append(m.OptionValues, int(b))
@@ -125,6 +125,19 @@ func decode8472(m *Module, image *Image) {
 		}
 	}
 	dom8472(m, a0, a2)
+}
+
+// fraction8472 is what byte 62 adds to a wavelength, in nanometres. By the DWDM SFP
+// MSA it counts hundredths; in SFF-8472 it was reserved, and from revision 12.4 on
+// it is "Fibre Channel speed 2", also where byte 10 sends to it.
+func fraction8472(a0 *memory, nm uint16) float64 {
+	const revision12_4, shortestOfGrid = 0x09, 1260
+	hundredths, ok := a0.u8(62)
+	revision, _ := a0.u8(94)
+	if !ok || hundredths >= 100 || a0.set(10, 1) || revision >= revision12_4 || nm < shortestOfGrid {
+		return 0
+	}
+	return float64(hundredths) / 100
 }
 
 // named is the code at an offset, nil where it was not read.

@@ -217,7 +217,7 @@ func dom8636(m *Module, lower, p0, p3 *memory) {
 	d.Thresholds.Temperature = temperature.limits(p3, 128)
 	d.Thresholds.Voltage = voltage.limits(p3, 144)
 	if m.Medium == PassiveCopper || m.Medium == BaseT {
-		m.note("a passive copper cable has no light to measure: bias and power are left out")
+		m.note("copper has no light to measure: bias and power are left out")
 		m.DOM = d
 		return
 	}
