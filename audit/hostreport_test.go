@@ -213,8 +213,11 @@ func TestReportsThatAreNone(t *testing.T) {
 	}
 	// It is not read to its end: there may be none.
 	endless := io.MultiReader(strings.NewReader(`{"kind":"`), spaces{})
-	if _, err := ReadHostReport(endless); !errors.Is(err, ErrHostReport) || !strings.Contains(err.Error(), "more than 64 MiB") {
+	if _, err := readAtMost(endless, 1<<20); !errors.Is(err, ErrHostReport) || !strings.Contains(err.Error(), "more than 1 MiB") {
 		t.Errorf("an endless one: %v", err)
+	}
+	if data, err := readAtMost(strings.NewReader("whole"), 5); err != nil || string(data) != "whole" {
+		t.Errorf("one that is as long as may be: %q, %v", data, err)
 	}
 }
 

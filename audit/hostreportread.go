@@ -13,9 +13,10 @@ import (
 	"github.com/nictune/nictune/inventory"
 )
 
-// MaxHostReport is how large a report may be, in bytes. That of a host with four ports
-// and 64 VFs has half a megabyte.
-const MaxHostReport = 64 << 20
+// MaxHostReport is how large a report may be, in bytes, whoever reads it. That of a host
+// with four ports and 64 VFs has half a megabyte, that of one with 4,000 devices a third
+// of this.
+const MaxHostReport = 256 << 20
 
 // What a report may hold at most: more is no host, or somebody's joke.
 const (
@@ -28,11 +29,35 @@ var ErrHostReport = errors.New("no audit report")
 
 // ReadHostReport reads one report: as JSON, with nothing behind it.
 func ReadHostReport(r io.Reader) (*HostReport, error) {
-	data, err := io.ReadAll(io.LimitReader(r, MaxHostReport+1))
+	data, err := readAtMost(r, MaxHostReport)
 	if err != nil {
 		return nil, err
 	}
 	return ParseHostReport(data)
+}
+
+// readAtMost reads what there is, if it is no more than a limit.
+func readAtMost(r io.Reader, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = tooLong(limit)
+	}
+	return data, err
+}
+
+func tooLong(limit int64) error {
+	return fmt.Errorf("%w: more than %d MiB", ErrHostReport, limit>>20)
+}
+
+// CheckDensity is an error where JSON has more objects than a report of its length can have. Two
+// bytes of it can become hundreds in memory: [{},{},{}]. Of a real report an object has
+// some 150 bytes of text.
+func CheckDensity(data []byte) error {
+	objects := bytes.Count(data, []byte("{")) + bytes.Count(data, []byte("null"))
+	if objects > 1000+len(data)/32 {
+		return fmt.Errorf("%d objects in %d bytes", objects, len(data))
+	}
+	return nil
 }
 
 // ParseHostReport reads one report. It takes nothing on trust: a report that is cut
@@ -41,15 +66,13 @@ func ReadHostReport(r io.Reader) (*HostReport, error) {
 // newer nictune may have added some.
 func ParseHostReport(data []byte) (*HostReport, error) {
 	if len(data) > MaxHostReport {
-		return nil, fmt.Errorf("%w: more than %d MiB", ErrHostReport, MaxHostReport>>20)
+		return nil, tooLong(MaxHostReport)
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil, fmt.Errorf("%w: it is empty", ErrHostReport)
 	}
-	// Two bytes of JSON can become hundreds in memory: [{},{},{}]. Of a real report an
-	// object has some 150 bytes of text.
-	if objects := bytes.Count(data, []byte("{")) + bytes.Count(data, []byte("null")); objects > 1000+len(data)/32 {
-		return nil, fmt.Errorf("%w: %d objects in %d bytes", ErrHostReport, objects, len(data))
+	if err := CheckDensity(data); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrHostReport, err)
 	}
 	r := &HostReport{}
 	err := json.Unmarshal(data, r)

@@ -295,9 +295,13 @@ func (c *comparison) readiness(before, now []Profile) {
 // ErrNoFleetReport is the error of [Decode] for another document.
 var ErrNoFleetReport = errors.New("no report of nictune fleet report")
 
+// maxFleetReport is how long a report may be: its lists are bounded, so that one of any
+// fleet has a few megabytes.
+const maxFleetReport = 256 << 20
+
 // Decode reads a report as nictune fleet report -o json writes it.
 func Decode(source io.Reader) (*Report, error) {
-	text, err := io.ReadAll(io.LimitReader(source, maxReport))
+	text, err := io.ReadAll(io.LimitReader(source, maxFleetReport))
 	if err != nil {
 		return nil, err
 	}

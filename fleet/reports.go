@@ -323,6 +323,9 @@ func decode(piece []byte, source string, err error) (*Host, *Problem) {
 	case err != nil:
 		return wrong(Malformed, err.Error()+": "+strconv.QuoteToASCII(string(piece[:min(len(piece), 40)])))
 	}
+	if err := audit.CheckDensity(piece); err != nil {
+		return wrong(Malformed, err.Error())
+	}
 	var d document
 	failed := json.Unmarshal(piece, &d, options())
 	if failed != nil {

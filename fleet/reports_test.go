@@ -149,6 +149,8 @@ func TestOddInput(t *testing.T) {
 		{"findings that are none", strings.Replace(compact(t, small("x")), `"findings":[`, `"findings":{},"x":[`, 1) + long, 1, "malformed x"},
 		{"findings cut out", strings.Replace(compact(t, small("x")), `"counts":{"fail":1,"pass":1}`, `"counts":{"fail":100,"pass":1}`, 1) + long, 1, "malformed x"},
 		{"findings that nobody counted", strings.Replace(compact(t, small("x")), `"counts":{"fail":1,"pass":1}`, `"counts":{"pass":1}`, 1) + long, 1, "malformed x"},
+		{"empty objects", strings.Replace(compact(t, small("x")), `"nics":[`, `"drift":[`+strings.Repeat("{},", 2000)+`{}],"nics":[`, 1) + long, 1, "malformed x"},
+		{"nothings", strings.Replace(compact(t, small("x")), `"nics":[`, `"nics":[`+strings.Repeat("null,", 2000), 1) + long, 1, "malformed x"},
 		{"a word for a number", strings.Replace(compact(t, small("x")), `"collectedAt":"`, `"collectedAt":"about `, 1) + long, 1, "malformed x"},
 		{"twice", long + long, 1, "repeated a"},
 		{"no UTF-8", strings.Replace(compact(t, a), `"slow"`, "\"slo\xff\"", 1), 1, ""},

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/nictune/nictune/audit"
 )
 
 // splitter cuts a stream into reports: JSON documents one after the other, with or
@@ -24,11 +26,8 @@ type splitter struct {
 	broken error  // the reason why reading ended, where it is not the end
 }
 
-// maxReport is how long one report may be: that of a host with 4,000 devices is a third.
-const maxReport = 256 << 20
-
 func newSplitter(source io.Reader) *splitter {
-	return &splitter{source: source, limit: maxReport, buf: make([]byte, 0, 256<<10)}
+	return &splitter{source: source, limit: audit.MaxHostReport, buf: make([]byte, 0, 256<<10)}
 }
 
 // What may be wrong with a piece.
