@@ -53,6 +53,7 @@ type Options struct {
 // Agent is safe for concurrent use.
 type Agent struct {
 	reader  *remembering
+	sparing *sparing // what reader asks
 	options Options
 	heard   heard
 
@@ -85,8 +86,10 @@ type facts struct {
 
 // New makes an agent that knows nothing yet: Run fills it.
 func New(reader kernel.Reader, options Options) *Agent {
-	a := &Agent{reader: &remembering{Reader: reader, vpd: map[string]remembered{}}, options: options, changed: newChanged()}
+	spares := sparingOf(reader)
+	a := &Agent{reader: &remembering{Reader: spares, vpd: map[string]remembered{}}, sparing: spares, options: options, changed: newChanged()}
 	a.keeper = inventory.NewKeeper(a.reader)
+	a.keeper.Check = spares.held
 	meter := options.Meter
 	if options.Changes != nil {
 		meter.Changed = a.changedSince
@@ -176,6 +179,16 @@ func (a *Agent) Snapshot(asked metrics.Asked) metrics.Snapshot {
 	return snapshot
 }
 
-func read(collector string, start time.Time, err error) metrics.Read {
-	return metrics.Read{Collector: collector, Seconds: time.Since(start).Seconds(), Success: err == nil}
+// read is how something was read that began at start; earlier is how it was before, nil
+// where it never was.
+func read(collector string, start time.Time, err error, earlier *metrics.Read) metrics.Read {
+	now := time.Now()
+	one := metrics.Read{Collector: collector, Seconds: now.Sub(start).Seconds(), Success: err == nil, At: now}
+	if err != nil {
+		one.At = time.Time{}
+		if earlier != nil {
+			one.At = earlier.At
+		}
+	}
+	return one
 }

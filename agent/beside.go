@@ -170,7 +170,7 @@ func (b *beside) round(ctx context.Context) {
 		return
 	}
 	if b.Modules {
-		_ = b.part(ctx, "module", func(ctx context.Context, r *metrics.Read) error { return b.readModules(ctx, inv, r) })
+		_ = b.ask(ctx, "module", func(ctx context.Context, r *metrics.Read) error { return b.readModules(ctx, inv, r) })
 	}
 	old := b.agent.options.Interval > 0 && time.Since(b.at) >= b.agent.options.Interval
 	what := any(inv)
@@ -187,28 +187,41 @@ func (b *beside) round(ctx context.Context) {
 	var late error
 	switch {
 	case len(b.Groups) > 0:
-		late = b.part(ctx, "findings", func(ctx context.Context, _ *metrics.Read) error { return b.judge(ctx, inv, summaries) })
+		late = b.ask(ctx, "findings", func(ctx context.Context, _ *metrics.Read) error { return b.judge(ctx, inv, summaries) })
 	case b.VFs:
-		late = b.part(ctx, "sriov", func(ctx context.Context, _ *metrics.Read) error {
-			pfs := sriov.Read(ctx, b.agent.reader, inv).PFs
-			if ctx.Err() == nil { // cut short they lack what others have
+		late = b.ask(ctx, "sriov", func(ctx context.Context, _ *metrics.Read) error {
+			pfs := sriov.Read(sharing(ctx), b.agent.reader, inv).PFs
+			err := b.cutShort(ctx)
+			if err == nil { // else they lack what others have
 				b.fileVFs(pfs)
 			}
-			return ctx.Err()
+			return err
 		})
 	}
 	if len(b.Groups) == 0 && b.XDP {
-		late = errors.Join(late, b.part(ctx, "xdp", func(ctx context.Context, _ *metrics.Read) error {
-			extra := xdpcheck.Read(ctx, b.agent.reader, &inv.Host, inv.NICs)
-			if ctx.Err() == nil {
+		late = errors.Join(late, b.ask(ctx, "xdp", func(ctx context.Context, _ *metrics.Read) error {
+			extra := xdpcheck.Read(sharing(ctx), b.agent.reader, &inv.Host, inv.NICs)
+			err := b.cutShort(ctx)
+			if err == nil {
 				b.fileXDP(xdpcheck.Of(&inv.Host, inv.NICs, inv.Unread, extra), inv.NICs)
 			}
-			return ctx.Err()
+			return err
 		}))
 	}
 	if errors.Is(late, context.DeadlineExceeded) {
 		b.judged = nil // it is tried again
 	}
+}
+
+// ask is part for what devices are asked for: it keeps its earlier answer while none of
+// them can answer.
+func (b *beside) ask(ctx context.Context, name string, f func(context.Context, *metrics.Read) error) error {
+	return b.part(ctx, name, func(ctx context.Context, r *metrics.Read) error {
+		if err := b.agent.sparing.held(ctx); err != nil {
+			return err
+		}
+		return f(ctx, r)
+	})
 }
 
 // part reads one part and notes how that went. One that fails, or takes too long,
@@ -226,16 +239,15 @@ func (b *beside) part(parent context.Context, name string, f func(context.Contex
 		b.agent.options.Failed(fmt.Errorf("%s: %w", name, err))
 	}
 	errs := one.Errors
-	one = read(name, start, err)
-	one.Errors = errs
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	reads := slices.Clone(b.known.reads)
-	if i := slices.IndexFunc(reads, func(r metrics.Read) bool { return r.Collector == name }); i >= 0 {
-		reads[i] = one
-	} else {
-		reads = append(reads, one)
+	i := slices.IndexFunc(reads, func(r metrics.Read) bool { return r.Collector == name })
+	if i < 0 {
+		i, reads = len(reads), append(reads, metrics.Read{})
 	}
+	reads[i] = read(name, start, err, &reads[i])
+	reads[i].Errors = errs
 	b.known.reads = reads
 	return err
 }
@@ -345,16 +357,25 @@ func (b *beside) withModules(inv *inventory.Inventory) *inventory.Inventory {
 	return &whole
 }
 
+// cutShort is why what was read up to now says less of the host than could be known: of
+// devices that hang it says so, and of the others all.
+func (b *beside) cutShort(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("it took longer than %s: %w", b.agent.options.Timeout, ctx.Err())
+	}
+	return b.agent.sparing.held(ctx)
+}
+
 // judge judges the host by what it is now and what it was at the judgement before.
 func (b *beside) judge(ctx context.Context, inv *inventory.Inventory, drift []audit.DriftSummary) error {
 	defer b.agent.heavy()()
 	reader := b.agent.reader
 	inv = b.withModules(inv)
-	look := audit.Observe(ctx, reader, inv, b.Groups)
-	evidence := audit.Since(ctx, reader, b.earlier, look, b.Groups)
-	if ctx.Err() != nil {
-		// Cut short it says of things that they are unknown which are known.
-		return fmt.Errorf("looking at the host took longer than %s: %w", b.agent.options.Timeout, ctx.Err())
+	look := audit.Observe(sharing(ctx), reader, inv, b.Groups)
+	evidence := audit.Since(sharing(ctx), reader, b.earlier, look, b.Groups)
+	if err := b.cutShort(ctx); err != nil {
+		// It says of things that they are unknown which are known.
+		return fmt.Errorf("looking at the host: %w", err)
 	}
 	watched := evidence.Watched()
 	// What is kept of the look shares its NICs with the facts, which are kept anyway: a

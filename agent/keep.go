@@ -150,7 +150,9 @@ func (a *Agent) listen(ctx context.Context, news chan<- struct{}) {
 		case ctx.Err() != nil:
 			return
 		case err != nil && !errors.Is(err, kernel.ErrOverrun):
-			a.options.Failed(err)
+			if !errors.Is(err, context.Canceled) { // whose source ends a moment before ctx does
+				a.options.Failed(err)
+			}
 			a.changed.mu.Lock()
 			a.changed.deaf = true
 			a.changed.mu.Unlock()
@@ -276,7 +278,7 @@ func (a *Agent) readSome(parent context.Context) (read, whole bool) {
 		return false, whole
 	}
 	start := time.Now()
-	inv, err := a.keeper.Some(ctx, indexes)
+	inv, err := a.keeper.Some(sharing(ctx), indexes)
 	end := time.Now()
 	rest := min(spacing, a.options.Pause)
 	if err == nil { // one that failed may have waited, and the whole host comes next
@@ -301,7 +303,7 @@ func (a *Agent) readWhole(parent context.Context) (ok bool) {
 	a.changed.begin() // what changes from now on is read again
 	defer a.changed.end()
 	start := time.Now()
-	inv, err := a.keeper.Whole(ctx)
+	inv, err := a.keeper.Whole(sharing(ctx))
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("reading the host took longer than %s: %w", a.options.Timeout, ctx.Err())
 	}
@@ -315,9 +317,9 @@ func (a *Agent) readWhole(parent context.Context) (ok bool) {
 	if a.failures++; err == nil {
 		a.failures = 0
 	}
-	one := read("inventory", start, err)
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	one := read("inventory", start, err, a.facts.read)
 	a.facts.read = &one
 	return err == nil
 }
@@ -325,6 +327,7 @@ func (a *Agent) readWhole(parent context.Context) (ok bool) {
 // keep publishes facts.
 func (a *Agent) keep(inv *inventory.Inventory) {
 	a.reader.forget(inv)
+	a.sparing.meet(inv)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.facts.inventory = inv
@@ -356,14 +359,14 @@ func (a *Agent) compare(parent context.Context) *Comparison {
 	ctx, cancel := context.WithTimeout(parent, a.options.Timeout)
 	defer cancel()
 	start := time.Now()
-	comparison, err := a.options.Compare(ctx, inv)
+	comparison, err := a.options.Compare(sharing(ctx), inv)
 	if err != nil {
 		a.failed(parent, err)
 		comparison = &Comparison{Drift: &metrics.Drift{InError: true}}
 	}
-	one := read("drift", start, err)
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	one := read("drift", start, err, a.facts.compared)
 	a.facts.drift, a.facts.summaries, a.facts.compared = comparison.Drift, comparison.Summaries, &one
 	a.beside.tell()
 	return comparison

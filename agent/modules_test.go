@@ -68,8 +68,8 @@ func (a *Agent) devicesWithModules() (indexes []int) {
 // Cages that hang take the time of a round: what was read is shown, what was not is not,
 // and the next round begins with those that had no turn.
 func TestModulesForWhichThereIsNoTimeAreTheFirstOfTheNextRound(t *testing.T) {
-	// The first cage that hangs takes 15 s of it, the second the rest: its turn, or less.
-	for _, timeout := range []time.Duration{25 * time.Second, 20 * time.Second} {
+	// The first cage that hangs takes 10 s of it, the second the rest: its turn, or less.
+	for _, timeout := range []time.Duration{18 * time.Second, 13 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			host := &cages{recorded(t, "lab-nics.txtar"), map[int]bool{}, map[int]bool{}}
 			a := kept(t, host, Beside{})
@@ -96,6 +96,7 @@ func TestModulesForWhichThereIsNoTimeAreTheFirstOfTheNextRound(t *testing.T) {
 			host.hung[nics[1]], host.hung[nics[2]] = true, true
 			round(nics[:1], false)
 			round(slices.Concat(nics[:1], nics[3:]), false)
+			synctest.Wait() // the calls that hung have ended
 			host.hung = nil
 			time.Sleep(besideInterval) // what failed is not asked again within a minute
 			round(nics, true)

@@ -17,6 +17,10 @@ import (
 // or that its context cuts short, leaves what was known before. It is for one
 // goroutine.
 type Keeper struct {
+	// Check is asked at the end of each reading. With an error that has failed. Nil:
+	// nobody is asked.
+	Check func(context.Context) error
+
 	reader kernel.Reader
 	inv    *Inventory // nil before the first reading
 	ties   map[int]ties
@@ -32,13 +36,24 @@ func (k *Keeper) Whole(ctx context.Context) (*Inventory, error) {
 	s := &survey{Reader: k.reader}
 	inv, err := read(ctx, s, subjects())
 	if err == nil {
-		err = ctx.Err() // cut short it knows less than the one before
+		err = k.check(ctx)
 	}
 	if err != nil {
 		return nil, err
 	}
 	k.inv, k.ties, k.refused = inv, s.ties, s.refused
 	return inv, nil
+}
+
+// check is asked at the end of a reading: one that was cut short knows less than the one
+// before.
+func (k *Keeper) check(ctx context.Context) error {
+	if k.Check != nil {
+		if err := k.Check(ctx); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
 }
 
 // Some reads some NICs again, by their indexes, and returns an inventory with what
@@ -77,8 +92,8 @@ func (k *Keeper) Some(ctx context.Context, indexes []int) (*Inventory, error) {
 		s.ties[index] = l.ties
 	}
 	s.all(ctx, nicSubjects())
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
+	if err := k.check(ctx); err != nil {
+		return nil, err
 	}
 
 	// What could not be read of all NICs is missing of these, where it wasn't already.

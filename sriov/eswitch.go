@@ -56,9 +56,9 @@ type functionPort struct {
 }
 
 // readPorts lists the ports that stand for this host's VFs and subfunctions, with
-// one dump.
-func readPorts(ctx context.Context, r kernel.Reader) ([]functionPort, error) {
-	messages, err := r.Netlink(ctx, kernel.Request{Family: kernel.FamilyDevlink, Command: uapi.DEVLINK_CMD_PORT_GET, Dump: true})
+// one dump: of all devices, or of one by its handle.
+func readPorts(ctx context.Context, r kernel.Reader, of kernel.Body) ([]functionPort, error) {
+	messages, err := r.Netlink(ctx, kernel.Request{Family: kernel.FamilyDevlink, Command: uapi.DEVLINK_CMD_PORT_GET, Dump: true, Body: of})
 	var ports []functionPort
 	for _, m := range messages {
 		port, ok, bad := decodePort(m.Body)
@@ -201,6 +201,9 @@ func readFirmware(ctx context.Context, r kernel.Reader, bus, device string) (*Fi
 			// EINVAL is devlink's answer for a parameter that the driver hasn't.
 			if !errors.Is(err, kernel.ErrInvalid) && kernel.ReasonOf(err) != kernel.Unsupported {
 				errs = append(errs, fmt.Errorf("devlink parameter %s: %w", name, err))
+			}
+			if late(err) {
+				break // so would be the other
 			}
 			continue
 		}

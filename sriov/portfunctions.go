@@ -110,7 +110,7 @@ func PortFunctions() tuning.Knob[FunctionState] {
 
 // functions are the PF's ports that have a function: "vf3", "sf88".
 func (d *device) functions(ctx context.Context) (map[string]functionPort, error) {
-	ports, err := readPorts(ctx, d)
+	ports, err := readPorts(ctx, d, nil)
 	if err != nil {
 		return nil, err
 	}

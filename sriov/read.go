@@ -73,7 +73,25 @@ type physical struct {
 	vfs []*virtual
 	// pfNumber is the PCI function number, by which representors name it.
 	pfNumber int
+	// lost is the error of the question that it didn't answer in time. It is asked
+	// nothing more: each would cost the others its whole deadline.
+	lost error
 }
+
+// ask asks a PF, unless it has left a question without an answer.
+func (pf *physical) ask(question func() error) error {
+	if pf.lost != nil {
+		return pf.lost
+	}
+	err := question()
+	if late(err) {
+		pf.lost = err
+	}
+	return err
+}
+
+// late reports whether an error is that of a question without an answer.
+func late(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
 
 // virtual is a VF and what is needed to read on.
 type virtual struct {
@@ -521,7 +539,12 @@ func (s *survey) readVFInfo(ctx context.Context, pf *physical) {
 		pf.missed("vfs.settings", fmt.Errorf("%w: the PF has no network device in this namespace to ask", errors.ErrUnsupported))
 		return
 	}
-	infos, statisticsErr, err := askVFs(ctx, s, pf.nic.Index)
+	var infos []vfInfo
+	var statisticsErr error
+	err := pf.ask(func() (err error) {
+		infos, statisticsErr, err = askVFs(ctx, s, pf.nic.Index)
+		return err
+	})
 	if err != nil {
 		pf.missed("vfs.settings", err)
 	}
@@ -552,26 +575,42 @@ func (s *survey) readVFInfo(ctx context.Context, pf *physical) {
 // readDevlink reads what devlink knows of the PFs that have an instance there.
 func (s *survey) readDevlink(ctx context.Context) {
 	handles, err := devlinkHandles(ctx, s)
-	if err != nil {
+	switch {
+	case late(err):
+		handles = s.askHandles(ctx)
+	case err != nil:
 		s.inv.Unread = append(s.inv.Unread, unread("pfs.eswitch", err))
 	}
 	if !slices.ContainsFunc(s.pfs, func(pf *physical) bool { return handles[pf.Bus+"/"+pf.Address] }) {
 		s.nameRepresentors()
 		return
 	}
-	ports, portsErr := readPorts(ctx, s)
+	ports, portsErr := readPorts(ctx, s, nil)
+	alone := late(portsErr) // then each is asked for its own, which takes Linux 6.6
 	for _, pf := range s.pfs {
 		if !handles[pf.Bus+"/"+pf.Address] {
 			continue
 		}
-		if portsErr != nil {
-			pf.missed("vfs.portFunction", portsErr)
-		}
-		if pf.ESwitch, err = readESwitch(ctx, s, pf.Bus, pf.Address); err != nil {
+		err := pf.ask(func() (err error) {
+			pf.ESwitch, err = readESwitch(ctx, s, pf.Bus, pf.Address)
+			return err
+		})
+		if err != nil {
 			pf.missed("eswitch", err)
 		}
-		if pf.Firmware, err = readFirmware(ctx, s, pf.Bus, pf.Address); err != nil {
+		err = pf.ask(func() (err error) {
+			pf.Firmware, err = readFirmware(ctx, s, pf.Bus, pf.Address)
+			return err
+		})
+		if err != nil {
 			pf.missed("firmware", err)
+		}
+		if alone && pf.lost == nil {
+			ports, portsErr = readPorts(ctx, s, devlinkHandle(pf))
+			alone = !late(portsErr) // else the kernel still asks all of them
+		}
+		if err := cmp.Or(pf.lost, portsErr); err != nil {
+			pf.missed("vfs.portFunction", err)
 		}
 		for _, port := range ports {
 			if port.handle == pf.Bus+"/"+pf.Address && port.vf >= 0 {
@@ -601,6 +640,25 @@ func devlinkHandles(ctx context.Context, r kernel.Reader) (map[string]bool, erro
 		handles[bus+"/"+device] = true
 	}
 	return handles, err
+}
+
+// askHandles asks each PF whether it has an instance of devlink, when one of all the
+// host's devices has held up their list. One that doesn't answer has.
+func (s *survey) askHandles(ctx context.Context) map[string]bool {
+	handles := map[string]bool{}
+	for _, pf := range s.pfs {
+		err := pf.ask(func() error {
+			_, err := s.Netlink(ctx, kernel.Request{Family: kernel.FamilyDevlink, Command: uapi.DEVLINK_CMD_GET, Body: devlinkHandle(pf)})
+			return err
+		})
+		handles[pf.Bus+"/"+pf.Address] = err == nil || late(err)
+	}
+	return handles
+}
+
+// devlinkHandle names a PF in a request to devlink.
+func devlinkHandle(pf *physical) kernel.Body {
+	return kernel.Body{}.String(uapi.DEVLINK_ATTR_BUS_NAME, pf.Bus).String(uapi.DEVLINK_ATTR_DEV_NAME, pf.Address)
 }
 
 // filePort files a devlink port with its VF.

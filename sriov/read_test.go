@@ -2,6 +2,7 @@ package sriov
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -334,5 +335,76 @@ func TestPulledWhileReading(t *testing.T) {
 	nic := inventory.NIC{Name: "eth0", Function: inventory.PF, PCI: &inventory.PCI{Address: pfAddress}}
 	if _, err := deviceOf(t.Context(), h, nic); kernel.ReasonOf(err) != kernel.Gone {
 		t.Errorf("%v: %s", err, kernel.ReasonOf(err))
+	}
+}
+
+// Of two PFs one hangs, in devlink and in its firmware, and holds devlink's lists up. It
+// is asked one question; the other's facts are whole.
+func TestReadLeavesOutAPFThatHangs(t *testing.T) {
+	const hungAddress, hungIndex = "0000:5e:00.0", 3
+	const hungDir = "/sys/devices/pci0000:5d/0000:5d:00.0/" + hungAddress
+	h := smartHost(2)
+	for name, content := range map[string]string{
+		"/sys/bus/pci/devices/" + hungAddress:            "-> ../../../devices/pci0000:5d/0000:5d:00.0/" + hungAddress,
+		"/sys/bus/pci/devices/" + hungAddress + "/class": "0x020000\n",
+		hungDir + "/sriov_totalvfs":                      "8\n",
+		hungDir + "/sriov_numvfs":                        "2\n",
+	} {
+		h.files[name] = content
+	}
+	asked := 0
+	hangs := func(req kernel.Request) ([]kernel.Message, error) {
+		return nil, &kernel.Error{Op: req.String(), Err: context.DeadlineExceeded}
+	}
+	each := func(answer ...kernel.Message) func(kernel.Request) ([]kernel.Message, error) {
+		return func(req kernel.Request) ([]kernel.Message, error) {
+			if strings.Contains(string(req.Body), hungAddress) {
+				asked++
+				return hangs(req)
+			}
+			return answer, nil
+		}
+	}
+	h.netlink["devlink DEV_GET dump"] = hangs
+	h.netlink["devlink DEV_GET"] = each(kernel.Message{Body: handle(pfAddress)})
+	h.netlink["devlink PORT_GET dump"] = func(req kernel.Request) ([]kernel.Message, error) {
+		if len(req.Body) == 0 {
+			return hangs(req)
+		}
+		return each(kernel.Message{Body: vfPortBody()})(req)
+	}
+	h.netlink["devlink ESWITCH_GET"] = each(kernel.Message{Body: handle(pfAddress).Uint16(uapi.DEVLINK_ATTR_ESWITCH_MODE, 1)})
+	h.netlink["devlink PARAM_GET"] = each()
+	h.netlink["route LINK_GET"] = func(req kernel.Request) ([]kernel.Message, error) {
+		if binary.NativeEndian.Uint32(req.Body[4:]) == hungIndex {
+			asked++
+			return hangs(req)
+		}
+		list := kernel.Body{}.Nested(uapi.IFLA_VF_INFO, vfBody(1, vfMAC(1), VLANTag{}, 0, 0, nil))
+		return []kernel.Message{{Command: uapi.RTM_NEWLINK, Body: linkBody(list)}}, nil
+	}
+	inv := Read(t.Context(), h, &inventory.Inventory{NICs: []inventory.NIC{
+		{Name: "eth0", Index: 2, Function: inventory.PF, PCI: &inventory.PCI{Address: pfAddress, SRIOV: &inventory.SRIOV{}}},
+		{Name: "hung", Index: hungIndex, Function: inventory.PF, PCI: &inventory.PCI{Address: hungAddress, SRIOV: &inventory.SRIOV{}}},
+	}})
+	if len(inv.PFs) != 2 || len(inv.Unread) != 0 {
+		t.Fatalf("%d PFs, unread %+v", len(inv.PFs), inv.Unread)
+	}
+	sound, sick := inv.PFs[0], inv.PFs[1]
+	if asked != 1 {
+		t.Errorf("the PF that hangs was asked %d times", asked)
+	}
+	failed := func(u inventory.Unread) bool { return u.Reason == inventory.Failed }
+	if sound.ESwitch == nil || slices.ContainsFunc(sound.Unread, failed) || sound.VFs[1].Settings == nil || sound.VFs[1].PortFunction == nil {
+		t.Errorf("%+v", sound)
+	}
+	missing := map[string]inventory.Reason{}
+	for _, u := range sick.Unread {
+		missing[u.Fact] = u.Reason
+	}
+	for _, fact := range []string{"eswitch", "firmware", "vfs.portFunction", "vfs.settings"} {
+		if missing[fact] != inventory.Failed {
+			t.Errorf("%s: %q", fact, missing[fact])
+		}
 	}
 }

@@ -79,7 +79,7 @@ func (d *device) representors(ctx context.Context) (map[int]inventory.NIC, error
 		return nil, fmt.Errorf("%w: there are no representors: the eswitch's mode is not switchdev", errors.ErrUnsupported)
 	}
 	found := map[int]inventory.NIC{}
-	ports, err := readPorts(ctx, d)
+	ports, err := readPorts(ctx, d, nil)
 	if err != nil {
 		return nil, err
 	}

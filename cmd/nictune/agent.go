@@ -223,7 +223,7 @@ func (a *app) observing(reader host, f agentFlags) (agent.Options, error) {
 				return options, err
 			}
 		}
-		options.Compare = comparer(reader, settings.All(), wanted, labels, pastOf(f.state))
+		options.Compare = comparer(agent.Sparing(reader), settings.All(), wanted, labels, pastOf(f.state))
 	}
 	return options, nil
 }

@@ -3,6 +3,7 @@ package metrics
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/nictune/nictune/inventory"
 )
@@ -18,6 +19,9 @@ type Read struct {
 	Collector string
 	Seconds   float64
 	Success   bool
+	// At is when it was read last without an error, of what isn't read for each scrape.
+	// Zero: never, or for this one.
+	At time.Time
 	// Errors counts the devices whose part could not be read, by reason.
 	Errors map[inventory.Reason]int
 }
@@ -42,6 +46,11 @@ func scrape() collector {
 				Name: "scrape_collector_duration_seconds", Type: gauge, Unit: "seconds", Labels: []string{"collector"}, Help: "How long this part of the scrape took to read.",
 				Source: "the agent", Series: parts,
 			})
+			at := c.add(Metric{
+				Name: "scrape_collector_read_timestamp_seconds", Type: gauge, Unit: "seconds", Labels: []string{"collector"},
+				Help:   "When what isn't read for each scrape was read last without an error, in Unix time: the age of what is shown.",
+				Source: "the agent", Series: "1 each for inventory, drift, findings, sriov, xdp, module and history, once it was read",
+			})
 			failed := c.add(Metric{
 				Name: "scrape_device_errors", Type: gauge, Unit: "devices", Labels: []string{"collector", "reason"},
 				Help:   "Devices whose samples are missing from this part because they could not be read, by reason.",
@@ -65,6 +74,9 @@ func scrape() collector {
 				for _, r := range s.Reads {
 					success.set(truth(r.Success), r.Collector)
 					duration.set(r.Seconds, r.Collector)
+					if !r.At.IsZero() {
+						at.set(float64(r.At.UnixMilli())/1000, r.Collector)
+					}
 					for _, reason := range slices.Sorted(maps.Keys(r.Errors)) {
 						failed.set(float64(r.Errors[reason]), r.Collector, string(reason))
 					}

@@ -454,6 +454,12 @@ func OnItsOwn(ctx context.Context) context.Context {
 	return context.WithValue(ctx, patience{}, endless)
 }
 
+// IsOnItsOwn reports whether a caller waits as OnItsOwn and AmongMany say.
+func IsOnItsOwn(ctx context.Context) bool {
+	limit, patient := ctx.Value(patience{}).(time.Duration)
+	return patient && limit <= endless
+}
+
 // AmongMany is OnItsOwn for a caller that asks many devices, each on a goroutine: when
 // they all hang, these calls don't take the place of others.
 func AmongMany(ctx context.Context) context.Context {
