@@ -41,3 +41,41 @@ func TestMTUBreaksXDP(t *testing.T) {
 		t.Errorf("the same MTU: %q", got)
 	}
 }
+
+func TestWhatTakesPacketsBreaksTheWayToTheHost(t *testing.T) {
+	drop := "flow-type tcp4 dst-port 22 action -1"
+	for name, test := range map[string]struct {
+		current, next FlowRules
+		want          string
+	}{
+		"drops":           {FlowRules{}, FlowRules{"7": drop}, "drops flow-type tcp4 dst-port 22"},
+		"drops, placed":   {FlowRules{}, FlowRules{"flow-type tcp4 dst-port 22": "action -1"}, "drops flow-type tcp4 dst-port 22"},
+		"gives a VF":      {FlowRules{}, FlowRules{"7": "flow-type ip4 vf 3 queue 0"}, "gives VF 3 flow-type ip4"},
+		"a queue":         {FlowRules{}, FlowRules{"7": "flow-type tcp4 dst-port 22 queue 1"}, ""},
+		"was there":       {FlowRules{"7": drop}, FlowRules{"7": drop, "8": "flow-type tcp4 dst-port 80 queue 1"}, ""},
+		"goes":            {FlowRules{"7": drop}, FlowRules{}, ""},
+		"another instead": {FlowRules{"7": drop}, FlowRules{"7": "flow-type tcp4 action -1"}, "drops flow-type tcp4"},
+		"what spared it goes": {FlowRules{"7": "flow-type tcp4 action -1", "6": "flow-type tcp4 dst-port 22 queue 0"},
+			FlowRules{"7": "flow-type tcp4 action -1"}, "drops flow-type tcp4"},
+	} {
+		for kind, want := range map[inventory.UseKind]string{inventory.DefaultRoute: test.want, inventory.SSHSession: test.want, inventory.XDPAttached: ""} {
+			if got := Flows().Breaks(inventory.Use{Kind: kind}, test.current, test.next); got != want {
+				t.Errorf("flows: %s: %s: %q, want %q", name, kind, got, want)
+			}
+		}
+	}
+	for name, test := range map[string]struct {
+		current, next HashFieldSet
+		want          string
+	}{
+		"discards":     {HashFieldSet{"tcp4": "sdfn", "udp4": "sd"}, HashFieldSet{"tcp4": "r", "udp4": "sd"}, "discards tcp4"},
+		"did so":       {HashFieldSet{"tcp4": "r", "udp4": "sd"}, HashFieldSet{"tcp4": "r", "udp4": "sdfn"}, ""},
+		"other fields": {HashFieldSet{"tcp4": "sd"}, HashFieldSet{"tcp4": "sdfn"}, ""},
+	} {
+		for kind, want := range map[inventory.UseKind]string{inventory.DefaultRoute: test.want, inventory.SSHSession: test.want, inventory.XDPAttached: ""} {
+			if got := HashFields().Breaks(inventory.Use{Kind: kind}, test.current, test.next); got != want {
+				t.Errorf("rx-flow-hash: %s: %s: %q, want %q", name, kind, got, want)
+			}
+		}
+	}
+}

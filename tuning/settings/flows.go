@@ -109,9 +109,14 @@ func Flows() tuning.Knob[FlowRules] {
 }
 
 // flowsBreak: a rule that sends packets to the queue of an AF_XDP socket is what
-// many of them live on, and a new one brings it packets that it did not ask for.
+// many of them live on, and a new one brings it packets that it did not ask for. One
+// that drops packets, or gives them to a VF, can cut the host off.
 func flowsBreak(use inventory.Use, current, next FlowRules) string {
-	if use.Kind != inventory.XDPSocket {
+	switch use.Kind {
+	case inventory.DefaultRoute, inventory.SSHSession:
+		return flowsCutOff(current, next)
+	case inventory.XDPSocket:
+	default:
 		return ""
 	}
 	serves := func(key, value string) bool {
@@ -126,6 +131,38 @@ func flowsBreak(use inventory.Use, current, next FlowRules) string {
 	for key, value := range next {
 		if current[key] != value && serves(key, value) {
 			return otherFlows(use)
+		}
+	}
+	return ""
+}
+
+// flowsCutOff says which change of rules takes packets from the host that it gets now.
+// Whether those of a session or of the gateway are among them depends on more than a
+// rule says: tunnels, other rules, the addresses of tomorrow. So any counts.
+func flowsCutOff(current, next FlowRules) string {
+	takes := func(key, value string) string {
+		switch rule, err := flowRule(key, value); {
+		case err != nil: // none that we could write
+			return ""
+		case rule.Action == "drop":
+			return "drops " + rule.Selector()
+		case rule.VF != nil:
+			return fmt.Sprintf("gives VF %d %s", *rule.VF, rule.Selector())
+		}
+		return ""
+	}
+	left := ""
+	for _, key := range slices.Sorted(maps.Keys(next)) {
+		taken := takes(key, next[key])
+		if taken != "" && next[key] != current[key] {
+			return taken
+		}
+		left = cmp.Or(left, taken)
+	}
+	for _, key := range slices.Sorted(maps.Keys(current)) {
+		// It may have kept packets from a rule that stays.
+		if left != "" && next[key] != current[key] && takes(key, current[key]) == "" {
+			return left
 		}
 	}
 	return ""

@@ -18,6 +18,9 @@ import (
 // ethtool -n rx-flow-hash: "udp4": "sdfn".
 type HashFieldSet map[string]string
 
+// discards is the letter for packets that the device throws away.
+const discards = "r"
+
 // HashFieldsWish is what policies say: letters, in any order.
 type HashFieldsWish struct {
 	TCP4   *string `json:"tcp4,omitempty" form:"letters as in sdfn" doc:"TCP over IPv4"`
@@ -68,8 +71,17 @@ func HashFields() tuning.Knob[HashFieldSet] {
 			"Packets of a flow may be reordered once when it moves to another queue.",
 		Impact: func(nic inventory.NIC, _, _ HashFieldSet) tuning.Impact { return hashImpact(nic) },
 		Breaks: func(use inventory.Use, current, next HashFieldSet) string {
-			if use.Kind == inventory.XDPSocket && !maps.Equal(current, next) {
-				return otherHash(use)
+			switch use.Kind {
+			case inventory.XDPSocket:
+				if !maps.Equal(current, next) {
+					return otherHash(use)
+				}
+			case inventory.DefaultRoute, inventory.SSHSession:
+				for _, flow := range slices.Sorted(maps.Keys(next)) {
+					if next[flow] == discards && current[flow] != discards {
+						return "discards " + flow
+					}
+				}
 			}
 			return ""
 		},
@@ -84,7 +96,7 @@ func HashFields() tuning.Knob[HashFieldSet] {
 				if err != nil {
 					return nil, fmt.Errorf("%s: %w", flow, err)
 				}
-				if strings.Contains(letters, "r") && letters != "r" {
+				if strings.Contains(letters, discards) && letters != discards {
 					return nil, fmt.Errorf("%s: r discards these packets: it stands alone", flow)
 				}
 				if _, ok := current[flow]; !ok {
