@@ -48,6 +48,8 @@ type ComparedSetting struct {
 	// Reason is why what is wanted can't be had, or could not be compared. The
 	// rest says nothing then.
 	Reason inventory.Reason
+	// Skipped is what the policies call optional and the NIC lacks.
+	Skipped []tuning.Skipped
 }
 
 // Comparer gives a function for Options.Compare: what the policies want and what
@@ -101,6 +103,12 @@ func Comparer(r kernel.Reader, settings []tuning.Setting, wanted []policies.Poli
 			}
 			if len(wrong) > 0 {
 				one = ComparedSetting{Want: w, Reason: wrong[0].Reason}
+			} else {
+				for _, s := range plan.Skipped {
+					if s.NIC == target && s.Setting == w.Setting {
+						one.Skipped = append(one.Skipped, s)
+					}
+				}
 			}
 			c.add(one, fields, wrong)
 		}
@@ -148,12 +156,55 @@ func (c *Comparison) add(s ComparedSetting, fields []tuning.Field, wrong []tunin
 		wanting = []string{s.Want.Source.Policy}
 	}
 	for _, policy := range wanting {
+		skipped, whole := s.skippedOf(policy)
+		for _, lacking := range skipped {
+			c.Drift.Skipped = append(c.Drift.Skipped, metrics.SkippedSetting{
+				Policy: policy, Device: deviceOf(target), Setting: s.Want.Setting, Field: lacking.Field,
+			})
+		}
+		c.Summaries = append(c.Summaries, summaryOf(policy, target, s, fields, wrong))
+		if whole {
+			continue
+		}
 		c.Drift.Settings = append(c.Drift.Settings, metrics.DriftedSetting{
 			Policy: policy, Device: deviceOf(target), Setting: s.Want.Setting, Reason: s.Reason,
 			Drifted: slices.ContainsFunc(fields, func(f tuning.Field) bool { return f.Source.Policy == policy }),
 		})
-		c.Summaries = append(c.Summaries, summaryOf(policy, target, s, fields, wrong))
 	}
+}
+
+// skippedOf is what of a policy's is skipped, and whether that is all it wants of the
+// setting: then it is one, without a field.
+func (s *ComparedSetting) skippedOf(policy string) (skipped []tuning.Skipped, whole bool) {
+	wants := 0
+	for _, a := range s.Want.Fields {
+		if a.Value.Source.Policy == policy {
+			wants++
+		}
+	}
+	for _, lacking := range s.Skipped {
+		switch {
+		case lacking.Field == "":
+			return []tuning.Skipped{lacking}, true
+		case lacking.Source.Policy == policy:
+			skipped = append(skipped, lacking)
+		}
+	}
+	if len(skipped) == 0 || len(skipped) < wants {
+		return skipped, false
+	}
+	all := skipped[0]
+	all.Field, all.Detail = "", strings.Join(lacks(skipped), "; ")
+	return []tuning.Skipped{all}, true
+}
+
+// lacks says of each field why it was skipped.
+func lacks(skipped []tuning.Skipped) []string {
+	texts := make([]string, len(skipped))
+	for i, s := range skipped {
+		texts[i] = s.Field + ": " + s.Detail
+	}
+	return texts
 }
 
 // summaryOf tells an audit of what a policy wants of a setting.
@@ -173,6 +224,12 @@ func summaryOf(policy string, target tuning.Target, s ComparedSetting, fields []
 		one.Detail = strings.Join(details, "; ")
 		return one
 	}
+	skipped, whole := s.skippedOf(policy)
+	if whole {
+		one.Status, one.Reason, one.Detail = audit.Skipped, inventory.Unsupported, skipped[0].Detail
+		return one
+	}
+	one.Skipped = lacks(skipped)
 	for _, f := range fields {
 		if f.Source.Policy != policy {
 			continue

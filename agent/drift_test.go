@@ -42,6 +42,17 @@ settings:
 ---
 apiVersion: nictune/v1
 kind: TuningPolicy
+name: where-possible
+match: {name: eth3}
+settings:
+  rss: {equal: 2}
+  coalesce: {rx-usecs: 3, tx-usecs: 3}
+  features: {rx-gro-list: on}
+  private-flags: {no-such-flag: on}
+optional: true
+---
+apiVersion: nictune/v1
+kind: TuningPolicy
 name: elsewhere
 match: {driver: mlx5_core}
 settings:
@@ -79,6 +90,9 @@ settings:
 		// e1000e has no channels.
 		{Policy: "edge", Device: "eth3", Setting: "channels", Reason: inventory.Unsupported}: true,
 		{Policy: "edge", Device: "eth3", Setting: "features"}:                                true,
+		// What is optional and not there is neither drifted nor as wanted.
+		{Policy: "where-possible", Device: "eth3", Setting: "coalesce"}:                true,
+		{Policy: "where-possible", Device: "eth3", Setting: "features", Drifted: true}: true,
 	}
 	for _, got := range drift.Settings {
 		if !want[got] {
@@ -89,7 +103,14 @@ settings:
 	for missing := range want {
 		t.Errorf("%+v is missing", missing)
 	}
-	if drift.Matched["edge"] != 2 || drift.Matched["elsewhere"] != 0 || drift.Matched["fast"] != 0 || len(drift.Matched) != 3 {
+	if want := []metrics.SkippedSetting{
+		{Policy: "where-possible", Device: "eth3", Setting: "coalesce", Field: "tx-usecs"},
+		{Policy: "where-possible", Device: "eth3", Setting: "private-flags"},
+		{Policy: "where-possible", Device: "eth3", Setting: "rss"},
+	}; !slices.Equal(drift.Skipped, want) {
+		t.Errorf("skipped %+v, want %+v", drift.Skipped, want)
+	}
+	if drift.Matched["edge"] != 2 || drift.Matched["elsewhere"] != 0 || drift.Matched["fast"] != 0 || len(drift.Matched) != 4 {
 		t.Errorf("matched %v", drift.Matched)
 	}
 	if drift.Shipped {
@@ -107,7 +128,7 @@ settings:
 		}
 		said[s.Policy+" "+s.Name+" "+s.Setting] = s
 	}
-	if len(said) != 7 {
+	if len(said) != 11 {
 		t.Errorf("it hears %+v", said)
 	}
 	for key, want := range map[string]string{
@@ -115,10 +136,18 @@ settings:
 		"edge eth1 channels": "as-wanted [] ",
 		"edge eth3 channels": "impossible [] unsupported",
 		"fast eth3 ":         "undecided [] ",
+
+		"where-possible eth3 rss":           "skipped [] unsupported",
+		"where-possible eth3 private-flags": "skipped [] unsupported",
+		"where-possible eth3 coalesce":      "as-wanted [] ",
+		"where-possible eth3 features":      "drifted [rx-gro-list: false, wanted true] ",
 	} {
-		if s := said[key]; fmt.Sprintf("%s %v %s", s.Status, s.Fields, s.Reason) != want || (s.Status == audit.Impossible || s.Status == audit.Undecided) != (s.Detail != "") {
+		if s := said[key]; fmt.Sprintf("%s %v %s", s.Status, s.Fields, s.Reason) != want || slices.Contains([]string{audit.Impossible, audit.Skipped, audit.Undecided}, s.Status) != (s.Detail != "") {
 			t.Errorf("%s: it hears %+v, want %s", key, s, want)
 		}
+	}
+	if s := said["where-possible eth3 coalesce"]; !slices.Equal(s.Skipped, []string{"tx-usecs: the device has no tx-usecs"}) {
+		t.Errorf("of the part that was skipped it hears %+v", s)
 	}
 }
 

@@ -67,6 +67,13 @@ func driftRules() []findings.Rule[wanted] {
 			Remedy:  "Narrow the policy's match, mark the setting optional, or use a driver that has it. nictune plan names the line.",
 			Sources: sources,
 		}, Judge: impossible},
+		{About: findings.About{
+			ID: "policy/skipped", Severity: findings.Info,
+			Title:   "a device lacks what a policy calls optional",
+			Why:     "The policy is applied without it, so this device is not tuned as the others that the policy is for.",
+			Remedy:  "Nothing, where that is expected. Otherwise use a driver or a kernel that has it, or narrow the policy's match.",
+			Sources: []string{"docs/policies.md"},
+		}, Judge: skipped},
 	}
 }
 
@@ -76,6 +83,8 @@ func drifted(w wanted) findings.Verdict {
 		return findings.Passes("as wanted")
 	case Drifted:
 		return findings.Fails(cmp.Or(strings.Join(w.Fields, "; "), "something else"), "as "+w.Policy+" wants it")
+	case Skipped:
+		return findings.Inapplicable("the device lacks it, and it is optional (policy/skipped)")
 	case Impossible:
 		if w.cannot() {
 			return findings.Inapplicable("it can't be had (policy/impossible)")
@@ -87,8 +96,12 @@ func drifted(w wanted) findings.Verdict {
 
 func impossible(w wanted) findings.Verdict {
 	switch {
+	case (w.Status == AsWanted || w.Status == Drifted) && len(w.Skipped) > 0:
+		return findings.Passes("all of it but what is optional can be had (policy/skipped)")
 	case w.Status == AsWanted || w.Status == Drifted:
 		return findings.Passes("it can be had")
+	case w.Status == Skipped:
+		return findings.Inapplicable("the device lacks it, and it is optional (policy/skipped)")
 	case w.Status == Undecided:
 		return findings.Unclear("whether %s is for this device can't be told%s", w.Policy, more(w.Detail))
 	case w.cannot():
@@ -97,6 +110,21 @@ func impossible(w wanted) findings.Verdict {
 		return findings.Verdict{Status: findings.Error, Seen: string(w.Reason) + more(w.Detail)}
 	}
 	return findings.Unclear("%s%s", w.Reason, more(w.Detail))
+}
+
+func skipped(w wanted) findings.Verdict {
+	const expected = "a device that has it"
+	switch {
+	case w.Status == Skipped:
+		return findings.Fails(cmp.Or(w.Detail, "not supported"), expected)
+	case len(w.Skipped) > 0:
+		return findings.Fails(strings.Join(w.Skipped, "; "), expected)
+	case w.Status == Undecided:
+		return findings.Unclear("whether %s is for this device can't be told%s", w.Policy, more(w.Detail))
+	case w.Status == Impossible:
+		return findings.Inapplicable("it can't be had, or not be compared (policy/impossible)")
+	}
+	return findings.Passes("nothing of it was skipped")
 }
 
 // cannot reports whether the device can't have what is wanted, and was not just out of

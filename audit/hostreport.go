@@ -268,6 +268,8 @@ const (
 	Drifted = "drifted"
 	// Impossible: it can't be had, or could not be compared, for a reason.
 	Impossible = "impossible"
+	// Skipped: the device lacks it, and the policy calls it optional.
+	Skipped = "skipped"
 	// Undecided: whether the policy is for the device can't be told, since a fact
 	// that its match asks for is not known.
 	Undecided = "undecided"
@@ -282,14 +284,17 @@ type DriftSummary struct {
 	Name string `json:"name,omitempty"`
 	// Setting is empty where it can't be told whether the policy is for the NIC.
 	Setting string `json:"setting,omitempty"`
-	// Status is "as-wanted", "drifted", "impossible" or "undecided".
+	// Status is "as-wanted", "drifted", "impossible", "skipped" or "undecided".
 	Status string `json:"status"`
 	// Fields are those of the setting that differ, "rx: 512, wanted 4096", or that
 	// can't have what is wanted: "rx". Of a setting that is impossible as a whole there
 	// are none.
 	Fields []string `json:"fields,omitempty"`
-	// Reason is why it is impossible, in the four words of [inventory.Reason]; Detail
-	// is more of it.
+	// Skipped are those that the policy calls optional and the device lacks, each with the
+	// reason, where it has others of the setting.
+	Skipped []string `json:"skipped,omitempty"`
+	// Reason is why it is impossible or skipped, in the four words of [inventory.Reason];
+	// Detail is more of it.
 	Reason inventory.Reason `json:"reason,omitempty"`
 	Detail string           `json:"detail,omitempty"`
 }

@@ -165,7 +165,7 @@ func (r *HostReport) check() error {
 		switch d := &r.Drift[i]; {
 		case d.NIC == "" || d.Policy == "":
 			return fmt.Errorf("drift %d names no policy or no NIC", i+1)
-		case d.Status != AsWanted && d.Status != Drifted && d.Status != Impossible && d.Status != Undecided:
+		case d.Status != AsWanted && d.Status != Drifted && d.Status != Impossible && d.Status != Skipped && d.Status != Undecided:
 			return fmt.Errorf("drift %d has the unknown status %.40q", i+1, d.Status)
 		}
 	}

@@ -161,7 +161,7 @@ type Drift struct {
 	Device string `json:"device,omitempty"`
 	// Setting is empty where it can't be told whether the policy is for the NIC.
 	Setting string `json:"setting,omitempty"`
-	// Status is "as-wanted", "drifted", "impossible" or "undecided".
+	// Status is "as-wanted", "drifted", "impossible", "skipped" or "undecided".
 	Status string `json:"status"`
 }
 

@@ -543,6 +543,9 @@ func (s *shard) queries() []question {
 		{"settings that can't be had", by("group", "policy, device, setting", "nictune_policy_setting_impossible", given), func(h *shardHost, l map[string]string, _ float64) {
 			h.addDrift(l, audit.Impossible, 1)
 		}},
+		{"settings that were skipped", by("group", "policy, device, setting", "nictune_policy_setting_skipped", `field=""`, given), func(h *shardHost, l map[string]string, _ float64) {
+			h.addDrift(l, audit.Skipped, 1)
+		}},
 		{"undecided policies", by("group", "policy, device", "nictune_policy_undecided", given), func(h *shardHost, l map[string]string, _ float64) {
 			h.addDrift(l, audit.Undecided, 1)
 		}},

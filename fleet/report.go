@@ -473,6 +473,7 @@ type PolicyDrift struct {
 	AsWanted   int `json:"asWanted"`
 	Drifted    int `json:"drifted"`
 	Impossible int `json:"impossible"`
+	Skipped    int `json:"skipped"`
 	Undecided  int `json:"undecided"`
 	// Settings are those that differ, the most first.
 	Settings []SettingCount `json:"settings"`

@@ -302,6 +302,8 @@ func (t *totals) addDrift(h *Host, total *HostTotal) {
 			}
 		case audit.Impossible:
 			sum.Impossible++
+		case audit.Skipped:
+			sum.Skipped++
 		default:
 			sum.Undecided++
 		}

@@ -128,7 +128,7 @@ func TestVFsReadinessAndDrift(t *testing.T) {
 	a := nicHost("a", NIC{ID: "n", Device: "eth0", Kind: "pf", VFs: vfsOf(s), Readiness: map[string]string{"l4lb": audit.Ready}})
 	b := nicHost("b", NIC{ID: "n", Kind: "pf", VFs: vfsOf(&audit.SRIOVSummary{NumVFs: ptr(4), TotalVFs: ptr(8)}), Readiness: map[string]string{"l4lb": audit.NotReady}})
 	a.Drift = []Drift{{"edge", "n", "eth0", "rings", audit.Drifted}, {"edge", "n", "eth0", "channels", audit.Drifted}, {"core", "n", "eth0", "rings", audit.AsWanted}}
-	b.Drift = []Drift{{"edge", "n", "eth0", "rings", audit.Impossible}, {"edge", "n", "eth0", "fec", "something new"}}
+	b.Drift = []Drift{{"edge", "n", "eth0", "rings", audit.Impossible}, {"edge", "n", "eth0", "rss", audit.Skipped}, {"edge", "n", "eth0", "fec", "something new"}}
 	r := reportOf(t, Options{}, a, b, host("no policies"))
 	v := r.VFs
 	if v.NICs != 2 || v.Enabled != 7 || v.Total != 16 || v.Used != 1 || v.Known != 3 || v.SharedGroups != 1 || !reflect.DeepEqual(v.Shared[0].VFs, []int{0, 1}) ||
@@ -139,7 +139,7 @@ func TestVFsReadinessAndDrift(t *testing.T) {
 		t.Errorf("readiness %+v", r.Readiness)
 	}
 	edge := r.Drift.Policies[0]
-	if r.Drift.Hosts != 2 || r.Drift.Drifted != 1 || edge.Policy != "edge" || edge.Hosts != 2 || edge.DriftedHosts != 1 || edge.Drifted != 2 || edge.Impossible != 1 || edge.Undecided != 1 ||
+	if r.Drift.Hosts != 2 || r.Drift.Drifted != 1 || edge.Policy != "edge" || edge.Hosts != 2 || edge.DriftedHosts != 1 || edge.Drifted != 2 || edge.Impossible != 1 || edge.Skipped != 1 || edge.Undecided != 1 ||
 		!reflect.DeepEqual(edge.Worst, []HostCount{{"a", 2}}) || len(edge.Settings) != 2 || r.Drift.Policies[1].AsWanted != 1 {
 		t.Errorf("drift %+v", r.Drift)
 	}

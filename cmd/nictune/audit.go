@@ -59,9 +59,9 @@ func newAuditCommand(app *app) *cobra.Command {
 for people, for CI, for a fleet's collector.
 
 -f names files or directories with documents of all kinds. What tuning policies want
-and the host does not have is a finding (policy/drifted, policy/impossible); check
-policies weigh rules and waive failures; rule policies hold rules of your own. A
-waiver that has expired is a finding, too.
+and the host does not have is a finding (policy/drifted, policy/impossible,
+policy/skipped); check policies weigh rules and waive failures; rule policies hold
+rules of your own. A waiver that has expired is a finding, too.
 
 With --baseline, an earlier report (-o json), the report says what is new, fixed and
 unchanged since. Devices are recognised by PCI address and permanent MAC, whatever

@@ -75,6 +75,8 @@ func TestAuditJSONAgreesWithItsSchema(t *testing.T) {
 // wrong is no silence.
 func TestAuditExit(t *testing.T) {
 	rules := written(t, "rules.yaml", ruleDocuments)
+	optional := written(t, "optional.yaml", "apiVersion: nictune/v1\nkind: TuningPolicy\nname: optional\nmatch: {driver: e1000e}\n"+
+		"settings: {channels: {combined: 2}, features: {rx-gro: on}}\noptional: true\n")
 	for name, c := range map[string]struct {
 		args []string
 		exit int
@@ -85,6 +87,8 @@ func TestAuditExit(t *testing.T) {
 		"drift":              {[]string{"-f", "testdata/igb.yaml"}, exitDifferences, []string{"policy/drifted", "rx: 256, wanted 4096; tx: 256, wanted 2048", "1 of 6 settings as wanted, 5 drifted"}},
 		"drift is a warning": {[]string{"-f", "testdata/igb.yaml", "--fail-on", "critical"}, exitOK, nil},
 		"impossible":         {[]string{"-f", "testdata/impossible.yaml"}, exitDifferences, []string{"policy/impossible", "rx: 8192: the device takes 4096 at most", "the driver does not offer it"}},
+		"optional, and not there": {[]string{"-f", optional}, exitOK, []string{"policy/skipped", "the driver does not offer it", "1 of 2 settings as wanted, 1 skipped"}},
+		"optional, and asked for": {[]string{"-f", optional, "--fail-on", "info"}, exitDifferences, nil},
 		"policies that contradict each other": {[]string{"-f", "testdata/impossible.yaml", "-f", "testdata/igb.yaml"}, exitError,
 			[]string{"PROBLEM     conflict: two policies"}},
 		"a rule of one's own":       {[]string{"-f", rules, "--fail-on", "info"}, exitDifferences, []string{"user/rx-ring", "nic.queues.rings.rx.current is 256"}},

@@ -73,7 +73,7 @@ func hyphenated(word any) string {
 // status is no class until it is one of these, or it could take the place of another.
 var classes = []string{
 	"fail", "error", "unknown", "waived", "pass", "not-applicable", "critical", "warning", "info", "ready", "not-ready",
-	"active", "expiring", "expired", "undated", "drifted", "impossible", "undecided", "as-wanted", "new", "fixed", "unchanged", "unclear", "gone", "missing", "stale",
+	"active", "expiring", "expired", "undated", "drifted", "impossible", "skipped", "undecided", "as-wanted", "new", "fixed", "unchanged", "unclear", "gone", "missing", "stale",
 }
 
 // class is how a word is shown.

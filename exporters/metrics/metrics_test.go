@@ -43,6 +43,10 @@ func example() Snapshot {
 				{Policy: "edge", Device: "tun0", Setting: "rings", Reason: inventory.Unsupported},
 				{Policy: "edge", Setting: "sysctl"},
 			},
+			Skipped: []SkippedSetting{
+				{Policy: "edge", Device: "tun0", Setting: "rss"},
+				{Policy: "edge", Device: "eth0", Setting: "channels", Field: "other"},
+			},
 			Matched:   map[string]int{"throughput": 1},
 			Undecided: []UndecidedMatch{{Policy: "throughput", Device: "eth1"}},
 		},
@@ -99,6 +103,10 @@ nictune_policy_setting_drifted{device="eth0",origin="given",policy="rx",setting=
 # HELP nictune_policy_setting_impossible A setting that a policy wants and that the NIC can't have, by reason. Always 1. The origin is given (--policy), or shipped: an alternative that nobody chose.
 # TYPE nictune_policy_setting_impossible gauge
 nictune_policy_setting_impossible{device="tun0",origin="given",policy="edge",reason="unsupported",setting="rings"} 1
+# HELP nictune_policy_setting_skipped A setting that a policy calls optional and that the NIC lacks, or, with a field, that part of it. Always 1. The origin is given (--policy), or shipped: an alternative that nobody chose.
+# TYPE nictune_policy_setting_skipped gauge
+nictune_policy_setting_skipped{device="eth0",field="other",origin="given",policy="edge",setting="channels"} 1
+nictune_policy_setting_skipped{device="tun0",field="",origin="given",policy="edge",setting="rss"} 1
 # HELP nictune_reconcile_attempts_total Attempts to put right what had drifted, by outcome: applied, unchanged, undone, refused or failed.
 # TYPE nictune_reconcile_attempts_total counter
 nictune_reconcile_attempts_total{device="eth0",outcome="applied"} 2

@@ -13,6 +13,8 @@ type Drift struct {
 	// host by itself: alternatives that nobody chose.
 	Shipped  bool
 	Settings []DriftedSetting
+	// Skipped is what policies call optional and the NICs lack.
+	Skipped []SkippedSetting
 	// Matched counts the NICs that each policy is for, by the policy's name.
 	Matched map[string]int
 	// Undecided are the NICs of which it can't be told whether a policy is for them.
@@ -36,6 +38,14 @@ type DriftedSetting struct {
 	Reason  inventory.Reason
 }
 
+// SkippedSetting is a setting, or a field of one, that a policy calls optional and that
+// the device lacks.
+type SkippedSetting struct {
+	// Device is empty for a setting of the whole host, Field where the setting as a whole
+	// is skipped: then it is not among [Drift.Settings].
+	Policy, Device, Setting, Field string
+}
+
 // origins is part of the help of what policies want. A name tells nothing: a policy that
 // was given may be called as one that is shipped.
 const origins = "The origin is given (--policy), or shipped: an alternative that nobody chose."
@@ -55,6 +65,11 @@ func policy() collector {
 				Name: "policy_setting_impossible", Type: gauge, Labels: []string{"policy", "origin", deviceLabel, "setting", "reason"},
 				Help:   "A setting that a policy wants and that the NIC can't have, by reason. Always 1. " + origins,
 				Source: "`nictune plan`", Series: "1 per policy, device and setting that it wants, instead of drifted",
+			})
+			skipped := c.add(Metric{
+				Name: "policy_setting_skipped", Type: gauge, Labels: []string{"policy", "origin", deviceLabel, "setting", "field"},
+				Help:   "A setting that a policy calls optional and that the NIC lacks, or, with a field, that part of it. Always 1. " + origins,
+				Source: "`nictune plan`", Series: "1 per policy, device and setting that it wants, instead of drifted, or 1 per such field",
 			})
 			matched := c.add(Metric{
 				Name: "policy_matched_nics", Type: gauge, Unit: "NICs", Labels: []string{"policy", "origin"}, Help: "How many NICs a policy is for. " + origins,
@@ -85,6 +100,9 @@ func policy() collector {
 						continue
 					}
 					drifted.set(truth(s.Drifted), s.Policy, origin, s.Device, s.Setting)
+				}
+				for _, s := range d.Skipped {
+					skipped.set(1, s.Policy, origin, s.Device, s.Setting, s.Field)
 				}
 				for _, policy := range slices.Sorted(maps.Keys(d.Matched)) {
 					matched.set(float64(d.Matched[policy]), policy, origin)

@@ -368,10 +368,10 @@ func driftTable(r *fleet.Report) table {
 	t := table{
 		name: "drift", title: "Drift by policy", leftOut: r.Drift.LeftOut, brief: -1,
 		note:    fmt.Sprintf("%d of %d hosts that were compared with policies differ.", r.Drift.Drifted, r.Drift.Hosts),
-		columns: []string{"policy", "hosts drifted", "of", "drifted", "impossible", "undecided", "as wanted", "settings", "worst hosts"},
+		columns: []string{"policy", "hosts drifted", "of", "drifted", "impossible", "skipped", "undecided", "as wanted", "settings", "worst hosts"},
 	}
 	for _, p := range r.Drift.Policies {
-		t.add(p.Policy, p.DriftedHosts, p.Hosts, p.Drifted, p.Impossible, p.Undecided, p.AsWanted, p.Settings, p.Worst)
+		t.add(p.Policy, p.DriftedHosts, p.Hosts, p.Drifted, p.Impossible, p.Skipped, p.Undecided, p.AsWanted, p.Settings, p.Worst)
 	}
 	return t
 }

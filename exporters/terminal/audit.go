@@ -156,7 +156,7 @@ func (p *auditPage) drift() {
 		n[d.Status]++
 	}
 	text := fmt.Sprintf("%d of %d settings as wanted", n[audit.AsWanted], len(p.r.Drift))
-	for _, status := range []string{audit.Drifted, audit.Impossible, audit.Undecided} {
+	for _, status := range []string{audit.Drifted, audit.Impossible, audit.Skipped, audit.Undecided} {
 		if n[status] > 0 {
 			text += fmt.Sprintf(", %d %s", n[status], status)
 		}
