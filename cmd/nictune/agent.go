@@ -42,6 +42,7 @@ type agentFlags struct {
 	allow     string
 	state     string
 	disrupt   []string
+	gates     gateFlags
 	lean      bool // without the metrics of the agent itself
 
 	collectors collectorFlags
@@ -91,7 +92,7 @@ metrics name it, and who runs here that may do it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			enforcing := f.reconcile == agent.Enforce
-			for _, name := range []string{"allow", "disrupt"} {
+			for _, name := range []string{"allow", "disrupt", "gate-tcp", "gate-timeout"} {
 				if !enforcing && cmd.Flags().Changed(name) {
 					return fmt.Errorf("--%s is for --reconcile=enforce: the agent changes nothing otherwise", name)
 				}
@@ -118,6 +119,7 @@ metrics name it, and who runs here that may do it.`,
 	flags.StringVar(&f.reconcile, "reconcile", agent.Report, "what becomes of drift from the policies: `MODE` off, report or enforce")
 	flags.StringVar(&f.allow, "allow", string(tuning.Seamless), "enforce changes of up to this `IMPACT`: seamless, link-flap, nic-reset")
 	flags.StringSliceVar(&f.disrupt, "disrupt", nil, "enforce also what disturbs the use of these `NICS`: default route, XDP")
+	f.gates.add(flags)
 	stateFlag(cmd, &f.state)
 	f.collectors.add(cmd)
 	return cmd

@@ -50,10 +50,15 @@ the next start of apply or rollback, before anything else.
 Exit status: 0 when all is as wanted, 1 on an error (all was undone unless it says
 otherwise), 3 when refused and nothing was tried.`,
 		Example: `  nictune apply -f /etc/nictune/policies --allow nic-reset
+  nictune apply -f edge.yaml --confirm 60s --reason 'CHG-4711: drops on edge3'
   nictune apply --plan edge.plan`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			request, err := requester("apply -f "+strings.Join(match.policies, ","), allow)
+			command := "apply -f " + strings.Join(match.policies, ",")
+			if planFile != "" {
+				command = "apply --plan " + planFile
+			}
+			request, err := requester(command, allow)
 			if err == nil {
 				err = safety.into(&request)
 			}
@@ -62,7 +67,6 @@ otherwise), 3 when refused and nothing was tried.`,
 			}
 			var plan *tuning.Plan
 			if planFile != "" {
-				request.Reason = "apply --plan " + planFile
 				if plan, err = readPlan(planFile); err != nil {
 					return err
 				}

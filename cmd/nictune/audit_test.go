@@ -82,11 +82,11 @@ func TestAuditExit(t *testing.T) {
 		exit int
 		want []string // in the text
 	}{
-		"informational":      {nil, exitOK, []string{"FAILS       6 info"}},
-		"from info on":       {[]string{"--fail-on", "info"}, exitDifferences, nil},
-		"drift":              {[]string{"-f", "testdata/igb.yaml"}, exitDifferences, []string{"policy/drifted", "rx: 256, wanted 4096; tx: 256, wanted 2048", "1 of 6 settings as wanted, 5 drifted"}},
-		"drift is a warning": {[]string{"-f", "testdata/igb.yaml", "--fail-on", "critical"}, exitOK, nil},
-		"impossible":         {[]string{"-f", "testdata/impossible.yaml"}, exitDifferences, []string{"policy/impossible", "rx: 8192: the device takes 4096 at most", "the driver does not offer it"}},
+		"informational":           {nil, exitOK, []string{"FAILS       6 info"}},
+		"from info on":            {[]string{"--fail-on", "info"}, exitDifferences, nil},
+		"drift":                   {[]string{"-f", "testdata/igb.yaml"}, exitDifferences, []string{"policy/drifted", "rx: 256, wanted 4096; tx: 256, wanted 2048", "1 of 6 settings as wanted, 5 drifted"}},
+		"drift is a warning":      {[]string{"-f", "testdata/igb.yaml", "--fail-on", "critical"}, exitOK, nil},
+		"impossible":              {[]string{"-f", "testdata/impossible.yaml"}, exitDifferences, []string{"policy/impossible", "rx: 8192: the device takes 4096 at most", "the driver does not offer it"}},
 		"optional, and not there": {[]string{"-f", optional}, exitOK, []string{"policy/skipped", "the driver does not offer it", "1 of 2 settings as wanted, 1 skipped"}},
 		"optional, and asked for": {[]string{"-f", optional, "--fail-on", "info"}, exitDifferences, nil},
 		"policies that contradict each other": {[]string{"-f", "testdata/impossible.yaml", "-f", "testdata/igb.yaml"}, exitError,

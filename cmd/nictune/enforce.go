@@ -26,6 +26,7 @@ type enforcer struct {
 	allow tuning.Impact
 	// disrupt are the NICs whose use may be disturbed.
 	disrupt []string
+	gates   tuning.Gates
 	busy    sync.Mutex // held while this process changes the host
 }
 
@@ -44,7 +45,10 @@ func (a *app) enforcement(ctx context.Context, h host, f agentFlags) (*enforcer,
 	if err != nil {
 		return nil, fmt.Errorf("--allow: %w", err)
 	}
-	e := &enforcer{app: a, host: h, state: f.state, allow: allow, disrupt: f.disrupt}
+	if err := f.gates.check(); err != nil {
+		return nil, err
+	}
+	e := &enforcer{app: a, host: h, state: f.state, allow: allow, disrupt: f.disrupt, gates: f.gates.gates()}
 	if err := e.begin(ctx); err != nil {
 		return nil, err
 	}
@@ -116,7 +120,7 @@ func (e *enforcer) changing(ctx context.Context, f func(*tuning.Engine) error) e
 		return err
 	}
 	defer store.Close()
-	return f(&tuning.Engine{Settings: settings.All(), Writer: e.host.live, Store: store})
+	return f(&tuning.Engine{Settings: settings.All(), Writer: e.host.live, Store: store, Gates: e.gates})
 }
 
 // apply makes one attempt. One that has begun goes on to its end although the

@@ -83,6 +83,26 @@ settings:
   features: {rx-gro-list: on}
 `
 
+// An agent's transactions pass the gates that it was given.
+func TestAgentHasGates(t *testing.T) {
+	g := newGated(t, "grd8")
+	listener := g.listen(t)
+	address := listener.Addr().String()
+	listener.Close()
+	s, base, _ := enforced(t, "match: {name: grd8}\nsettings:\n  netdev: {mtu: 1400}\n", "--interval=1h", "--gate-tcp="+address)
+	s.until(t, "a refusal", func() bool {
+		_, page := get(t, base+"/metrics")
+		return strings.Contains(page, `nictune_reconcile_attempts_total{device="grd8",outcome="refused"} 1`)
+	})
+	if log := s.log.String(); !strings.Contains(log, address+" takes no connection even before the change") {
+		t.Errorf("the agent logged:\n%s", log)
+	}
+	s.end(t)
+	if mtu(t, "grd8") != "1500" {
+		t.Error("the MTU was changed")
+	}
+}
+
 // What is changed behind its back the agent puts right within seconds, by the
 // kernel's word: the interval is far off. Stopping it undoes nothing.
 func TestAgentPutsDriftRight(t *testing.T) {
@@ -358,10 +378,12 @@ func TestAgentRefusesToEnforce(t *testing.T) {
 		{"no policy", "--reconcile=enforce needs --policy", exitError, []string{"--reconcile=enforce"}},
 		{"no mode", `--reconcile "always" is none of`, exitError, []string{"--reconcile=always"}},
 		{"an impact without enforcement", "--allow is for --reconcile=enforce", exitError, []string{"--allow=nic-reset"}},
+		{"a gate without enforcement", "--gate-tcp is for --reconcile=enforce", exitError, []string{"--gate-tcp=192.0.2.1:22"}},
+		{"a gate that is no address", `"nowhere" is no HOST:PORT`, exitError, []string{"--reconcile=enforce", "-f", "testdata/igb.yaml", "--gate-tcp=nowhere"}},
 		{"an unknown impact", "unknown impact", exitError, []string{"--reconcile=enforce", "-f", "testdata/igb.yaml", "--allow=all"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if test.name == "an unknown impact" {
+			if strings.Contains(test.want, "unknown impact") || strings.Contains(test.want, "HOST:PORT") {
 				nstest.Require(t)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

@@ -4,28 +4,53 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/nictune/nictune/tuning"
 )
 
-// safetyFlags are the flags of the commands that change the host which say what
-// may be disturbed and what must work afterwards.
-type safetyFlags struct {
-	disrupt []string
+// gateFlags say what must work after a change.
+type gateFlags struct {
 	tcp     []string
 	timeout time.Duration
+}
+
+func (f *gateFlags) add(flags *pflag.FlagSet) {
+	flags.StringSliceVar(&f.tcp, "gate-tcp", nil, "undo unless these `HOST:PORTS` take a TCP connection afterwards")
+	flags.DurationVar(&f.timeout, "gate-timeout", 30*time.Second, "undo unless each carrier, gateway and --gate-tcp is back after this long")
+}
+
+func (f *gateFlags) check() error {
+	for _, address := range f.tcp {
+		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
+			return fmt.Errorf("--gate-tcp %q is no HOST:PORT", address)
+		}
+	}
+	if f.timeout <= 0 {
+		return fmt.Errorf("--gate-timeout %s leaves no time for a link to come back", f.timeout)
+	}
+	return nil
+}
+
+// safetyFlags are the flags of the commands that change the host which say what
+// may be disturbed, what must work afterwards, and why it is done.
+type safetyFlags struct {
+	gateFlags
+	disrupt []string
+	reason  string
 	confirm time.Duration
 	noWait  bool
 }
 
 func (f *safetyFlags) add(cmd *cobra.Command) {
-	flags := cmd.Flags()
-	flags.StringSliceVar(&f.disrupt, "disrupt", nil, "disturb what these `NICS` are used for: default route, SSH session, XDP")
-	flags.StringSliceVar(&f.tcp, "gate-tcp", nil, "undo unless these `HOST:PORTS` take a TCP connection afterwards")
-	flags.DurationVar(&f.timeout, "gate-timeout", 30*time.Second, "undo unless each carrier, gateway and --gate-tcp is back after this long")
+	cmd.Flags().StringSliceVar(&f.disrupt, "disrupt", nil, "disturb what these `NICS` are used for: default route, SSH session, XDP")
+	cmd.Flags().StringVar(&f.reason, "reason", "", "why: `TEXT` for nictune history, such as a ticket's number")
+	f.gateFlags.add(cmd.Flags())
 }
 
 func (f *safetyFlags) addConfirm(cmd *cobra.Command) {
@@ -35,24 +60,25 @@ func (f *safetyFlags) addConfirm(cmd *cobra.Command) {
 
 // into checks the flags and notes them in a request.
 func (f *safetyFlags) into(r *tuning.Request) error {
-	for _, address := range f.tcp {
-		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
-			return fmt.Errorf("--gate-tcp %q is no HOST:PORT", address)
-		}
+	if err := f.check(); err != nil {
+		return err
 	}
 	switch {
-	case f.timeout <= 0:
-		return fmt.Errorf("--gate-timeout %s leaves no time for a link to come back", f.timeout)
+	case strings.ContainsFunc(f.reason, unicode.IsControl):
+		return fmt.Errorf("--reason %q is more than one line of text", f.reason)
 	case f.confirm < 0:
 		return fmt.Errorf("--confirm %s is negative", f.confirm)
 	case f.noWait && f.confirm == 0:
 		return fmt.Errorf("--no-wait is for --confirm")
 	}
+	if reason := strings.TrimSpace(f.reason); reason != "" {
+		r.Reason = fmt.Sprintf("%s (%s)", reason, r.Reason)
+	}
 	r.Disrupt, r.ConfirmSeconds = f.disrupt, f.confirm.Seconds()
 	return nil
 }
 
-func (f *safetyFlags) gates() tuning.Gates {
+func (f *gateFlags) gates() tuning.Gates {
 	return tuning.Gates{Timeout: f.timeout, TCP: f.tcp, Dial: func(ctx context.Context, address string) error {
 		var dialer net.Dialer
 		c, err := dialer.DialContext(ctx, "tcp", address)

@@ -197,6 +197,56 @@ func TestGuardXDP(t *testing.T) {
 	t.Errorf("without the socket: exit %d, %s", exit, said)
 }
 
+// A program that runs on the NIC is not taken away, nor given other queues, unasked.
+func TestGuardXDPProgram(t *testing.T) {
+	g := newGated(t, "grd7")
+	nstest.IP(t, "route del default")
+	// veth's: as many queues as the other end sends through.
+	nstest.Run(t, "ip", "netns", "exec", g.namespace, "ethtool", "-L", "gate", "rx", "1", "tx", "1")
+	detach := nstest.XDPProgram(t, indexOf(t, g.device))
+	const refusal = "grd7: channels (nic-reset) would disturb the XDP program "
+	exit, said := g.apply(t, "", nil)
+	if exit != exitRefused || !strings.Contains(said, refusal) || !strings.Contains(said, "--disrupt grd7") || g.queues(t) != "1" {
+		t.Errorf("exit %d, %s queues: %s", exit, g.queues(t), said)
+	}
+	if exit, said := g.apply(t, "", nil, "--disrupt", "grd7"); exit != exitOK || g.queues(t) != "2" {
+		t.Errorf("named: exit %d, %s", exit, said)
+	}
+	if links := string(nstest.IP(t, "-d link show "+g.device)); !strings.Contains(links, "prog/xdp") {
+		t.Errorf("the program is gone:\n%s", links)
+	}
+	nstest.Run(t, "ethtool", "-L", g.device, "rx", "1", "tx", "1")
+	detach()
+	for range 100 { // the kernel lets go of it in its own time
+		if exit, said = g.apply(t, "", nil); exit == exitOK {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Errorf("without the program: exit %d, %s", exit, said)
+}
+
+// History keeps why something was done, in one line.
+func TestReason(t *testing.T) {
+	g := newGated(t, "why0")
+	policy := g.policy(t, "features: {rx-gro-list: on}")
+	if _, stderr, exit := nictune(t, "apply", "-f", policy, "--state-dir", g.state, "--reason", "CHG-1\napplied by nobody"); exit != exitError || !strings.Contains(stderr, "more than one line") {
+		t.Errorf("two lines: exit %d, %s", exit, stderr)
+	}
+	if _, stderr, exit := nictune(t, "apply", "-f", policy, "--state-dir", g.state, "--reason", " CHG-4711: drops on edge3 "); exit != exitOK {
+		t.Errorf("exit %d, %s", exit, stderr)
+	}
+	if _, stderr, exit := nictune(t, "rollback", "--state-dir", g.state, "--reason", "no better"); exit != exitOK {
+		t.Errorf("rollback: exit %d, %s", exit, stderr)
+	}
+	stdout, _, _ := nictune(t, "history", "--state-dir", g.state)
+	for _, why := range []string{"CHG-4711: drops on edge3 (apply -f " + policy + ")\n", "no better (rollback 1)\n"} {
+		if !strings.Contains(stdout, why) {
+			t.Errorf("history lacks %q:\n%s", why, stdout)
+		}
+	}
+}
+
 func indexOf(t *testing.T, device string) int {
 	t.Helper()
 	i, err := net.InterfaceByName(device)

@@ -1,6 +1,8 @@
 package nstest
 
 import (
+	"runtime"
+	"sync"
 	"testing"
 	"unsafe"
 
@@ -50,4 +52,38 @@ func XDPSocket(t testing.TB, index int, queue uint32) (closer func()) {
 		t.Fatalf("bind an AF_XDP socket to queue %d: %v", queue, err)
 	}
 	return closer
+}
+
+// XDPProgram attaches a program that passes everything, in the driver's mode,
+// until the test ends or detach is called.
+func XDPProgram(t testing.TB, index int) (detach func()) {
+	t.Helper()
+	Require(t)
+	const (
+		progLoad, linkCreate = 5, 28 // enum bpf_cmd
+		typeXDP, attachXDP   = 6, 37 // enum bpf_prog_type, bpf_attach_type
+		driverMode           = 1 << 2
+	)
+	bpf := func(what string, command uintptr, attributes unsafe.Pointer, size uintptr) int {
+		fd, _, errno := unix.Syscall(unix.SYS_BPF, command, uintptr(attributes), size)
+		if errno != 0 {
+			t.Fatalf("%s: %v", what, errno)
+		}
+		return int(fd)
+	}
+	passes := [2]uint64{0x2_0000_00b7, 0x95} // r0 = XDP_PASS; exit
+	licence := []byte("GPL\x00")
+	program := struct {
+		kind, instructions uint32
+		code, licence      uint64
+	}{typeXDP, uint32(len(passes)), uint64(uintptr(unsafe.Pointer(&passes[0]))), uint64(uintptr(unsafe.Pointer(&licence[0])))}
+	fd := bpf("load an XDP program", progLoad, unsafe.Pointer(&program), unsafe.Sizeof(program))
+	runtime.KeepAlive(&passes)
+	runtime.KeepAlive(licence)
+	defer unix.Close(fd)
+	attached := struct{ program, device, kind, flags uint32 }{uint32(fd), uint32(index), attachXDP, driverMode}
+	held := bpf("attach an XDP program", linkCreate, unsafe.Pointer(&attached), unsafe.Sizeof(attached))
+	detach = sync.OnceFunc(func() { _ = unix.Close(held) })
+	t.Cleanup(detach)
+	return detach
 }
