@@ -31,6 +31,10 @@ func newFleetCommand(app *app) *cobra.Command {
 	return cmd
 }
 
+// agentMaxAge is --max-age of what agents say, who judge their hosts every few minutes: as
+// the alert NictuneAuditStale has it. Audits may be a day apart.
+const agentMaxAge = time.Hour
+
 // fleetReport is what nictune fleet report was asked for.
 type fleetReport struct {
 	server                         fleetServer
@@ -88,6 +92,9 @@ not be given; 1 for an error, and where there is no host to say anything about.`
 			if cmd.Flags().Changed("table") && f.format != "csv" {
 				return errors.New("--table is for -o csv: the other formats have all tables")
 			}
+			if f.server.address != "" && !cmd.Flags().Changed("max-age") {
+				f.maxAge = agentMaxAge
+			}
 			ctx, cancel := app.within(cmd)
 			defer cancel()
 			return app.fleetReport(ctx, f)
@@ -100,7 +107,7 @@ not be given; 1 for an error, and where there is no host to say anything about.`
 	flags.StringVar(&f.hosts, "hosts", "", "the hosts that there should be, one name on each line of `FILE`")
 	// On other commands --host is a recording: here there are many hosts to choose from.
 	flags.StringVar(&f.host, "host", "", "report on the host of this `NAME` only, with each finding")
-	flags.DurationVar(&f.maxAge, "max-age", 25*time.Hour, "a report is stale from this age on; 0 for never")
+	flags.DurationVar(&f.maxAge, "max-age", 25*time.Hour, "a report is stale from this age on; 0 for never (with --prometheus 1h unless given)")
 	flags.IntVar(&f.top, "top", 20, "how long lists of the worst are, `N`")
 	flags.StringVar(&f.baseline, "baseline", "", "say what changed since the report in `FILE` (of nictune fleet report -o json)")
 	flags.StringVar(&f.failOn, "fail-on", string(findings.Warning), "the least `SEVERITY` that makes the exit status 2: info, warning or critical")

@@ -361,6 +361,56 @@ nictune_network_carrier_down_changes_total{device="eth1"} %d
 	}
 }
 
+// What an agent said an hour ago is old, since agents judge every few minutes. A clock that
+// is an hour behind looks the same; one that is ahead is named as such.
+func TestFleetFromPrometheusIsOfToday(t *testing.T) {
+	loopback(t)
+	judged := map[string]time.Duration{"fresh:1": -4 * time.Minute, "behind:1": -62 * time.Minute, "ahead:1": 58 * time.Minute}
+	now := time.Now()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		query := r.PostFormValue("query")
+		var rows []string
+		for instance, ago := range judged {
+			value := int64(1)
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/series"):
+				continue
+			case strings.Contains(query, "nictune_audit_timestamp_seconds"):
+				value = now.Add(ago).Unix()
+			case !strings.Contains(query, "nictune_host_info") && !strings.Contains(query, "(up{"):
+				continue
+			}
+			rows = append(rows, fmt.Sprintf(`{"metric":{"job":"nictune","instance":%q,"hostname":%q},"value":[1,"%d"]}`, instance, instance[:len(instance)-2], value))
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if strings.HasSuffix(r.URL.Path, "/series") {
+			_, _ = io.WriteString(w, `{"status":"success","data":[]}`)
+			return
+		}
+		fmt.Fprintf(w, `{"status":"success","data":{"resultType":"vector","result":[%s]}}`, strings.Join(rows, ","))
+	}))
+	defer server.Close()
+	for _, test := range []struct {
+		args         []string
+		hosts, stale int
+	}{
+		{nil, 1, 1},
+		{[]string{"--max-age", "2h"}, 2, 0},
+	} {
+		var out, errs bytes.Buffer
+		if got := run(t.Context(), append([]string{"fleet", "report", "--prometheus", server.URL, "-o", "json"}, test.args...), &out, &errs); got != exitDifferences {
+			t.Fatalf("nictune fleet report: exit %d: %s", got, &errs)
+		}
+		r, err := fleet.Decode(&out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := r.Scope; s.Hosts != test.hosts || s.Stale.Count != test.stale || s.Ahead.Count != 1 || s.Ahead.Hosts[0].Name != "ahead" {
+			t.Errorf("%v: %d hosts, stale %+v, ahead %+v", test.args, s.Hosts, s.Stale, s.Ahead)
+		}
+	}
+}
+
 // overheard passes queries on to a server, and notes them.
 func overheard(t *testing.T, address string) (base string, asked func() []string) {
 	t.Helper()
