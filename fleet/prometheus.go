@@ -38,7 +38,7 @@ type Prometheus struct {
 	Window time.Duration
 	// Host is the hostname or the instance of the only host that is asked for; "" for all.
 	Host string
-	// Shards is how many shards are asked for at the same time; 4 where it is 0.
+	// Shards is how many shards are asked for at the same time; 2 where it is 0.
 	Shards int
 }
 
@@ -82,23 +82,28 @@ func (p *Prometheus) Read(ctx context.Context, into *Aggregate) error {
 	if err := r.findShared(ctx); err != nil {
 		return err
 	}
-	shards := r.shards()
+	return together(ctx, p.Shards, r.shards(), r.readShard)
+}
+
+// together does something with all of a list, with so many of them at the same time, and
+// ends with the first error.
+func together[T any](ctx context.Context, width int, all []T, do func(context.Context, T) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	work := make(chan []string)
+	work := make(chan T)
 	var workers sync.WaitGroup
-	for range min(len(shards), cmp.Or(p.Shards, 4)) {
+	for range min(len(all), cmp.Or(width, 2)) {
 		workers.Go(func() {
-			for instances := range work {
-				if err := r.readShard(ctx, instances); err != nil {
+			for one := range work {
+				if err := do(ctx, one); err != nil {
 					cancel(err)
 				}
 			}
 		})
 	}
-	for _, s := range shards {
+	for _, one := range all {
 		select {
-		case work <- s:
+		case work <- one:
 		case <-ctx.Done():
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nictune/nictune/audit"
@@ -126,7 +127,7 @@ func (s *shard) readVerdicts(ctx context.Context) error {
 		what, expression string
 		each             func(l map[string]string, n int)
 	}{
-		{"verdicts", `count_values by (rule, severity, status) ("n", sum by (` + s.by + ", rule, severity, status) (" + s.of("nictune_rule_findings", these) + "))", func(l map[string]string, hosts int) {
+		{"verdicts", `count_values by (rule, severity, status) ("n", ` + s.of("nictune_rule_findings", these) + ")", func(l map[string]string, hosts int) {
 			subjects, err := strconv.ParseFloat(l["n"], 64)
 			if err != nil || !finite(subjects) || subjects < 1 {
 				return
@@ -382,25 +383,32 @@ func quantities() []quantity {
 	}
 }
 
-// nearShare is how near to a threshold a module has to be for all of its figures to be
-// asked for: this share of what lies between its warnings.
-const nearShare = 0.1
+// How near to a warning a module has to be for all of its figures to be asked for: this
+// share of what lies between its warnings, and for a power so many decibels.
+const (
+	nearShare = 0.1
+	nearDB    = 2
+)
 
 // findNear finds the modules that are near a threshold or past one, of all hosts at once:
 // there are few, and the patterns of shards would make the expressions too long.
 func (r *reading) findNear(ctx context.Context) error {
 	r.near = map[string]map[string]bool{}
-	for _, q := range quantities() {
-		if err := r.ask(ctx, r.nearThresholds(q), func(key string, s promql.Sample) {
+	var mu sync.Mutex
+	return together(ctx, r.Shards, quantities(), func(ctx context.Context, q quantity) error {
+		err := r.ask(ctx, r.nearThresholds(q), func(key string, s promql.Sample) {
+			mu.Lock()
+			defer mu.Unlock()
 			if r.near[key] == nil {
 				r.near[key] = map[string]bool{}
 			}
 			r.near[key][strings.Clone(s.Labels["device"])] = true
-		}); err != nil {
+		})
+		if err != nil {
 			return fmt.Errorf("asking for modules by %s: %w", q.name, err)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // readOptics asks how much light every port receives, and for everything about modules
@@ -483,21 +491,26 @@ func (s *shard) readOptics(ctx context.Context) error {
 }
 
 // nearThresholds is an expression that picks the lanes which are near a warning or past
-// it: where the value lies between the low and the high one, with 0.5 in the middle.
+// it. Of two values a quantile is what lies so far between them, for which the server has
+// to join two series less; of a power that would be no place on its logarithmic scale.
 func (r *reading) nearThresholds(q quantity) string {
 	port := r.by + ", device"
-	on := " on (" + port + ") group_left () "
 	metric := "nictune_module_" + q.metric
-	threshold := func(which string) string {
-		return "max by (" + port + ") (" + r.of(metric+"_threshold_"+q.base, `threshold="`+which+`"`) + ")"
+	value := r.of(metric + "_" + q.base)
+	limit := func(share float64, which string) string {
+		threshold := r.of(metric+"_threshold_"+q.base, `threshold=~"low-warning|high-warning"`)
+		if q.power {
+			threshold = r.of(metric+"_threshold_"+q.base, `threshold="`+which+`"`)
+			return fmt.Sprintf("(%.6g * max by (%s) (%s))", math.Pow(10, share/10), port, threshold)
+		}
+		return fmt.Sprintf("quantile by (%s) (%g, %s)", port, share, threshold)
 	}
-	value := "max by (" + port + ", lane) (" + r.of(metric+"_"+q.base) + ")"
-	low, high := threshold("low-warning"), threshold("high-warning")
-	place := "(" + value + " -" + on + low + ") /" + on + "(" + high + " - " + low + ")"
-	if q.power { // as seen in dB
-		place = "ln(" + value + " /" + on + low + ") /" + on + "ln(" + high + " / " + low + ")"
+	low, high := nearShare, 1-nearShare
+	if q.power {
+		low, high = nearDB, -nearDB
 	}
-	return "abs(" + place + " - 0.5) > " + strconv.FormatFloat(0.5-nearShare, 'g', -1, 64)
+	on := " on (" + port + ") group_left () "
+	return value + " <" + on + limit(low, "low-warning") + " or " + value + " >" + on + limit(high, "high-warning")
 }
 
 // measure is a quantity with a lane, or with a threshold's name.

@@ -35,7 +35,7 @@ func (f *fleetServer) flags(cmd *cobra.Command) {
 	flags.StringVar(&f.at, "at", "", "report on this `TIME` of the past, 2026-07-01T12:00:00Z, in place of now")
 	flags.DurationVar(&f.since, "since", 24*time.Hour, "a host that reported within this time before and doesn't now is missing; 0 to ask only for those that can't be scraped")
 	flags.DurationVar(&f.window, "window", 24*time.Hour, "count links lost within this time; 0 for since each device was made")
-	flags.IntVar(&f.shards, "shards", 4, "ask for so many groups of hosts at the same time, `N`")
+	flags.IntVar(&f.shards, "shards", 2, "ask for so many groups of hosts at the same time, `N`")
 	for _, only := range []string{"http.config.file", "bearer-token-file", "selector", "identity", "at", "since", "window", "shards"} {
 		cmd.MarkFlagsMutuallyExclusive("reports", only)
 	}
