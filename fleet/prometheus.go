@@ -59,6 +59,10 @@ const (
 // each of those that nictune ships, which are alternatives that nobody chose.
 const given = `origin="given"`
 
+// told picks the collectors whose metrics are asked for here: what is cut of others, such as
+// drivers' own counters, takes nothing from a report.
+const told = `collector=~"findings|host|link|module|nic|pci|policy|sriov|xdp_ready"`
+
 // target is what is known of a host before its shard is asked for.
 type target struct {
 	Host
@@ -530,7 +534,7 @@ func (s *shard) queries() []question {
 					set(n, v)
 				}
 			})},
-		{"what was cut", by("max", "collector", "nictune_scrape_series_cut") + " > 0", s.addCut},
+		{"what was cut", "max by (" + s.by + ", collector) (" + s.of("nictune_scrape_series_cut", told, s.these) + " > 0)", s.addCut},
 		{"what fails", by("sum", "rule, severity, status", "nictune_rule_findings", troubled), (*shardHost).addVerdict},
 		{"findings", by("group", "rule, severity, status, device, part, pci_address, permanent_mac", "nictune_finding"), (*shardHost).addFinding},
 		{"drivers of VFs", by("max", "device, driver", "nictune_sriov_vfs_by_driver"), onNIC(func(n *NIC, l map[string]string, v float64) {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nictune/nictune/exporters/metrics"
 	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/fleet/promql"
 )
@@ -151,6 +152,23 @@ func TestShards(t *testing.T) {
 	if shards < 2500/shardHosts {
 		t.Errorf("%d shards", shards)
 	}
+	// Of every collector whose metrics are asked for it is asked whether something is cut.
+	collectorOf := map[string]string{}
+	for _, m := range metrics.Catalogue() {
+		collectorOf[m.Name] = m.Collector
+	}
+	var collectors []string
+	for _, q := range a.queries {
+		for _, name := range regexp.MustCompile(`nictune_[a-z0-9_]+`).FindAllString(q, -1) {
+			if c := collectorOf[name]; c != "" && c != "scrape" && !slices.Contains(collectors, c) {
+				collectors = append(collectors, c)
+			}
+		}
+	}
+	slices.Sort(collectors)
+	if want := `collector=~"` + strings.Join(collectors, "|") + `"`; told != want {
+		t.Errorf("it is asked what is cut of %s, and the metrics are of %s", told, want)
+	}
 }
 
 // Who doesn't report is named with what is known of them, and never counted.
@@ -248,7 +266,7 @@ func TestHostsThatShareAnInstance(t *testing.T) {
 func TestCutSeries(t *testing.T) {
 	all := targets("a:1", "b:1")
 	a := &asked{answer: func(query string) ([]map[string]string, float64) {
-		if strings.Contains(query, "nictune_scrape_series_cut") && strings.HasSuffix(query, " > 0") {
+		if strings.Contains(query, "nictune_scrape_series_cut") && strings.HasSuffix(query, " > 0)") {
 			return []map[string]string{{"job": "nictune", "instance": "b:1", "collector": "findings"}}, 120
 		}
 		return all(query)

@@ -437,9 +437,9 @@ func (s *shard) readOptics(ctx context.Context) error {
 		return nil
 	}
 	port := s.by + ", device"
-	level := "on (" + port + ") group_left () max by (" + port + ") (" + s.of("nictune_module_rx_power_threshold_watts", `threshold="low-warning"`, s.these) + ")"
-	if err := ask("received power", "min by ("+port+") (10 * log10(max by ("+port+", lane) ("+s.of("nictune_module_rx_power_watts", s.these)+") / "+level+"))", func(m *module, _ map[string]string, v float64) {
-		m.margin = new(v)
+	level := "max by (" + port + ") (" + s.of("nictune_module_rx_power_threshold_watts", `threshold="low-warning"`, s.these) + ")"
+	if err := ask("received power", "min by ("+port+") ("+s.of("nictune_module_rx_power_watts", s.these)+") / "+level, func(m *module, _ map[string]string, v float64) {
+		m.margin = new(10 * math.Log10(v))
 	}); err != nil {
 		return err
 	}

@@ -4,11 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"compress/flate"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/go-json-experiment/json"
 )
 
 // spool holds hosts until it is known which of them count, compressed: the first few
