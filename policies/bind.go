@@ -182,7 +182,7 @@ func (b *binder) fields(text string, s *Setting, written []Assignment) []Assignm
 			switch {
 			case !twice:
 				at[f.Name] = len(bound)
-				bound = append(bound, Assignment{Field: f.Name, Source: a.Source, Value: a.Value})
+				bound = append(bound, Assignment{Field: f.Name, Source: a.Source, Value: a.Value, Group: f.Group})
 			case !bound[same].Value.Equal(a.Value):
 				b.add(text, a.Source, utf8.RuneCountInString(a.Field), "%s.%s is %s here and %s on line %d: keep one of them",
 					s.Name, f.Name, a.Value, bound[same].Value, bound[same].Source.Line)

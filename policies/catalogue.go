@@ -38,9 +38,17 @@ type Field struct {
 	// one for example, or none at all: what it is now can't be told, so that neither
 	// default nor a bound means anything.
 	Many bool
+	// Group names what the fields of one setting are together that exclude each other, or
+	// of which one says what the others mean: of several policies one has all of them.
+	// [WholeSetting] is that with all other fields of the setting, wherever this one is
+	// said.
+	Group string
 	// Example is a value as a document has it, where none of the words would do.
 	Example string
 }
+
+// WholeSetting is the group of a field that says what all others are about: which queues.
+const WholeSetting = "*"
 
 // Type is what a field takes besides its words.
 type Type uint8

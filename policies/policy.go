@@ -125,6 +125,8 @@ type Assignment struct {
 	// Source is where the field's name was written.
 	Source Source
 	Value  Value
+	// Group is, after Bind, the field's in the catalogue.
+	Group string
 	// Optional and Clamp say, after Bind, what the policy says of this field: leave
 	// it out where the device does not have it, and take the device's maximum
 	// instead of more.

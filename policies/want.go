@@ -3,6 +3,7 @@ package policies
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -57,7 +58,8 @@ type Undecided struct {
 }
 
 // Resolve matches policies against the NICs of a host and settles what is wanted of each: for
-// one field of one NIC the value of the highest priority. Policies of the same
+// one field of one NIC the value of the highest priority, and for the fields of one group
+// ([Field.Group]) those of one policy. Policies of the same
 // priority that want different values there are a conflict, and then nothing is
 // wanted of any NIC: the error is a [ConflictError] that names every conflict.
 //
@@ -78,7 +80,7 @@ func Resolve(policies []Policy, host Host, nics []inventory.NIC) ([]Want, Report
 	}
 	var wants []Want
 	var conflicts ConflictError
-	hosts := claims{}
+	hosts := newClaims()
 	holding := make([]byte, len(ordered)) // 1 for each policy that holds for a NIC
 	alike := map[string][]Want{}          // what is wanted of NICs for which the same hold
 	for i := range nics {
@@ -103,7 +105,7 @@ func Resolve(policies []Policy, host Host, nics []inventory.NIC) ([]Want, Report
 		}
 		same, known := alike[string(holding)]
 		if !known {
-			wanted := claims{}
+			wanted := newClaims()
 			for j := range ordered {
 				if holding[j] == 1 {
 					wanted.of(&ordered[j], false)
@@ -141,11 +143,26 @@ type claim struct {
 	Assignment
 }
 
-// claims are what policies say, of the highest priority so far, of each field.
-type claims map[field][]claim
+// claims are what policies say, of the highest priority so far, of each field, and who
+// says anything of each group of fields. The policies come in the order of precedence.
+type claims struct {
+	fields map[field][]claim
+	groups map[field][]groupClaim  // by setting and group
+	blocks map[string][]groupClaim // by setting
+}
 
-// of adds what a policy says of a NIC's settings, or of the host's. The policies
-// come in the order of precedence.
+// groupClaim is what a policy says of a group of fields, or of all of a setting.
+type groupClaim struct {
+	policy *Policy
+	block  *Block
+	fields []Assignment
+}
+
+func newClaims() claims {
+	return claims{map[field][]claim{}, map[field][]groupClaim{}, map[string][]groupClaim{}}
+}
+
+// of adds what a policy says of a NIC's settings, or of the host's.
 func (c claims) of(p *Policy, host bool) {
 	for i := range p.Settings {
 		block := &p.Settings[i]
@@ -156,31 +173,114 @@ func (c claims) of(p *Policy, host bool) {
 			list := Assignment{Source: block.Source, Value: itemsValue(block), Optional: block.Optional, Clamp: block.Clamp}
 			c.add(field{setting: block.Setting}, claim{p, block, list})
 		}
-		for _, a := range block.Fields {
-			c.add(field{block.Setting, a.Field}, claim{p, block, a})
+		if len(block.Fields) > 0 {
+			c.ofFields(groupClaim{p, block, block.Fields})
 		}
 	}
 }
 
-func (c claims) add(at field, said claim) {
-	if others := c[at]; len(others) == 0 || others[0].policy.Priority == said.policy.Priority {
-		c[at] = append(others, said)
+// ofFields adds what a policy says of a setting with fields, group by group.
+func (c claims) ofFields(g groupClaim) {
+	others := c.blocks[g.block.Setting]
+	if len(others) > 0 && others[0].policy.Priority > g.policy.Priority && (g.whole() || slices.ContainsFunc(others, groupClaim.whole)) {
+		return
 	}
+	c.blocks[g.block.Setting] = append(others, g)
+	lost := map[string]bool{} // groups that a higher priority has
+	for _, a := range g.fields {
+		if a.Group == "" || a.Group == WholeSetting {
+			continue
+		}
+		at := field{g.block.Setting, a.Group}
+		said := c.groups[at]
+		switch n := len(said); {
+		case n > 0 && said[0].policy.Priority > g.policy.Priority:
+			lost[a.Group] = true
+		case n > 0 && said[n-1].block == g.block:
+			said[n-1].fields = append(said[n-1].fields, a)
+		default:
+			c.groups[at] = append(said, groupClaim{g.policy, g.block, []Assignment{a}})
+		}
+	}
+	for _, a := range g.fields {
+		if !lost[a.Group] {
+			c.add(field{g.block.Setting, a.Field}, claim{g.policy, g.block, a})
+		}
+	}
+}
+
+// whole says whether all that the policy says of the setting is one value.
+func (g groupClaim) whole() bool {
+	return slices.ContainsFunc(g.fields, func(a Assignment) bool { return a.Group == WholeSetting })
+}
+
+func (c claims) add(at field, said claim) {
+	if others := c.fields[at]; len(others) == 0 || others[0].policy.Priority == said.policy.Priority {
+		c.fields[at] = append(others, said)
+	}
+}
+
+// apart are the groups of which policies of one priority say different fields, each with
+// two of them. Where they say different values of one field that is told of the field.
+func (c claims) apart() map[field][2]groupClaim {
+	var apart map[field][2]groupClaim
+	compare := func(setting string, said []groupClaim) {
+		for _, other := range said[1:] {
+			if other.policy.Priority == said[0].policy.Priority && !slices.Equal(said[0].names(), other.names()) {
+				if apart == nil {
+					apart = map[field][2]groupClaim{}
+				}
+				apart[field{setting: setting}] = [2]groupClaim{said[0], other}
+				return
+			}
+		}
+	}
+	for at, said := range c.groups {
+		compare(at.setting, said)
+	}
+	for setting, said := range c.blocks {
+		if slices.ContainsFunc(said, groupClaim.whole) {
+			compare(setting, said)
+		}
+	}
+	return apart
+}
+
+func (g groupClaim) names() []string {
+	names := make([]string, len(g.fields))
+	for i, a := range g.fields {
+		names[i] = a.Field
+	}
+	slices.Sort(names)
+	return names
+}
+
+// claim is the group as one value, to show.
+func (g groupClaim) claim() claim {
+	source := g.fields[0].Source
+	source.Policy = g.policy.Name
+	text := "{" + strings.Join(fieldTexts(g.fields), ", ") + "}"
+	return claim{g.policy, g.block, Assignment{Source: source, Value: ListValue(text, source)}}
+}
+
+// fieldTexts are fields and their values as a document has them, sorted.
+func fieldTexts(fields []Assignment) []string {
+	texts := make([]string, len(fields))
+	for i, a := range fields {
+		texts[i] = a.Field + ": " + a.Value.String()
+		if _, list := a.Value.List(); list {
+			texts[i] = a.Field + ": [" + a.Value.String() + "]"
+		}
+	}
+	slices.Sort(texts)
+	return texts
 }
 
 // itemsValue is a list as one value, to compare and to show.
 func itemsValue(b *Block) Value {
 	items := make([]string, len(b.Items))
 	for i, item := range b.Items {
-		fields := make([]string, len(item.Fields))
-		for j, a := range item.Fields {
-			fields[j] = a.Field + ": " + a.Value.String()
-			if _, list := a.Value.List(); list {
-				fields[j] = a.Field + ": [" + a.Value.String() + "]"
-			}
-		}
-		slices.Sort(fields)
-		items[i] = "{" + strings.Join(fields, ", ") + "}"
+		items[i] = "{" + strings.Join(fieldTexts(item.Fields), ", ") + "}"
 	}
 	return ListValue("["+strings.Join(items, ", ")+"]", b.Source)
 }
@@ -189,16 +289,15 @@ func itemsValue(b *Block) Value {
 // Where policies agree on a value, all of them must allow that it is left out or
 // clamped.
 func (e *ConflictError) settle(nic *inventory.NIC, wanted claims) []Want {
-	fields := make([]field, 0, len(wanted))
-	for at := range wanted {
-		fields = append(fields, at)
+	inOrder := func(a, b field) int { return cmp.Or(cmp.Compare(a.setting, b.setting), cmp.Compare(a.name, b.name)) }
+	fields := slices.SortedFunc(maps.Keys(wanted.fields), inOrder)
+	apart := wanted.apart()
+	for _, at := range slices.SortedFunc(maps.Keys(apart), inOrder) {
+		e.add(nic, at, apart[at][0].claim(), apart[at][1].claim())
 	}
-	slices.SortFunc(fields, func(a, b field) int {
-		return cmp.Or(cmp.Compare(a.setting, b.setting), cmp.Compare(a.name, b.name))
-	})
 	var wants []Want
 	for _, at := range fields {
-		claims := wanted[at]
+		claims := wanted.fields[at]
 		first := claims[0]
 		for _, c := range claims[1:] {
 			if !c.Value.Equal(first.Value) {
@@ -237,7 +336,7 @@ type contradiction struct {
 // Conflict is two lines that contradict each other, and the NICs that both are
 // for.
 type Conflict struct {
-	// Field is empty where whole lists differ.
+	// Field is empty where whole lists differ, or which fields of a group are wanted.
 	Setting, Field string
 	Priority       int
 	Values         [2]Value

@@ -14,7 +14,7 @@ import (
 // be checked before any device is asked. It is read from the types of the knobs:
 // the JSON keys are the names, the tag `doc` explains, and the tag `words` lists,
 // with commas, the words that a field takes besides what its type unmarshals, and
-// `form` says what the text is that a field takes; `example` is one value.
+// `form` says what the text is that a field takes; `example` is one value; `group` is the field's group, as [policies.Field] has it.
 //
 // Where settings are named it has those only: all of them take a third of a
 // millisecond to look through.
@@ -34,7 +34,7 @@ func Catalogue(settings []Setting, named ...string) policies.Catalogue {
 			for i := range shape.NumField() {
 				f := shape.Field(i)
 				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-				field := policies.Field{Name: name, Doc: f.Tag.Get("doc"), Type: takes(f.Type), Form: f.Tag.Get("form"), Example: f.Tag.Get("example")}
+				field := policies.Field{Name: name, Doc: f.Tag.Get("doc"), Type: takes(f.Type), Form: f.Tag.Get("form"), Group: f.Tag.Get("group"), Example: f.Tag.Get("example")}
 				if field.Form != "" {
 					field.Type = policies.Text
 				}

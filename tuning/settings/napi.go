@@ -25,7 +25,7 @@ type NAPIState map[string]string
 
 // NAPIWish is what policies say.
 type NAPIWish struct {
-	Queues            *string      `json:"queues,omitempty" example:"4-7" form:"a list of queues" doc:"these queues only, by the number of the receive queue; without it the device as a whole and each of its queues (Linux 6.13)"`
+	Queues            *string      `json:"queues,omitempty" group:"*" example:"4-7" form:"a list of queues" doc:"these queues only, by the number of the receive queue; without it the device as a whole and each of its queues (Linux 6.13)"`
 	DeferHardIRQs     *uint32      `json:"defer-hard-irqs,omitempty" example:"2" doc:"how often a queue may be found empty before its interrupt is enabled again (napi_defer_hard_irqs)"`
 	GROFlushTimeout   *uint64      `json:"gro-flush-timeout,omitempty" example:"20000" doc:"nanoseconds until packets that GRO holds are passed on, and until a queue whose interrupt waits is looked at (gro_flush_timeout)"`
 	IRQSuspendTimeout *uint64      `json:"irq-suspend-timeout,omitempty" example:"20000000" doc:"nanoseconds that interrupts may stay off while an application keeps polling with epoll; 0 is never (Linux 6.13)"`

@@ -29,11 +29,11 @@ type RSSState struct {
 
 // RSSWish is what policies say, in the words of ethtool -X.
 type RSSWish struct {
-	Equal         *uint32 `json:"equal,omitempty" doc:"spread evenly over so many queues, from queue 0 on"`
-	Start         *uint32 `json:"start,omitempty" doc:"the first queue of equal and weight, instead of queue 0"`
-	Weight        *string `json:"weight,omitempty" form:"a list of numbers" doc:"the share of each queue, from queue 0 on: [3, 1] sends three quarters to queue 0"`
-	ExcludeQueues *string `json:"exclude-queues,omitempty" form:"a list of queues" doc:"queues that get nothing; alone it spreads evenly over all others, with equal over the first of the others"`
-	Default       *bool   `json:"default,omitempty" doc:"on: each queue in turn, as the kernel has it at first"`
+	Equal         *uint32 `json:"equal,omitempty" group:"table" doc:"spread evenly over so many queues, from queue 0 on"`
+	Start         *uint32 `json:"start,omitempty" group:"table" doc:"the first queue of equal and weight, instead of queue 0"`
+	Weight        *string `json:"weight,omitempty" group:"table" form:"a list of numbers" doc:"the share of each queue, from queue 0 on: [3, 1] sends three quarters to queue 0"`
+	ExcludeQueues *string `json:"exclude-queues,omitempty" group:"table" form:"a list of queues" doc:"queues that get nothing; alone it spreads evenly over all others, with equal over the first of the others"`
+	Default       *bool   `json:"default,omitempty" group:"table" doc:"on: each queue in turn, as the kernel has it at first"`
 	Key           *string `json:"key,omitempty" form:"bytes in hex as in 6d:5a:..." doc:"the hash key, of the length that ethtool -x shows"`
 	HashFunction  *string `json:"hfunc,omitempty" words:"toeplitz,xor,crc32" doc:"the hash function"`
 	Transform     *string `json:"input-xfrm,omitempty" words:"none,symmetric-xor,symmetric-or-xor" doc:"what is done to the fields before hashing: a symmetric one sends both directions of a connection to one queue"`
