@@ -179,13 +179,14 @@ func (r *round) reached() int {
 // work makes one visit after the other until all have begun. A device that hangs
 // keeps its goroutine.
 func (r *round) work(ctx context.Context) {
+	unbroken := kernel.AmongMany(context.WithoutCancel(ctx))
 	for {
 		v, ok := r.take(ctx)
 		if !ok {
 			return
 		}
 		if v.done != nil {
-			r.meter.visit(v)
+			r.meter.visit(unbroken, v)
 		}
 	}
 }
@@ -212,10 +213,9 @@ func (r *round) take(ctx context.Context) (v *visit, ok bool) {
 
 // visit asks one device. Its calls are not broken off, so that it is known when a
 // device that hung answers again.
-func (m *Meter) visit(v *visit) {
+func (m *Meter) visit(ctx context.Context, v *visit) {
 	defer close(v.done)
 	defer v.lane.calling.Store(false)
-	ctx := kernel.AmongMany(context.Background())
 	for _, q := range [...]struct {
 		from source
 		ask  func(context.Context, *visit) error

@@ -40,9 +40,10 @@ func (k kind) number() int { return int(k.format)*int(codings) + int(k.coding) }
 type piece struct {
 	version uint64
 	bytes   []byte
-	// length and sum are those of the text before compression.
-	length int
-	sum    uint32
+	// length and sum are those of the text before compression, and shift is what a sum
+	// before it is multiplied by (see joinSums).
+	length     int
+	sum, shift uint32
 }
 
 // encoder makes pieces. Its buffers are kept for the next.
@@ -61,7 +62,7 @@ func (e *encoder) encode(as coding, version uint64) (piece, error) {
 	p := piece{version: version, length: len(e.plain)}
 	switch as {
 	case gzip:
-		p.sum = crc32.ChecksumIEEE(e.plain)
+		p.sum, p.shift = crc32.ChecksumIEEE(e.plain), power(8*uint64(p.length))
 		b, err := e.deflate()
 		p.bytes = b
 		return p, err
@@ -159,20 +160,46 @@ func (f *family) forget(k kind) {
 }
 
 // assembled is a page, in parts: what is to be sent one after the other, and its
-// length.
+// length. Small pieces are joined: each part costs whoever sends it.
 type assembled struct {
 	parts  [][]byte
 	length int
+	// joined is the part that small pieces are added to, not among the parts yet.
+	joined []byte
 }
 
+// The sizes of pieces that are joined, and of what comes of it.
+const (
+	smallPiece = 4 << 10
+	joinedPart = 32 << 10
+)
+
 func (a *assembled) add(b []byte) {
-	a.parts = append(a.parts, b)
 	a.length += len(b)
+	if len(b) <= smallPiece {
+		if a.joined == nil {
+			a.joined = make([]byte, 0, joinedPart+smallPiece)
+		}
+		a.joined = append(a.joined, b...)
+	}
+	if len(b) > smallPiece || len(a.joined) >= joinedPart {
+		a.flush()
+	}
+	if len(b) > smallPiece {
+		a.parts = append(a.parts, b)
+	}
+}
+
+// flush ends the part that small pieces are added to.
+func (a *assembled) flush() {
+	if len(a.joined) > 0 {
+		a.parts, a.joined = append(a.parts, slices.Clip(a.joined)), nil
+	}
 }
 
 // assemble makes a page of pieces.
 func assemble(pieces []piece, as coding) assembled {
-	a := assembled{parts: make([][]byte, 0, len(pieces)+2)}
+	var a assembled
 	if as == gzip {
 		a.add([]byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255}) // RFC 1952: deflate, no name, no time, fastest, no system
 	}
@@ -180,7 +207,7 @@ func assemble(pieces []piece, as coding) assembled {
 	for _, p := range pieces {
 		a.add(p.bytes)
 		if as == gzip {
-			sum = joinSums(sum, p.sum, p.length)
+			sum = joinSums(sum, p)
 			size += uint32(p.length)
 		}
 	}
@@ -189,15 +216,15 @@ func assemble(pieces []piece, as coding) assembled {
 		end = binary.LittleEndian.AppendUint32(end, sum)
 		a.add(binary.LittleEndian.AppendUint32(end, size))
 	}
+	a.flush()
 	return a
 }
 
-// joinSums is the CRC-32 of two texts after one another, from their own and the
-// second's length. A CRC is a polynomial's remainder: the first text stands
-// before as many zero bits as the second has, so its remainder is multiplied by x
-// to that power.
-func joinSums(first, second uint32, length int) uint32 {
-	return multiply(first, power(8*uint64(length))) ^ second
+// joinSums is the CRC-32 of two texts after one another, from that of the first and the
+// second. A CRC is a polynomial's remainder: the first text stands before as many zero
+// bits as the second has, so its remainder is multiplied by x to that power.
+func joinSums(first uint32, second piece) uint32 {
+	return multiply(first, second.shift) ^ second.sum
 }
 
 // The polynomials are those of crc32.IEEE: the highest bit is x to the 0.

@@ -263,7 +263,7 @@ func TestJoinSums(t *testing.T) {
 		for i := range both {
 			both[i] = byte(random.Uint32())
 		}
-		got := joinSums(crc32.ChecksumIEEE(both[:1000]), crc32.ChecksumIEEE(both[1000:]), length)
+		got := joinSums(crc32.ChecksumIEEE(both[:1000]), piece{sum: crc32.ChecksumIEEE(both[1000:]), shift: power(8 * uint64(length))})
 		if want := crc32.ChecksumIEEE(both); got != want {
 			t.Errorf("%d: %#x, want %#x", length, got, want)
 		}
