@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/nictune/nictune/lab/nstest"
 	"github.com/nictune/nictune/tuning"
 )
@@ -273,6 +275,49 @@ func TestGates(t *testing.T) {
 				t.Errorf("exit %d, %s queues: %s", exit, g.queues(t), said)
 			}
 		})
+	}
+}
+
+// A link that is slower afterwards, by whatever hand, is as bad as none.
+func TestGateOfTheSpeed(t *testing.T) {
+	nstest.Require(t)
+	const device = "gate6"
+	nstest.IP(t, "tuntap add "+device+" mode tap")
+	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", device).Run() })
+	holdTap(t, device) // whose carrier is there while somebody holds it
+	nstest.IP(t, "link set "+device+" up")
+	nstest.Run(t, "ethtool", "-s", device, "speed", "10000", "duplex", "full", "autoneg", "off")
+	g := &gated{device: device, state: filepath.Join(t.TempDir(), "state")}
+	policy := g.policy(t, "coalesce: {rx-frames: 12}")
+	apply := func(word string, speed string) (int, string) {
+		stderr := &told{word: word, then: func() { nstest.Run(t, "ethtool", "-s", device, "speed", speed) }}
+		exit := run(t.Context(), []string{"apply", "-f", policy, "--state-dir", g.state, "--gate-timeout", "2s"}, io.Discard, stderr)
+		return exit, stderr.text.String()
+	}
+	exit, said := apply("writing", "1000")
+	if exit != exitError || !strings.Contains(said, "health gate: gate6: the speed was 10000 Mb/s and is 1000 Mb/s, 2s after the change") || !ethtoolHas(t, "-c", device, "rx-frames: 0\n") {
+		t.Errorf("slower: exit %d, %s", exit, said)
+	}
+	if exit, said := apply("writing", "25000"); exit != exitOK || !ethtoolHas(t, "-c", device, "rx-frames: 12\n") {
+		t.Errorf("faster: exit %d, %s", exit, said)
+	}
+}
+
+// holdTap is a program behind a tap, which reads nothing.
+func holdTap(t *testing.T, device string) {
+	t.Helper()
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	request, err := unix.NewIfreq(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
+		t.Fatal(err)
 	}
 }
 
