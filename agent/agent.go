@@ -31,6 +31,8 @@ type Options struct {
 	Compare func(context.Context, *inventory.Inventory) (*Comparison, error)
 	// Enforce puts right what has drifted. Nil: nothing is changed.
 	Enforce *Enforcement
+	// Sysfs has it read with the facts of software devices, too, what is in sysfs alone.
+	Sysfs bool
 	// Meter says which counters are read for a scrape.
 	Meter inventory.MeterOptions
 	// Beside is what else is kept. Nil: nothing.
@@ -90,6 +92,7 @@ func New(reader kernel.Reader, options Options) *Agent {
 	a := &Agent{reader: &remembering{Reader: spares, vpd: map[string]remembered{}}, sparing: spares, options: options, changed: newChanged()}
 	a.keeper = inventory.NewKeeper(a.reader)
 	a.keeper.Check = spares.held
+	a.keeper.Sysfs = options.Sysfs
 	meter := options.Meter
 	if options.Changes != nil {
 		meter.Changed = a.changedSince

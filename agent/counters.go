@@ -59,6 +59,8 @@ func shownBy(asked metrics.Asked, p inventory.Part) bool {
 		return asked["driver"] || asked["meaning"] || asked["queue"]
 	case inventory.PartQueues:
 		return asked["queue"] || asked["meaning"]
+	case inventory.PartInterrupts:
+		return asked["interrupt"] || asked["interrupt_cpu"]
 	}
 	return asked[string(p)] // named alike
 }

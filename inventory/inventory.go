@@ -84,6 +84,10 @@ type NIC struct {
 	// as colon-separated lower-case hex.
 	MAC          string `json:"mac,omitempty"`
 	PermanentMAC string `json:"permanentMac,omitempty"`
+	// Broadcast is the link's broadcast address, in the form of MAC.
+	Broadcast string `json:"broadcast,omitempty"`
+	// NetClass are the kernel's own numbers; absent where not all of them are known.
+	NetClass *NetClass `json:"netClass,omitempty"`
 
 	Parent *Parent `json:"parent,omitempty"`
 	Port   Port    `json:"port,omitzero"`

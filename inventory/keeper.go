@@ -20,6 +20,9 @@ type Keeper struct {
 	// Check is asked at the end of each reading. With an error that has failed. Nil:
 	// nobody is asked.
 	Check func(context.Context) error
+	// Sysfs has it read of software devices, too, what is in sysfs alone: some files of
+	// each, where all else about them is in a few dumps.
+	Sysfs bool
 
 	reader kernel.Reader
 	inv    *Inventory // nil before the first reading
@@ -33,7 +36,7 @@ func NewKeeper(r kernel.Reader) *Keeper { return &Keeper{reader: r} }
 
 // Whole reads the host anew. See [Read].
 func (k *Keeper) Whole(ctx context.Context) (*Inventory, error) {
-	s := &survey{Reader: k.reader}
+	s := &survey{Reader: k.reader, sysfs: k.Sysfs}
 	inv, err := read(ctx, s, subjects())
 	if err == nil {
 		err = k.check(ctx)
@@ -67,7 +70,7 @@ func (k *Keeper) Some(ctx context.Context, indexes []int) (*Inventory, error) {
 		return nil, errors.New("nothing is known yet")
 	}
 	s := &survey{
-		Reader: k.reader, focused: true, host: k.inv.Host, refused: k.refused,
+		Reader: k.reader, sysfs: k.Sysfs, focused: true, host: k.inv.Host, refused: k.refused,
 		byIndex: map[int]*NIC{}, byName: map[string]*NIC{}, ties: maps.Clone(k.ties),
 	}
 	asked := map[int]bool{}

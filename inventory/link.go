@@ -93,6 +93,19 @@ type LinkAbility struct {
 	FEC []string `json:"fec,omitempty"`
 }
 
+// PauseBits are the link mode bits that Pause is made of: Pause and Asym_Pause.
+func (a *LinkAbility) PauseBits() (symmetric, asymmetric bool) {
+	switch a.Pause {
+	case pauseSymReceive:
+		return true, true
+	case pauseSymmetric:
+		return true, false
+	case pauseTransmit:
+		return false, true
+	}
+	return false, false
+}
+
 // fileLinkModes files an ETHTOOL_MSG_LINKMODES_GET_REPLY.
 func fileLinkModes(n *NIC, w *words, body []byte) error {
 	l := n.Link

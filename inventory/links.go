@@ -178,6 +178,10 @@ func decodeLink(body []byte) (link, error) {
 	}
 	l.loopback = flags&uapi.IFF_LOOPBACK != 0 || hardware == uapi.ARPHRD_LOOPBACK
 	n.Multicast.setFlags(flags)
+	n.NetClass = &NetClass{Hardware: int(hardware), Flags: flags, Link: n.Index} // IFLA_LINK is left out of a device that is its own
+	if flags&uapi.IFF_UP != 0 {
+		n.NetClass.Dormant = new(flags&uapi.IFF_DORMANT != 0)
+	}
 
 	var parent Parent
 	a := kernel.AttributesAfter(body, linkHeader)
@@ -199,6 +203,12 @@ func decodeLink(body []byte) (link, error) {
 			n.MAC = linkAddress(hardware, a.Data)
 		case uapi.IFLA_PERM_ADDRESS:
 			n.PermanentMAC = linkAddress(hardware, a.Data)
+		case uapi.IFLA_BROADCAST:
+			n.Broadcast = linkAddress(hardware, a.Data)
+		case uapi.IFLA_LINKMODE:
+			n.NetClass.LinkMode = int(a.Uint8())
+		case uapi.IFLA_GROUP:
+			n.NetClass.Group = int(a.Uint32())
 		case uapi.IFLA_PARENT_DEV_NAME:
 			parent.Address = a.String()
 		case uapi.IFLA_PARENT_DEV_BUS_NAME:
@@ -266,6 +276,7 @@ func decodeLink(body []byte) (link, error) {
 
 		case uapi.IFLA_LINK:
 			l.lower = int(a.Uint32())
+			n.NetClass.Link = l.lower
 		case uapi.IFLA_LINK_NETNSID:
 			l.foreign = true
 			if id := int32(a.Uint32()); id >= 0 { // negative: the kernel had no id to give

@@ -92,6 +92,15 @@ func (s *survey) sysfsLink(ctx context.Context, name string) (*link, bool) {
 		n.Multicast.Promiscuous = new(flags&uapi.IFF_PROMISC != 0)
 	}
 	n.MAC, _ = text("address")
+	n.Broadcast, _ = text("broadcast")
+	// Whole or not at all: an excerpt of a host doesn't tell what is 0.
+	hardware, flags, mode, group, lower := number("type"), number("flags"), number("link_mode"), number("netdev_group"), number("iflink")
+	if hardware != nil && flags != nil && mode != nil && group != nil && lower != nil {
+		n.NetClass = &NetClass{Hardware: *hardware, Flags: uint32(*flags), LinkMode: *mode, Group: *group, Link: *lower}
+		if v := number("dormant"); v != nil {
+			n.NetClass.Dormant = new(*v != 0)
+		}
+	}
 	n.Alias, _ = text("ifalias")
 	n.Link.Oper, _ = text("operstate")
 	if v := number("carrier"); v != nil {
@@ -132,12 +141,16 @@ func (s *survey) sysfsLink(ctx context.Context, name string) (*link, bool) {
 }
 
 // completeFromSysfs reads what netlink does not tell: the parent on kernels
-// before 5.14, and the port number, which only hardware has.
+// before 5.14, the port number, which only hardware has, and how name and address
+// came about.
 func (s *survey) completeFromSysfs(ctx context.Context, l *link) {
 	n := &l.nic
 	dir := path.Join(sysClassNet, n.Name)
 	if n.Parent == nil && l.kind == "" {
 		n.Parent = s.sysfsParent(ctx, dir)
+	}
+	if n.Parent != nil || s.sysfs {
+		s.readNetClass(ctx, n)
 	}
 	if n.Parent == nil {
 		return

@@ -146,6 +146,8 @@ func TestDecodeLink(t *testing.T) {
 		{"a port", linkMessage(2, uapi.ARPHRD_ETHER, up, join(named("eth0"), kernel.Body{}.
 			Bytes(uapi.IFLA_ADDRESS, []byte{0x52, 0x54, 0, 0x12, 0x34, 0xaf}).
 			Bytes(uapi.IFLA_PERM_ADDRESS, []byte{0x52, 0x54, 0, 0x12, 0x34, 0x56}).
+			Bytes(uapi.IFLA_BROADCAST, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}).
+			Uint8(uapi.IFLA_LINKMODE, 1).Uint32(uapi.IFLA_GROUP, 5).Uint32(uapi.IFLA_LINK, 9).
 			String(uapi.IFLA_IFALIAS, "rack 7").
 			Nested(uapi.IFLA_PROP_LIST, kernel.Body{}.String(uapi.IFLA_ALT_IFNAME, "enp3s0").String(uapi.IFLA_ALT_IFNAME, "uplink")).
 			String(uapi.IFLA_PARENT_DEV_NAME, "0000:03:00.0").String(uapi.IFLA_PARENT_DEV_BUS_NAME, "pci").
@@ -159,6 +161,8 @@ func TestDecodeLink(t *testing.T) {
 			Uint32(uapi.IFLA_TSO_MAX_SIZE, 4).Uint32(uapi.IFLA_TSO_MAX_SEGS, 5).Uint32(uapi.IFLA_GRO_MAX_SIZE, 6).
 			Uint32(uapi.IFLA_GRO_IPV4_MAX_SIZE, 7))), func(n *NIC) {
 			n.MAC, n.PermanentMAC, n.Alias, n.AltNames = "52:54:00:12:34:af", "52:54:00:12:34:56", "rack 7", []string{"enp3s0", "uplink"}
+			n.Broadcast = "ff:ff:ff:ff:ff:ff"
+			n.NetClass = &NetClass{Hardware: 1, Flags: up, LinkMode: 1, Group: 5, Link: 9, Dormant: new(false)}
 			n.Parent = &Parent{Bus: "pci", Address: "0000:03:00.0"}
 			n.Port = Port{Name: "p0", ID: "ec0d", SwitchID: "0102"}
 			n.Link = Link{Admin: "up", Oper: "up", Carrier: new(true), ProtoDown: true, MTU: new(1500), MinMTU: new(68), MaxMTU: new(9216),
@@ -174,9 +178,11 @@ func TestDecodeLink(t *testing.T) {
 			kernel.Body{}.Uint8(uapi.IFLA_CARRIER, 1).Uint8(uapi.IFLA_OPERSTATE, uapi.IF_OPER_DOWN).Uint32(uapi.IFLA_MAX_MTU, 0))), func(n *NIC) {
 			n.Link = Link{Admin: "down", Oper: "down"}
 			n.Multicast.Capable = new(false)
+			n.NetClass.Flags, n.NetClass.Dormant = 0, nil
 		}},
 		{"a kernel that does not count allmulti", linkMessage(2, uapi.ARPHRD_ETHER, up|uapi.IFF_ALLMULTI|uapi.IFF_PROMISC, named("eth0")), func(n *NIC) {
 			n.Multicast.AllMulti, n.Multicast.Promiscuous = new(true), new(true)
+			n.NetClass.Flags |= uapi.IFF_ALLMULTI | uapi.IFF_PROMISC
 		}},
 		{"XDP in two modes", linkMessage(2, uapi.ARPHRD_ETHER, up, join(named("eth0"), kernel.Body{}.Nested(uapi.IFLA_XDP, kernel.Body{}.
 			Uint8(uapi.IFLA_XDP_ATTACHED, uapi.XDP_ATTACHED_MULTI).Uint32(uapi.IFLA_XDP_DRV_PROG_ID, 7).Uint32(uapi.IFLA_XDP_HW_PROG_ID, 9)))), func(n *NIC) {
@@ -235,11 +241,17 @@ func TestDecodeLink(t *testing.T) {
 			String(uapi.IFLA_INFO_SLAVE_KIND, "bond").Nested(uapi.IFLA_INFO_SLAVE_DATA, kernel.Body{}.Uint8(1, 1))))), func(*NIC) {}},
 		{"a tunnel", linkMessage(2, uapi.ARPHRD_SIT, up, join(named("eth0"), kernel.Body{}.Bytes(uapi.IFLA_ADDRESS, []byte{192, 0, 2, 1}))), func(n *NIC) {
 			n.Type, n.MAC = "sit", "192.0.2.1"
+			n.NetClass.Hardware = uapi.ARPHRD_SIT
 		}},
-		{"a link type of tomorrow", linkMessage(2, 4242, up, named("eth0")), func(n *NIC) { n.Type = "4242" }},
+		{"a link type of tomorrow", linkMessage(2, 4242, up, named("eth0")), func(n *NIC) {
+			n.Type, n.NetClass.Hardware = "4242", 4242
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			want := NIC{Name: "eth0", Index: 2, Type: "ether", Link: Link{Admin: "up"}, Multicast: Multicast{Capable: new(true)}}
+			want := NIC{
+				Name: "eth0", Index: 2, Type: "ether", Link: Link{Admin: "up"}, Multicast: Multicast{Capable: new(true)},
+				NetClass: &NetClass{Hardware: 1, Flags: up, Link: 2, Dormant: new(false)},
+			}
 			c.want(&want)
 			got, err := decodeLink(c.m.Body)
 			if err != nil {
@@ -429,6 +441,8 @@ func TestReadLinksFromSysfs(t *testing.T) {
 		"eth0/address": "52:54:00:12:34:56\n", "eth0/addr_len": "6\n", "eth0/carrier": "1\n", "eth0/carrier_up_count": "2\n",
 		"eth0/carrier_down_count": "1\n", "eth0/dev_port": "1\n", "eth0/duplex": "full\n", "eth0/flags": "0x1103\n",
 		"eth0/ifindex": "2\n", "eth0/iflink": "2\n", "eth0/mtu": "9000\n", "eth0/operstate": "up\n", "eth0/speed": "1000\n",
+		"eth0/link_mode": "1\n", "eth0/dormant": "1\n", "eth0/netdev_group": "7\n", "eth0/broadcast": "ff:ff:ff:ff:ff:ff\n",
+		"eth0/addr_assign_type": "3\n", "eth0/name_assign_type": "4\n", "eth0/dev_id": "0x1\n",
 		"eth0/tx_queue_len": "1000\n", "eth0/type": "1\n", "eth0/phys_port_name": "p0\n", "eth0/ifalias": "\n",
 		"eth0/upper_bond0": "", "bond0/lower_eth0": "",
 		"bond0/ifindex": "3\n", "bond0/flags": "0x1002\n", "bond0/type": "1\n", "bond0/duplex": "unknown\n", "bond0/speed": "-1\n",
@@ -457,7 +471,11 @@ func TestReadLinksFromSysfs(t *testing.T) {
 		t.Errorf("the host's unread must say once that there was no netlink: %+v", s.unread)
 	}
 	want := NIC{
-		Name: "eth0", Index: 2, Type: "ether", MAC: "52:54:00:12:34:56",
+		Name: "eth0", Index: 2, Type: "ether", MAC: "52:54:00:12:34:56", Broadcast: "ff:ff:ff:ff:ff:ff",
+		NetClass: &NetClass{
+			Hardware: 1, Flags: 0x1103, LinkMode: 1, Group: 7, Link: 2, Dormant: new(true),
+			AddressAssignType: new(3), NameAssignType: new(4), DeviceID: new(1),
+		},
 		Parent: &Parent{Bus: "virtio", Address: "virtio1"}, Port: Port{Name: "p0", Number: new(1)},
 		Stack: Stack{Master: "bond0", Upper: []string{"bond0"}},
 		Link: Link{Admin: "up", Oper: "up", Carrier: new(true), SpeedMbps: new(1000), Duplex: "full", MTU: new(9000), TxQueueLen: new(1000),
@@ -468,7 +486,7 @@ func TestReadLinksFromSysfs(t *testing.T) {
 		t.Errorf("eth0:\n got %s\nwant %s", asJSON(t, got), asJSON(t, want))
 	}
 	bond := *s.byName["bond0"]
-	if bond.Link.SpeedMbps != nil || bond.Link.Duplex != "" || bond.Link.Carrier != nil || bond.Parent != nil || bond.Link.Admin != "down" {
+	if bond.Link.SpeedMbps != nil || bond.Link.Duplex != "" || bond.Link.Carrier != nil || bond.Parent != nil || bond.Link.Admin != "down" || bond.NetClass != nil {
 		t.Errorf("bond0 has what its files don't say: %s", asJSON(t, bond))
 	}
 	if p := s.byName["thin"].Parent; p == nil || *p != (Parent{Bus: "pci", Address: "0000:00:04.0"}) {

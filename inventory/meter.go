@@ -77,6 +77,10 @@ const (
 	PartSoftnet    Part = "softnet"    // /proc/net/softnet_stat
 	PartInterrupts Part = "interrupt"  // /proc/interrupts
 	PartAER        Part = "aer"        // aer_dev_* of PCI functions
+
+	// PartInterruptCPUs is more of PartInterrupts, which has to be wanted, too: what
+	// each CPU served. It has no reading of its own.
+	PartInterruptCPUs Part = "interrupt_cpu"
 )
 
 // Sample is what a host has counted at one moment. Nobody writes on it again.
@@ -91,7 +95,9 @@ type Sample struct {
 	PagePools  []DevicePagePool
 	Softnet    []Softnet
 	Interrupts []DeviceInterrupt
-	AER        []DeviceErrors
+	// InterruptCPUs are the numbers of the CPUs that an interrupt's CPUs are of.
+	InterruptCPUs []int
+	AER           []DeviceErrors
 	// Failures are the devices whose counters could not be read.
 	Failures []SampleFailure
 	// Reads say how each part went.
@@ -158,6 +164,9 @@ type DeviceInterrupt struct {
 	// it serves none.
 	Queue string
 	Count uint64
+	// CPUs are what each of the sample's InterruptCPUs served, as the kernel counts but
+	// with 64 bits from the first reading on; nil where that wasn't asked for.
+	CPUs []uint64
 }
 
 // DeviceErrors are the PCIe errors of a device's function, or of a hop above it.

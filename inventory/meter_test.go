@@ -381,20 +381,22 @@ func TestInterruptCountsGrow(t *testing.T) {
 	for _, step := range []struct {
 		what, table string
 		want        uint64
+		ofCPUs      []uint64
 	}{
-		{"at first", "CPU0 CPU1\n 24: 100 4294967290 MSI\n", 4294967390},
-		{"CPU1 is offline", "CPU0\n 24: 101 MSI\n", 4294967391},
-		{"CPU1 is back, and its column has wrapped", "CPU0 CPU1\n 24: 101 4 MSI\n", 4294967401},
-		{"a CPU that nobody knew", "CPU0 CPU1 CPU4\n 24: 101 4 5000 MSI\n", 4294967401},
-		{"which counts from there", "CPU0 CPU1 CPU4\n 24: 101 4 5001 MSI\n", 4294967402},
-		{"freed, and another's", "CPU0 CPU1 CPU4\n 24: 2 1 0 MSI\n", 3},
-		{"grows", "CPU0 CPU1 CPU4\n 24: 300 1 0 MSI\n", 301},
-		{"freed", "CPU0 CPU1 CPU4\n", 0},
-		{"another's", "CPU0 CPU1 CPU4\n 24: 400 1 0 MSI\n", 401},
+		{"at first", "CPU0 CPU1\n 24: 100 4294967290 MSI\n", 4294967390, []uint64{100, 4294967290}},
+		{"CPU1 is offline", "CPU0\n 24: 101 MSI\n", 4294967391, []uint64{101}},
+		{"CPU1 is back, and its column has wrapped", "CPU0 CPU1\n 24: 101 4 MSI\n", 4294967401, []uint64{101, 1<<32 + 4}},
+		{"a CPU that nobody knew", "CPU0 CPU1 CPU4\n 24: 101 4 5000 MSI\n", 4294967401, []uint64{101, 1<<32 + 4, 5000}},
+		{"which counts from there", "CPU0 CPU1 CPU4\n 24: 101 4 5001 MSI\n", 4294967402, []uint64{101, 1<<32 + 4, 5001}},
+		{"freed, and another's", "CPU0 CPU1 CPU4\n 24: 2 1 0 MSI\n", 3, []uint64{2, 1, 0}},
+		{"grows", "CPU0 CPU1 CPU4\n 24: 300 1 0 MSI\n", 301, []uint64{300, 1, 0}},
+		{"freed", "CPU0 CPU1 CPU4\n", 0, nil},
+		{"another's", "CPU0 CPU1 CPU4\n 24: 400 1 0 MSI\n", 401, []uint64{400, 1, 0}},
 	} {
 		var got uint64
-		if err := c.read([]byte(step.table), func(int) bool { return true }, func(_ int, count uint64) { got = count }); err != nil || got != step.want {
-			t.Errorf("%s: %d, %v; want %d", step.what, got, err, step.want)
+		var ofCPUs []uint64
+		if err := c.read([]byte(step.table), func(int) bool { return true }, func(n int, count uint64) { got, ofCPUs = count, c.ofCPUs(n) }); err != nil || got != step.want || !slices.Equal(ofCPUs, step.ofCPUs) {
+			t.Errorf("%s: %d %d, %v; want %d %d", step.what, got, ofCPUs, err, step.want, step.ofCPUs)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -29,6 +30,10 @@ type PCI struct {
 	Subsystem string `json:"subsystem,omitempty"`
 
 	VPD *VPD `json:"vpd,omitempty"`
+	// PowerState is "D0", "D3hot" and the like, of the moment; D3ColdAllowed whether the
+	// function's power may be cut while it sleeps.
+	PowerState    string `json:"powerState,omitempty"`
+	D3ColdAllowed *bool  `json:"d3coldAllowed,omitempty"`
 	// Link is the function's own PCIe link; absent for one that has none, such
 	// as an integrated device. A VF has its PF's, whose lanes it shares.
 	Link *PCIeLink `json:"link,omitempty"`
@@ -127,10 +132,30 @@ func (p *places) readFunction(ctx context.Context, d *device) {
 	}
 	d.read.function = true
 	p.readIdentity(ctx, d)
+	p.readPower(ctx, d)
 	p.readPath(ctx, d)
 	p.readSRIOV(ctx, d)
 	if d.has("physfn") {
 		p.readVF(ctx, d)
+	}
+}
+
+// readPower reads a function's power state, which asks the device nothing, and what
+// may become of it. Kernels before 5.7 have no power_state.
+func (p *places) readPower(ctx context.Context, d *device) {
+	read := func(file, fact string) (string, bool) {
+		if p.nameless || !d.has(file) {
+			return "", false
+		}
+		text, err := p.text(ctx, d, file)
+		if err != nil && !errors.Is(err, kernel.ErrNotRecorded) {
+			d.missed(fact, err)
+		}
+		return text, err == nil
+	}
+	d.pci.PowerState, _ = read("power_state", "pci.powerState")
+	if allowed, ok := read("d3cold_allowed", "pci.d3coldAllowed"); ok && (allowed == "0" || allowed == "1") {
+		d.pci.D3ColdAllowed = new(allowed == "1")
 	}
 }
 

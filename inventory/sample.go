@@ -271,10 +271,15 @@ func (m *Meter) readInterrupts(ctx context.Context, s *Sample) error {
 		return wanted
 	}, func(number int, count uint64) {
 		i, _ := slices.BinarySearchFunc(m.irqs, number, func(i irqOf, number int) int { return i.number - number })
+		var cpus []uint64
+		if m.wants(PartInterruptCPUs) {
+			cpus = m.fired.ofCPUs(number)
+		}
 		for ; i < len(m.irqs) && m.irqs[i].number == number; i++ {
-			s.Interrupts = append(s.Interrupts, DeviceInterrupt{m.irqs[i].device, number, m.irqs[i].queue, count})
+			s.Interrupts = append(s.Interrupts, DeviceInterrupt{m.irqs[i].device, number, m.irqs[i].queue, count, cpus})
 		}
 	})
+	s.InterruptCPUs = slices.Clone(m.fired.cpus)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
@@ -294,8 +299,9 @@ type interruptCounts struct {
 
 type interruptCount struct {
 	total uint64
-	// last is the last value of each CPU, by its number; known has those that had any.
-	last  []uint32
+	// last is the last value of each CPU, by its number, and above 32 bits how often it
+	// wrapped; known has those that had any.
+	last  []uint64
 	known []bool
 	table int // that had it last
 }
@@ -365,16 +371,29 @@ func (c *interruptCounts) add(number int) uint64 {
 	}
 	for i, cpu := range c.cpus {
 		if cpu >= len(one.last) {
-			one.last = append(one.last, make([]uint32, cpu+1-len(one.last))...)
+			one.last = append(one.last, make([]uint64, cpu+1-len(one.last))...)
 			one.known = append(one.known, make([]bool, cpu+1-len(one.known))...)
 		}
-		if one.known[cpu] { // else it counts from here: what was before is no growth of now
-			one.total += uint64(c.values[i] - one.last[cpu])
+		if !one.known[cpu] { // it counts from here: what was before is no growth of now
+			one.last[cpu], one.known[cpu] = uint64(c.values[i]), true
+			continue
 		}
-		one.last[cpu], one.known[cpu] = c.values[i], true
+		grown := uint64(c.values[i] - uint32(one.last[cpu]))
+		one.total += grown
+		one.last[cpu] += grown
 	}
 	one.table = c.table
 	return one.total
+}
+
+// ofCPUs is what each CPU of the table that was read last served of an interrupt.
+func (c *interruptCounts) ofCPUs(number int) []uint64 {
+	one := c.of[number]
+	counts := make([]uint64, len(c.cpus))
+	for i, cpu := range c.cpus {
+		counts[i] = one.last[cpu]
+	}
+	return counts
 }
 
 // forget drops those that were another device's.
@@ -393,7 +412,10 @@ func (c *interruptCounts) forget(before, now []irqOf) {
 // meanwhile.
 func (one *interruptCount) restarted(cpus []int, values []uint32) bool {
 	for i, cpu := range cpus {
-		if cpu < len(one.last) && one.known[cpu] && values[i] < one.last[cpu] && values[i]-one.last[cpu] >= fewInterrupts {
+		if cpu >= len(one.last) || !one.known[cpu] {
+			continue
+		}
+		if last := uint32(one.last[cpu]); values[i] < last && values[i]-last >= fewInterrupts {
 			return true
 		}
 	}

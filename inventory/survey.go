@@ -70,7 +70,9 @@ func nicSubjects() []subject {
 type survey struct {
 	kernel.Reader
 	// brief leaves out of places what only people ask for.
-	brief   bool
+	brief bool
+	// sysfs reads of software devices, too, what sysfs alone has.
+	sysfs   bool
 	host    Host
 	unread  []Unread
 	nics    []*NIC // by index

@@ -17,6 +17,8 @@ type ipLink struct {
 	Flags        []string `json:"flags"`
 	Type         string   `json:"link_type"`
 	Address      string   `json:"address"`
+	Broadcast    string   `json:"broadcast"`
+	LinkMode     string   `json:"linkmode"`
 	PermAddress  string   `json:"permaddr"`
 	MTU          int      `json:"mtu"`
 	MinMTU       int      `json:"min_mtu"`
@@ -102,6 +104,8 @@ func compareLinks(s *survey, want []ipLink) string {
 		}
 		equal("type", n.Type, typ)
 		equal("mac", n.MAC, w.Address)
+		equal("broadcast", n.Broadcast, w.Broadcast)
+		equal("linkMode", n.NetClass.LinkMode == 1, w.LinkMode == "DORMANT")
 		if w.PermAddress != "" { // ip leaves it out where it is the current one
 			equal("permanentMac", n.PermanentMAC, w.PermAddress)
 		}

@@ -199,6 +199,7 @@ func (a *app) serve(ctx context.Context, f agentFlags) error {
 func (a *app) observing(reader host, f agentFlags) (agent.Options, error) {
 	options := agent.Options{
 		Meter:    inventory.MeterOptions{VFs: sriov.Counters, Driver: f.countersOf, Counter: f.counter},
+		Sysfs:    f.collectors.enabled(f.exporter)("netclass"),
 		Interval: f.interval,
 		Pause:    f.pause,
 		Timeout:  a.timeout,

@@ -19,8 +19,8 @@ type collector struct {
 // collectors are all of them, in the catalogue's order.
 func collectors() []collector {
 	return []collector{
-		host(), nic(), pci(), link(), linkModes(), pause(), eee(), fec(), modules(),
-		statistics(), standard(), driver(), meaning(), queue(), pagepool(), softnet(), interrupt(), aer(),
+		host(), nic(), pci(), link(), netclass(), linkModes(), pause(), eee(), fec(), modules(),
+		statistics(), standard(), driver(), meaning(), queue(), pagepool(), softnet(), interrupt(), interruptCPU(), aer(),
 		rings(), channels(), coalesce(), rss(), napi(), irq(), irqAffinity(), segmentation(), offload(), features(),
 		xdpPrograms(), xdpReady(), virtualFunctions(), vf(), stack(), multicast(),
 		findingsOf(), policy(), reconcile(), history(), scrape(),

@@ -42,9 +42,10 @@ func counted() *inventory.Sample {
 			{Name: "eth2", QueueStats: inventory.QueueStats{Direction: "rx", ID: 1, Bytes: ptr(uint64(4)), Overruns: ptr(uint64(5)), AllocFail: ptr(uint64(6))}},
 			{Name: "eth2", QueueStats: inventory.QueueStats{Direction: "tx", ID: 0, Packets: ptr(uint64(7)), Bytes: ptr(uint64(8)), Drops: ptr(uint64(9)), Stops: ptr(uint64(10))}},
 		},
-		PagePools:  []inventory.DevicePagePool{{Name: "eth2", PagePoolStats: inventory.PagePoolStats{ID: 12, Allocated: 1, Reused: 2}}},
-		Softnet:    []inventory.Softnet{{CPU: 3, Processed: 1, Dropped: 2, TimeSqueeze: 3, Collisions: 4, ReceivedRPS: 5, FlowLimit: 6, Backlog: ptr(uint64(7))}, {CPU: 5}},
-		Interrupts: []inventory.DeviceInterrupt{{Name: "eth0", IRQ: 44, Queue: "2", Count: 9}, {Name: "eth0", IRQ: 45, Count: 1}},
+		PagePools:     []inventory.DevicePagePool{{Name: "eth2", PagePoolStats: inventory.PagePoolStats{ID: 12, Allocated: 1, Reused: 2}}},
+		Softnet:       []inventory.Softnet{{CPU: 3, Processed: 1, Dropped: 2, TimeSqueeze: 3, Collisions: 4, ReceivedRPS: 5, FlowLimit: 6, Backlog: ptr(uint64(7))}, {CPU: 5}},
+		Interrupts:    []inventory.DeviceInterrupt{{Name: "eth0", IRQ: 44, Queue: "2", Count: 9, CPUs: []uint64{4, 5}}, {Name: "eth0", IRQ: 45, Count: 1}},
+		InterruptCPUs: []int{0, 3},
 		AER: []inventory.DeviceErrors{{Name: "eth0", Address: "0000:00:01.0", Errors: []inventory.PCIeErrors{
 			{Severity: "correctable", Type: "BadTLP", Count: 1}, {Severity: "fatal", Type: "TLP", Count: 0},
 		}}},

@@ -34,8 +34,10 @@ func linkModes() collector {
 			}
 			canNegotiate := abilities("autonegotiate_supported", "the port can negotiate")
 			offersNegotiation := abilities("autonegotiate_advertised", "the port offers to negotiate")
-			canPause := abilities("pause_supported", "the port can do flow control")
-			offersPause := abilities("pause_advertised", "the port offers flow control")
+			canPause := abilities("pause_supported", "the port can do symmetric flow control")
+			offersPause := abilities("pause_advertised", "the port offers symmetric flow control")
+			canAsymmetric := abilities("asymmetricpause_supported", "the port can do flow control of one direction")
+			offersAsymmetric := abilities("asymmetricpause_advertised", "the port offers flow control of one direction")
 			return eachNIC(func(n *inventory.NIC) {
 				for _, side := range []struct {
 					family *family
@@ -57,8 +59,14 @@ func linkModes() collector {
 				}
 				canNegotiate.set(truth(a.Supported.Autoneg), n.Name)
 				offersNegotiation.set(truth(a.Advertised.Autoneg), n.Name)
-				canPause.set(truth(a.Supported.Pause != "No"), n.Name)
-				offersPause.set(truth(a.Advertised.Pause != "No"), n.Name)
+				for _, one := range []struct {
+					side                  *inventory.LinkAbility
+					symmetric, asymmetric *family
+				}{{&a.Supported, canPause, canAsymmetric}, {&a.Advertised, offersPause, offersAsymmetric}} {
+					symmetric, asymmetric := one.side.PauseBits()
+					one.symmetric.set(truth(symmetric), n.Name)
+					one.asymmetric.set(truth(asymmetric), n.Name)
+				}
 			})
 		},
 	}

@@ -81,8 +81,8 @@ nictune_network_speed_bytes{device="eth0"} 1.25e+08
 nictune_network_up{device="eth0"} 1
 # HELP nictune_nic_info A network device: what it is and where it is attached. Always 1; a label that is not known is empty.
 # TYPE nictune_nic_info gauge
-nictune_nic_info{device="eth0",device_id="10c9",driver="igb",driver_version="6.12",firmware="1.4�",iommu_group="7",kind="pf",mac="",master="",model="",numa_node="0",pci_address="0000:41:00.0",permanent_mac="52:54:00:00:01:00",port_name="",type="ether",vendor_id="8086"} 1
-nictune_nic_info{device="tun0",device_id="",driver="",driver_version="",firmware="",iommu_group="",kind="virtual",mac="",master="",model="",numa_node="",pci_address="",permanent_mac="",port_name="",type="",vendor_id=""} 1
+nictune_nic_info{broadcast="",bus_info="",device="eth0",device_id="10c9",driver="igb",driver_version="6.12",expansion_rom_version="",firmware="1.4�",ifalias="",iommu_group="7",kind="pf",mac="",master="",model="",numa_node="0",pci_address="0000:41:00.0",permanent_mac="52:54:00:00:01:00",port_name="",type="ether",vendor_id="8086"} 1
+nictune_nic_info{broadcast="",bus_info="",device="tun0",device_id="",driver="",driver_version="",expansion_rom_version="",firmware="",ifalias="",iommu_group="",kind="virtual",mac="",master="",model="",numa_node="",pci_address="",permanent_mac="",port_name="",type="",vendor_id=""} 1
 # HELP nictune_nic_unread_facts Facts that could not be read, by reason.
 # TYPE nictune_nic_unread_facts gauge
 nictune_nic_unread_facts{device="eth0",reason="denied"} 1

@@ -17,7 +17,7 @@ func nic() collector {
 				Help: "A network device: what it is and where it is attached. Always 1; a label that is not known is empty.",
 				Labels: []string{
 					deviceLabel, "kind", "type", "driver", "driver_version", "firmware", "pci_address", "vendor_id", "device_id", "model",
-					"permanent_mac", "mac", "numa_node", "iommu_group", "port_name", "master",
+					"permanent_mac", "mac", "numa_node", "iommu_group", "port_name", "master", "broadcast", "ifalias", "bus_info", "expansion_rom_version",
 				},
 				Source: "`nictune inventory`: rtnetlink, the ethtool ioctl GDRVINFO, sysfs", Series: perDevice,
 			})
@@ -52,7 +52,8 @@ func nicInfo(f *family, n *inventory.NIC) {
 		node = strconv.Itoa(*n.NUMA.Node)
 	}
 	f.set(1, n.Name, string(n.Function), n.Type, driver.Name, driver.Version, driver.Firmware, pci.Address,
-		pci.VendorID, pci.DeviceID, pci.Model(), n.PermanentMAC, n.MAC, node, iommuGroup(n), n.Port.Name, n.Stack.Master)
+		pci.VendorID, pci.DeviceID, pci.Model(), n.PermanentMAC, n.MAC, node, iommuGroup(n), n.Port.Name, n.Stack.Master,
+		n.Broadcast, n.Alias, driver.BusInfo, driver.ExpansionROM)
 }
 
 // iommuGroup is the number of a device's IOMMU group, empty where it has none.

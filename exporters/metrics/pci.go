@@ -16,9 +16,9 @@ func pci() collector {
 				Name: "pci_info", Type: gauge,
 				Labels: []string{
 					deviceLabel, "pci_address", "class_id", "vendor_id", "device_id", "subsystem_vendor_id", "subsystem_device_id", "revision",
-					"subsystem", "part_number", "serial_number",
+					"subsystem", "part_number", "serial_number", "parent_address",
 				},
-				Help:   "The PCI function behind a device. Always 1; a label that is not known is empty.",
+				Help:   "The PCI function behind a device, and the port or bridge that it is plugged into. Always 1; a label that is not known is empty.",
 				Source: "`lspci -vmmnn`, `lspci -vv`: /sys/bus/pci/devices, the VPD", Series: "1 per device on PCI",
 			})
 			const link = "`lspci -vv`: LnkSta, LnkCap; /sys/bus/pci/devices/*/"
@@ -53,6 +53,19 @@ func pci() collector {
 				Name: "pcie_hops", Type: gauge, Unit: "ports", Labels: device,
 				Help: "Bridges and switch ports between the device and the root.", Source: "/sys/bus/pci/devices", Series: functions,
 			})
+			node := c.add(Metric{
+				Name: "pci_numa_node", Type: gauge, Labels: device, Help: "The memory node that the function is on. Absent where the firmware names none.",
+				Source: "/sys/bus/pci/devices/*/numa_node", Series: "1 per device on PCI that has one",
+			})
+			cold := c.add(Metric{
+				Name: "pci_d3cold_allowed", Type: gauge, Labels: device, Help: "Whether the function's power may be cut while it sleeps.",
+				Source: "/sys/bus/pci/devices/*/d3cold_allowed", Series: "1 per device on PCI",
+			})
+			power := c.add(Metric{
+				Name: "pci_power_state_info", Type: gauge, Labels: []string{deviceLabel, "state"},
+				Help:   "The function's power state when the facts were read: D0, D3hot, D3cold and the like. The kernel doesn't tell of changes. Always 1.",
+				Source: "/sys/bus/pci/devices/*/power_state (Linux 5.7)", Series: "1 per device on PCI",
+			})
 			group := c.add(Metric{
 				Name: "iommu_group_info", Type: gauge, Labels: []string{deviceLabel, "iommu_group", "type"},
 				Help:   "The IOMMU group of a device, with the type of its default domain: DMA, DMA-FQ or identity. Always 1.",
@@ -77,7 +90,14 @@ func pci() collector {
 				if p.VPD != nil {
 					part, serial = p.VPD.PartNumber, p.VPD.SerialNumber
 				}
-				info.set(1, n.Name, p.Address, p.Class, p.VendorID, p.DeviceID, p.SubsystemVendorID, p.SubsystemDeviceID, p.Revision, p.Subsystem, part, serial)
+				info.set(1, n.Name, p.Address, p.Class, p.VendorID, p.DeviceID, p.SubsystemVendorID, p.SubsystemDeviceID, p.Revision, p.Subsystem, part, serial, parentOf(p))
+				if n.NUMA != nil && n.NUMA.Node != nil {
+					node.set(float64(*n.NUMA.Node), n.Name)
+				}
+				maybe(cold, p.D3ColdAllowed, n.Name)
+				if p.PowerState != "" {
+					power.set(1, n.Name, p.PowerState)
+				}
 				if n.Function == inventory.VF || n.Function == inventory.SF || n.Function == inventory.Representor {
 					return
 				}
@@ -99,6 +119,15 @@ func pci() collector {
 			})
 		},
 	}
+}
+
+// parentOf is the address of the port or bridge just above a function, empty for one
+// on a root bus.
+func parentOf(p *inventory.PCI) string {
+	if len(p.Path) == 0 {
+		return ""
+	}
+	return p.Path[len(p.Path)-1].Address
 }
 
 // bottleneckRate is what the narrowest link runs at, nil where none is known.

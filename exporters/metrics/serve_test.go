@@ -219,8 +219,8 @@ func TestCollectAndExclude(t *testing.T) {
 		{"?name[]=nictune_nic_info", 200, "nictune_nic_info", "nictune_scrape", "map[link:true nic:true policy:true scrape:true statistics:true]"},
 		{"?name[]=nictune_build_info", 200, "nictune_build_info", "nictune_nic", "map[link:true nic:true policy:true scrape:true statistics:true]"},
 		{"?collect[]=link&exclude[]=nic", 400, "Combined collect and exclude queries are not allowed.", "nictune_", ""},
-		{"?collect[]=netclass", 400, "missing collector: netclass", "nictune_", ""},
-		{"?exclude[]=netclass", 400, "missing collector: netclass", "nictune_", ""},
+		{"?collect[]=cpufreq", 400, "missing collector: cpufreq", "nictune_", ""},
+		{"?exclude[]=cpufreq", 400, "missing collector: cpufreq", "nictune_", ""},
 		{"?collect[]=reconcile", 400, "disabled collector: reconcile", "nictune_", ""},
 	} {
 		asked = nil

@@ -55,6 +55,12 @@ func whole() Snapshot {
 		{Number: 40, Name: "eth0-TxRx-0", Affinity: "0-7", EffectiveAffinity: "1"},
 		{Number: 41, Name: "eth0-TxRx-1", Affinity: "5"}, {Number: 42, Name: "eth0-TxRx-2", EffectiveAffinity: "1"}, {Number: 43},
 	}
+	n.Broadcast, n.Alias, n.AltNames = "ff:ff:ff:ff:ff:ff", "rack 7 \"left\"", []string{"enp65s0f0", "uplink"}
+	n.NetClass = &inventory.NetClass{
+		Hardware: 1, Flags: 0x31043, LinkMode: 1, Group: 42, Link: 2, Dormant: ptr(true),
+		AddressAssignType: ptr(3), NameAssignType: ptr(4), DeviceID: ptr(0),
+	}
+	n.NUMA.Node, n.PCI.D3ColdAllowed, n.PCI.PowerState = ptr(1), ptr(true), "D0"
 	n.Link.Lanes, n.Link.Autoneg, n.Link.TxQueueLen = ptr(1), ptr(true), ptr(1000)
 	n.Link.Supported, n.Link.Advertised, n.Link.Peer = []string{"100baseT/Full", "1000baseT/Full"}, []string{"1000baseT/Full"}, []string{"100baseT/Half"}
 	n.Link.Abilities = &inventory.LinkAbilities{
@@ -291,7 +297,7 @@ func TestNothingKnownIsAbsent(t *testing.T) {
 	allowed := map[string]bool{
 		"nictune_nic_info": true, "nictune_network_info": true, "nictune_host_info": true, "nictune_vf_info": true, "nictune_xdp_capability_info": true,
 		"nictune_module_info": true, "nictune_module_doubts": true, "nictune_history_rollbacks": true, "nictune_history_damaged_journals": true,
-		"nictune_history_open_transactions": true, "nictune_sriov_vfs_by_driver": true,
+		"nictune_history_open_transactions": true, "nictune_sriov_vfs_by_driver": true, "nictune_network_iface_id": true,
 	}
 	for _, f := range families {
 		if name := f.GetName(); !allowed[name] && !strings.HasPrefix(name, "nictune_scrape_") {

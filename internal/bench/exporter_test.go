@@ -54,7 +54,7 @@ func BenchmarkExporters(b *testing.B) {
 		}{
 			{"node_exporter-default", node, facts, "node_network_receive_packets_total"},
 			{"node_exporter-netlink", node, append([]string{"--collector.netclass.netlink", "--collector.netdev.netlink"}, facts...), "node_network_receive_packets_total"},
-			{"nictune", nictune, []string{"agent", "--collector.driver.virtual"}, "nictune_network_receive_packets_total"},
+			{"nictune", nictune, []string{"agent", "--collector.driver.virtual", "--collector.netclass", "--collector.link_modes", "--collector.interrupt_cpu"}, "nictune_network_receive_packets_total"},
 			{"nictune-default", nictune, []string{"agent"}, "nictune_network_receive_packets_total"},
 		} {
 			b.Run(fmt.Sprintf("%d/%s", count, one.name), func(b *testing.B) {

@@ -1,0 +1,42 @@
+//go:build lab
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/nictune/nictune/lab/labtest"
+)
+
+// The same of hardware: an igb with VFs, e1000e, virtio-net and vmxnet3.
+func TestNodeExporterSaysNoMoreOfHardware(t *testing.T) {
+	labtest.Require(t, "nics")
+	pf := labtest.NIC(t, "igb")
+	device := "/sys/class/net/" + pf + "/device/"
+	put := func(value string) {
+		t.Helper()
+		if err := os.WriteFile(device+"sriov_numvfs", []byte(value), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("2")
+	t.Cleanup(func() { put("0") })
+	labtest.Eventually(t, "two VFs", func() bool {
+		devices, _ := filepath.Glob(device + "virtfn*/net/*")
+		return len(devices) == 2
+	})
+	labtest.Run(t, "ip", "link", "set", pf, "up")
+	total := besideNodeExporter(t)
+	for family, want := range map[string]int{
+		"node_ethtool_received_packets_total": 3, "node_ethtool_info": 15, "node_interrupts_total": 3, "node_pcidevice_info": 15,
+		"node_pcidevice_power_state": 15, "node_pcidevice_d3cold_allowed": 15, "node_pcidevice_sriov_numvfs": 3, "node_pcidevice_max_link_width": 3,
+		"node_network_supported_speed_bytes": 3, "node_network_asymmetricpause_supported": 3,
+	} {
+		if total[family] < want {
+			t.Errorf("%s: %d samples were compared, want at least %d", family, total[family], want)
+		}
+	}
+	t.Logf("samples compared, by family: %v", total)
+}
