@@ -4,16 +4,21 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/nictune/nictune/audit"
+	"github.com/nictune/nictune/exporters/metrics"
 	"github.com/nictune/nictune/findings"
 )
 
 // syntheticFleet writes what Prometheus would have scraped from so many hosts at a
-// moment, as OpenMetrics: of what nictune exports, all that a fleet's report asks for.
+// moment, as OpenMetrics: of what nictune exports, all that a fleet's report asks for. Of
+// the carriers' counters there is a day, with a sample each five minutes, and beside it
+// what the recording rule makes of it.
 //
 // Each host has 4 NICs with 8 VFs each. Of a thousand hosts some thirty have something
 // wrong; one in a hundred is missing, one in a hundred was judged long ago.
@@ -59,14 +64,60 @@ func (f *syntheticFleet) missing(host int) bool { return host%100 == 7 }
 func (f *syntheticFleet) stale(host int) bool   { return host%100 == 13 }
 func (f *syntheticFleet) bad(host int) bool     { return host%33 == 1 }
 
-// write writes everything, one family after the other.
-func (f *syntheticFleet) write(to io.Writer) error {
-	w := bufio.NewWriterSize(to, 1<<20)
-	now := f.at.Unix()
+// blockTime is what Prometheus puts into one block.
+const blockTime = 2 * time.Hour
+
+func (f *syntheticFleet) targets() []string {
 	target := make([]string, f.hosts)
 	for h := range target {
 		target[h] = fmt.Sprintf(`cluster="c%d",instance="10.%d.%d.%d:9810",job="nictune"`, h%4, h>>16, h>>8&255, h&255)
 	}
+	return target
+}
+
+// syntheticDowns is how often a port that flaps lost its link an hour ago.
+const syntheticDowns = 10
+
+// downs is what a port has counted.
+func (f *syntheticFleet) downs(host, nic int, when time.Time) float64 {
+	if f.bad(host) && nic == 2 && when.After(f.at.Add(-time.Hour)) {
+		return 2 + syntheticDowns
+	}
+	return 2
+}
+
+// writeDowns writes the carriers' counters between two moments.
+func (f *syntheticFleet) writeDowns(w io.Writer, from, until time.Time) (series int) {
+	fmt.Fprintln(w, "# TYPE nictune_network_carrier_down_changes counter")
+	for h, target := range f.targets() {
+		if f.missing(h) {
+			continue
+		}
+		for n := range syntheticNICs {
+			series++
+			for at := until.Add(-until.Sub(from).Truncate(5 * time.Minute)); !at.After(until); at = at.Add(5 * time.Minute) {
+				fmt.Fprintf(w, "nictune_network_carrier_down_changes_total{%s,device=\"eth%d\"} %g %d\n", target, n, f.downs(h, n, at), at.Unix())
+			}
+		}
+	}
+	return series
+}
+
+// writeEarlier writes what there is of the day in one of the blocks before the last, of
+// which there are eleven: 1 is the latest.
+func (f *syntheticFleet) writeEarlier(to io.Writer, block int) error {
+	w := bufio.NewWriterSize(to, 1<<20)
+	end := f.at.Truncate(blockTime).Add(-time.Duration(block-1) * blockTime)
+	f.writeDowns(w, end.Add(-blockTime), end.Add(-time.Minute))
+	fmt.Fprintln(w, "# EOF")
+	return w.Flush()
+}
+
+// write writes everything of the last block, one family after the other.
+func (f *syntheticFleet) write(to io.Writer) error {
+	w := bufio.NewWriterSize(to, 1<<20)
+	now := f.at.Unix()
+	target := f.targets()
 	sample := func(name, host, labels string, value float64) {
 		f.series++
 		if labels != "" {
@@ -104,7 +155,7 @@ func (f *syntheticFleet) write(to io.Writer) error {
 		sample("up", target[h], "", up)
 	})
 	family("nictune_host_info", func(h int, _ *rand.Rand) {
-		sample("nictune_host_info", target[h], fmt.Sprintf(`hostname="node-%05d",machine_id="%032x",kernel="6.12.%d",architecture="x86_64",virtual_machine="false"`, h, h, h%3), 1)
+		sample("nictune_host_info", target[h], fmt.Sprintf(`hostname="node-%05d",kernel="6.12.%d",architecture="x86_64",virtual_machine="false"`, h, h%3), 1)
 	})
 	family("nictune_build_info", func(h int, _ *rand.Rand) {
 		sample("nictune_build_info", target[h], `version="v1.0.0",revision="abc",goversion="go1.26"`, 1)
@@ -144,23 +195,19 @@ func (f *syntheticFleet) write(to io.Writer) error {
 	})
 	plain("nictune_sriov_max_vfs", func(int, int, syntheticCard) float64 { return 64 })
 	plain("nictune_sriov_vfs", func(int, int, syntheticCard) float64 { return syntheticVFs })
-	fmt.Fprintln(w, "# TYPE nictune_network_carrier_down_changes counter")
-	for h := range target {
-		if f.missing(h) {
-			continue
-		}
-		for n := range syntheticNICs {
-			// Twice in a day, so that there is an increase.
-			f.series++
-			downs := 2.0
-			for _, at := range []int64{now - 3000, now - 1500, now} {
-				fmt.Fprintf(w, "nictune_network_carrier_down_changes_total{%s,device=\"eth%d\"} %g %d\n", target[h], n, downs, at)
-				if f.bad(h) && n == 2 {
-					downs += 5
-				}
-			}
-		}
+	f.series += f.writeDowns(w, f.at.Truncate(blockTime), f.at)
+	perNIC("instance_device:nictune_network_carrier_down_changes:increase1d", func(h, n int, _ syntheticCard, _ *rand.Rand) (string, float64, bool) {
+		return "", f.downs(h, n, f.at) - f.downs(h, n, f.at.Add(-24*time.Hour)), true
+	})
+	collectors := map[string]bool{}
+	for _, m := range metrics.Catalogue() {
+		collectors[m.Collector] = true
 	}
+	family("nictune_scrape_series_cut", func(h int, _ *rand.Rand) {
+		for _, c := range slices.Sorted(maps.Keys(collectors)) {
+			sample("nictune_scrape_series_cut", target[h], fmt.Sprintf(`collector="%s"`, c), 0)
+		}
+	})
 	perNIC("nictune_sriov_vfs_sharing_iommu_group", func(h, n int, _ syntheticCard, _ *rand.Rand) (string, float64, bool) {
 		if f.bad(h) && n == 0 {
 			return "", 2, true
