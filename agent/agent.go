@@ -173,10 +173,16 @@ func (a *Agent) Snapshot(asked metrics.Asked) metrics.Snapshot {
 
 		Reconciliation: a.facts.reconciliation,
 	}
-	for _, r := range []*metrics.Read{a.facts.read, a.facts.compared} {
-		if r != nil {
-			snapshot.Reads = append(snapshot.Reads, *r)
-		}
+	facts, compared := metrics.Read{Collector: "inventory"}, metrics.Read{Collector: "drift"} // never read
+	if a.facts.read != nil {
+		facts = *a.facts.read
+	}
+	if a.facts.compared != nil {
+		compared = *a.facts.compared
+	}
+	snapshot.Reads = append(snapshot.Reads, facts)
+	if a.options.Compare != nil {
+		snapshot.Reads = append(snapshot.Reads, compared)
 	}
 	a.beside.into(&snapshot)
 	return snapshot

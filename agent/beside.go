@@ -134,6 +134,14 @@ func (b *beside) into(s *metrics.Snapshot) {
 	defer b.mu.Unlock()
 	s.VFs, s.XDP, s.Findings, s.Modules, s.History = b.known.vfs, b.known.xdp, b.known.findings, b.known.modules, b.known.history
 	s.Reads = slices.Concat(s.Reads, b.known.reads)
+	for name, kept := range map[string]bool{
+		"history": b.History != nil, "module": b.Modules, "findings": len(b.Groups) > 0,
+		"sriov": b.VFs && len(b.Groups) == 0, "xdp": b.XDP && len(b.Groups) == 0,
+	} {
+		if kept && !slices.ContainsFunc(b.known.reads, func(r metrics.Read) bool { return r.Collector == name }) {
+			s.Reads = append(s.Reads, metrics.Read{Collector: name}) // not read yet
+		}
+	}
 }
 
 // run keeps it until ctx ends.

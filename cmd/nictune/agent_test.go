@@ -201,6 +201,10 @@ func TestAgentServesAndEnds(t *testing.T) {
 	base := "http://" + s.address(t)
 	ready(t, base)
 	status, page := get(t, base+"/metrics")
+	for i := 0; i < 400 && !strings.Contains(page, "\nnictune_policy_error "); i++ { // it is compared after it was read
+		time.Sleep(25 * time.Millisecond)
+		status, page = get(t, base+"/metrics")
+	}
 	if status != http.StatusOK {
 		t.Fatalf("metrics: %d: %s", status, page)
 	}

@@ -282,7 +282,7 @@ settings:
 func completeScrape(t *testing.T, want map[string]inventory.NIC, page []byte) bool {
 	ok := true
 	success := samples(page, "nictune_scrape_collector_success", "collector")
-	for _, collector := range []string{"inventory", "drift", "statistics"} {
+	for _, collector := range []string{"nic", "link", "policy", "statistics"} {
 		if success[collector] != "1" {
 			t.Errorf("the collector %s failed", collector)
 			ok = false

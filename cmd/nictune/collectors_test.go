@@ -17,11 +17,11 @@ func TestCollectorFlags(t *testing.T) {
 		has, lacks []string
 	}{
 		{"a collector off", []string{"--no-collector.link"}, "",
-			[]string{`nictune_nic_info{device="eth1"`, "go_goroutines"}, []string{"nictune_network_mtu_bytes"}},
+			[]string{`,device="eth1",device_id="`, "go_goroutines"}, []string{"nictune_network_mtu_bytes"}},
 		{"one collector only", []string{"--collector.disable-defaults", "--collector.link", "--web.disable-exporter-metrics"}, "",
 			[]string{`nictune_network_mtu_bytes{device="eth1"`, "nictune_build_info"}, []string{"nictune_nic_info", "go_goroutines", "promhttp_"}},
 		{"a driver", []string{"--collector.driver-include=^igb$"}, "",
-			[]string{`nictune_nic_info{device="eth1"`}, []string{`driver="virtio_net"`}},
+			[]string{`,device="eth1",device_id="`}, []string{`driver="virtio_net"`}},
 		{"a name", []string{"--collector.device-exclude=^eth1$"}, "",
 			[]string{"nictune_nic_info{"}, []string{`device="eth1"`}},
 		{"a scrape for one", nil, "?collect[]=link", []string{"nictune_network_mtu_bytes"}, []string{"nictune_nic_info"}},

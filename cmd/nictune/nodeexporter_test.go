@@ -75,7 +75,7 @@ func counterparts() map[string]counterpart {
 
 		"node_interrupts_total": {ours: []string{"nictune_irq_cpu_total"}, where: (*twoHosts).interruptOf},
 
-		"node_pcidevice_info":        {words: (*twoHosts).pciInfo},
+		"node_pcidevice_info":        {where: (*twoHosts).functionOf, words: (*twoHosts).pciInfo},
 		"node_pcidevice_power_state": {ours: []string{"nictune_pci_power_state_info"}, where: (*twoHosts).stateOf, none: func(_ *twoHosts, _ map[string]string, v float64) bool { return v == 0 }},
 	}
 	for _, name := range []string{

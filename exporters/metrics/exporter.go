@@ -103,6 +103,11 @@ func (e *Exporter) collect(asked Asked) {
 	s := e.source(asked)
 	e.asked++
 	s.collections = e.asked
+	for _, name := range e.names {
+		if asked[name] && name != scrapeCollector {
+			s.asked = append(s.asked, name)
+		}
+	}
 	if e.devices.of(s.Inventory) {
 		for _, r := range e.collectors {
 			r.filled = false // others may be shown now

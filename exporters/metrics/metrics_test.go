@@ -123,13 +123,6 @@ nictune_reconcile_info{mode="enforce"} 1
 # HELP nictune_reconcile_next_attempt_timestamp_seconds When the next attempt that was put off for this device is due, in Unix time.
 # TYPE nictune_reconcile_next_attempt_timestamp_seconds gauge
 nictune_reconcile_next_attempt_timestamp_seconds{device="eth0"} 1.7000000005e+09
-# HELP nictune_scrape_collector_read_timestamp_seconds When what isn't read for each scrape was read last without an error, in Unix time: the age of what is shown.
-# TYPE nictune_scrape_collector_read_timestamp_seconds gauge
-nictune_scrape_collector_read_timestamp_seconds{collector="inventory"} 1.7e+09
-# HELP nictune_scrape_collector_success Whether this part of the scrape was read without an error.
-# TYPE nictune_scrape_collector_success gauge
-nictune_scrape_collector_success{collector="inventory"} 1
-nictune_scrape_collector_success{collector="statistics"} 0
 `
 	var names []string
 	for line := range strings.Lines(want) {

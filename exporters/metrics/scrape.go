@@ -14,8 +14,8 @@ const scrapeCollector = "scrape"
 
 // Read is how one part of the snapshot was read.
 type Read struct {
-	// Collector is what was read: a collector's name, or "inventory", the facts
-	// that several show.
+	// Collector is what was read: a collector's name, or "inventory" and "xdp", what
+	// several show, or "drift", which the collector policy shows.
 	Collector string
 	Seconds   float64
 	Success   bool
@@ -37,24 +37,26 @@ func scrape() collector {
 	return collector{
 		name: scrapeCollector, doc: "how the scrape itself went",
 		define: func(c *catalogue) func(*Snapshot) {
-			const parts = "1 per part that is read"
+			const each = "1 per collector that is asked for"
 			success := c.add(Metric{
-				Name: "scrape_collector_success", Type: gauge, Labels: []string{"collector"}, Help: "Whether this part of the scrape was read without an error.",
-				Source: "the agent", Series: parts,
+				Name: "scrape_collector_success", Type: gauge, Labels: []string{"collector"},
+				Help:   "Whether what the collector shows was read without an error, for this scrape or, of what isn't read for each scrape, last. Collectors that show the same reading say the same; 0 also while it was never read.",
+				Source: "the agent", Series: each,
 			})
 			duration := c.add(Metric{
-				Name: "scrape_collector_duration_seconds", Type: gauge, Unit: "seconds", Labels: []string{"collector"}, Help: "How long this part of the scrape took to read.",
-				Source: "the agent", Series: parts,
+				Name: "scrape_collector_duration_seconds", Type: gauge, Unit: "seconds", Labels: []string{"collector"},
+				Help:   "How long the reading took that the collector shows. Collectors that show the same reading say the same; 0 where there is nothing to read.",
+				Source: "the agent", Series: each,
 			})
 			at := c.add(Metric{
 				Name: "scrape_collector_read_timestamp_seconds", Type: gauge, Unit: "seconds", Labels: []string{"collector"},
 				Help:   "When what isn't read for each scrape was read last without an error, in Unix time: the age of what is shown.",
-				Source: "the agent", Series: "1 each for inventory, drift, findings, sriov, xdp, module and history, once it was read",
+				Source: "the agent", Series: "1 per collector that shows facts, drift, findings, VFs, XDP, modules or the history, once that was read",
 			})
 			failed := c.add(Metric{
 				Name: "scrape_device_errors", Type: gauge, Unit: "devices", Labels: []string{"collector", "reason"},
-				Help:   "Devices whose samples are missing from this part because they could not be read, by reason.",
-				Source: "the agent", Series: "at most 4 per part that is read (gone, denied, failed, and timeout where a device has not answered in time)",
+				Help:   "Devices whose samples are missing because they could not be read, by reason, for the collector that is named after what was read.",
+				Source: "the agent", Series: "at most 4 per collector that asks devices (gone, denied, failed, and timeout where a device has not answered in time)",
 			})
 			missing := c.add(Metric{
 				Name: "scrape_series_cut", Type: gauge, Unit: "series", Labels: []string{"collector"},
@@ -71,12 +73,15 @@ func scrape() collector {
 				for _, c := range s.cut {
 					missing.set(float64(c.series), c.collector)
 				}
-				for _, r := range s.Reads {
-					success.set(truth(r.Success), r.Collector)
-					duration.set(r.Seconds, r.Collector)
-					if !r.At.IsZero() {
-						at.set(float64(r.At.UnixMilli())/1000, r.Collector)
+				for _, name := range s.asked {
+					how := s.readFor(name)
+					success.set(truth(how.Success), name)
+					duration.set(how.Seconds, name)
+					if !how.At.IsZero() {
+						at.set(float64(how.At.UnixMilli())/1000, name)
 					}
+				}
+				for _, r := range s.Reads {
 					for _, reason := range slices.Sorted(maps.Keys(r.Errors)) {
 						failed.set(float64(r.Errors[reason]), r.Collector, string(reason))
 					}
@@ -84,4 +89,54 @@ func scrape() collector {
 			}
 		},
 	}
+}
+
+// readings are the names of the Reads that a collector shows. Of several lists the first
+// counts of which any was read.
+func readings(collector string) [][]string {
+	switch collector {
+	case "statistics", "standard", "driver", "pagepool", "vf", "softnet", "interrupt", "aer", "module", "findings", "history":
+		return [][]string{{collector}}
+	case "queue":
+		return [][]string{{"queue", "driver"}}
+	case "meaning":
+		return [][]string{{"standard", "driver", "queue"}}
+	case "interrupt_cpu":
+		return [][]string{{"interrupt"}}
+	case "sriov": // judging reads VFs, and XDP, too
+		return [][]string{{"sriov"}, {"findings"}}
+	case "xdp_ready", "offload":
+		return [][]string{{"xdp"}, {"findings"}}
+	case "policy":
+		return [][]string{{"drift"}}
+	case "reconcile": // the agent's own memory
+		return nil
+	}
+	return [][]string{{"inventory"}}
+}
+
+// readFor is how a collector's readings went, all of them together. Of one that the kernel
+// lacks, or that nobody wants, there is none: then it is as good as the facts are, which
+// say so.
+func (s *Snapshot) readFor(collector string) Read {
+	for _, names := range readings(collector) {
+		all := Read{Success: true}
+		found := false
+		for _, r := range s.Reads {
+			if !slices.Contains(names, r.Collector) {
+				continue
+			}
+			all.Success = all.Success && r.Success
+			all.Seconds += r.Seconds
+			if !found || r.At.Before(all.At) {
+				all.At = r.At
+			}
+			found = true
+		}
+		if found {
+			return all
+		}
+	}
+	i := slices.IndexFunc(s.Reads, func(r Read) bool { return r.Collector == "inventory" })
+	return Read{Success: i < 0 || s.Reads[i].Success}
 }

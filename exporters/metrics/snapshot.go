@@ -25,6 +25,7 @@ type Snapshot struct {
 	// Reads says how each part of the snapshot went.
 	Reads []Read
 
+	asked       []string // the collectors that are asked for, but for scrape
 	cut         []cutSeries
 	collections int
 }
