@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -20,11 +22,15 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/nictune/nictune/audit"
 	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/fleet"
+	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
 	"github.com/nictune/nictune/inventory"
 )
 
@@ -112,11 +118,13 @@ tls_config: {ca_file: %s, cert_file: %s, key_file: %s}
 
 // A real Prometheus scrapes real agents of recorded hosts, and a fleet's report from it
 // says what one from the hosts' own audits says, as far as both can know: in sum, and
-// host by host. A host that can't be scraped is missing.
+// host by host. Both obey the same policies of all kinds, and one host has a module. A
+// host that can't be scraped is missing.
 func TestFleetFromPrometheusAgrees(t *testing.T) {
 	prometheus := tool(t, "prometheus")
 	names := []string{"lab-nics", "lab-numa", "lab-vfs"}
 	audits := t.TempDir()
+	wanted := writeFile(t, "policies.yaml", fleetPolicies(time.Now().UTC()))
 	var instances []string
 	for _, name := range names {
 		// The lab's hosts have no name, and a fleet's must.
@@ -129,14 +137,17 @@ func TestFleetFromPrometheusAgrees(t *testing.T) {
 			t.Fatalf("%s has a name already", name)
 		}
 		recording := writeFile(t, name+".txtar", named)
+		if name == "lab-nics" {
+			recording = withModule(t, recording, "eth1", moduleDumps+"sfp-10g-sr-finisar-ftlx8571d3bcl-auj0rcj.hex")
+		}
 		var out, errs bytes.Buffer
-		if exit := run(t.Context(), []string{"audit", "--host", recording, "-o", "json"}, &out, &errs); exit == exitError {
+		if exit := run(t.Context(), []string{"audit", "--host", recording, "-f", wanted, "-o", "json"}, &out, &errs); exit == exitError {
 			t.Fatalf("nictune audit of %s: exit %d: %s", name, exit, &errs)
 		}
 		if err := os.WriteFile(filepath.Join(audits, name+".json"), out.Bytes(), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		instances = append(instances, startInProcess(t, "--host", recording).address(t))
+		instances = append(instances, startInProcess(t, "--host", recording, "-f", wanted).address(t))
 	}
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -174,6 +185,16 @@ func TestFleetFromPrometheusAgrees(t *testing.T) {
 	if m := asked.Scope.Missing; m.Count != 1 || m.Hosts[0].Name != gone {
 		t.Errorf("missing: %+v, want %s", m, gone)
 	}
+	// What Prometheus doesn't know is left out: reasons of waivers, and machine ids. It knows
+	// when agents judged, which is now; the audits are as old as the recordings.
+	for _, r := range []*fleet.Report{asked, read} {
+		for i := range r.Waivers.List {
+			r.Waivers.List[i].Reason = ""
+		}
+		for i := range r.Hosts.Worst {
+			r.Hosts.Worst[i].MachineID, r.Hosts.Worst[i].CollectedAt = "", time.Time{}
+		}
+	}
 	for what, both := range map[string][2]any{
 		"hosts": {asked.Scope.Hosts, read.Scope.Hosts}, "NICs": {asked.Scope.NICs, read.Scope.NICs}, "VFs": {asked.Scope.VFs, read.Scope.VFs},
 		"counts": {asked.Counts, read.Counts}, "severities": {asked.Severities, read.Severities},
@@ -181,12 +202,16 @@ func TestFleetFromPrometheusAgrees(t *testing.T) {
 		"models": {asked.Models, read.Models}, "drivers": {asked.Drivers, read.Drivers}, "firmware": {asked.Firmware, read.Firmware},
 		"links": {asked.Links, read.Links}, "PCIe": {asked.PCIe, read.PCIe}, "flaps": {asked.Flaps, read.Flaps},
 		"readiness": {asked.Readiness, read.Readiness}, "waivers": {asked.Waivers, read.Waivers},
+		"drift": {asked.Drift, read.Drift}, "optics": {asked.Optics, read.Optics}, "outliers": {asked.Outliers, read.Outliers}, "worst hosts": {asked.Hosts, read.Hosts},
 		"drivers of VFs": {asked.VFs.Drivers, read.VFs.Drivers}, "shared groups": {asked.VFs.Shared, read.VFs.Shared},
 	} {
 		sameSaid(t, what, both[0], both[1])
 	}
 	if len(asked.Rules) < 50 || asked.Counts[findings.Pass] == 0 || asked.Counts[findings.Fail] == 0 || asked.Scope.VFs == 0 {
 		t.Errorf("too little to agree on: %d rules, %v, %d VFs", len(asked.Rules), asked.Counts, asked.Scope.VFs)
+	}
+	if w := asked.Waivers; w.Active == 0 || w.Expiring == 0 || w.Expired == 0 || asked.Drift.Drifted == 0 || len(asked.Optics.Lowest) == 0 || len(asked.Hosts.Worst) == 0 {
+		t.Errorf("too little to agree on: waivers %+v, drift %+v, optics %+v, worst hosts %+v", w, asked.Drift, asked.Optics, asked.Hosts)
 	}
 	for _, name := range names {
 		one, own := report(append(fromServer, "--host", name)...), report("--reports", audits, "--host", name)
@@ -198,6 +223,14 @@ func TestFleetFromPrometheusAgrees(t *testing.T) {
 		sameSaid(t, name+": virtual machine", a.VirtualMachine, b.VirtualMachine)
 		sameSaid(t, name+": verdicts", a.Verdicts, b.Verdicts)
 		sameSaid(t, name+": findings", said(a), said(b))
+		for _, h := range []*fleet.Host{a, b} {
+			h.Drift = slices.DeleteFunc(h.Drift, func(d fleet.Drift) bool { return d.Status == audit.AsWanted }) // of which it knows the number
+			for i := range h.Waivers {
+				h.Waivers[i].Reason = ""
+			}
+		}
+		sameSaid(t, name+": drift", a.Drift, b.Drift)
+		sameSaid(t, name+": waivers", a.Waivers, b.Waivers)
 		for _, h := range []*fleet.Host{a, b} {
 			slices.SortFunc(h.NICs, func(x, y fleet.NIC) int { return strings.Compare(x.Device+x.Address, y.Device+y.Address) })
 			for i := range h.NICs {
@@ -216,6 +249,144 @@ func TestFleetFromPrometheusAgrees(t *testing.T) {
 			sameSaid(t, name+": "+a.NICs[i].Device, a.NICs[i], b.NICs[i])
 		}
 	}
+}
+
+// fleetPolicies are policies of all kinds. One has the name of one that nictune ships, and
+// the waivers are one that holds, one that ends soon and one that has ended.
+func fleetPolicies(now time.Time) string {
+	day := func(days int) string { return now.AddDate(0, 0, days).Format(time.DateOnly) }
+	return fmt.Sprintf(`apiVersion: nictune/v1
+kind: TuningPolicy
+name: throughput
+match: {driver: [igb, e1000e]}
+settings:
+  rings: {rx: 512}
+  features: {rx-gro: on}
+---
+apiVersion: nictune/v1
+kind: TuningPolicy
+name: impossible
+match: {driver: e1000e}
+settings: {rss: {equal: 2}}
+optional: true
+---
+apiVersion: nictune/v1
+kind: RulePolicy
+name: house-rules
+match: {driver: igb}
+rules:
+  user/rx-ring: {severity: warning, title: small rings, why: They overrun., remedy: Make them larger., expect: nic.queues.rings.rx.current >= 512}
+---
+apiVersion: nictune/v1
+kind: CheckPolicy
+name: holds
+match: {name: eth1}
+waivers: [{rule: user/rx-ring, reason: ordered, owner: ann@example.org, expires: %q}]
+---
+apiVersion: nictune/v1
+kind: CheckPolicy
+name: ends
+match: {name: eth2}
+waivers: [{rule: pcie/below-slot, reason: ordered, owner: bob@example.org, expires: %q}]
+---
+apiVersion: nictune/v1
+kind: CheckPolicy
+name: ended
+match: {name: eth3}
+waivers: [{rule: pcie/below-slot, reason: ordered, owner: eve@example.org, expires: %q}]
+`, day(90), day(5), day(-3))
+}
+
+// withModule records a recorded host anew, with a module in one of its NICs: none of the
+// lab's has one.
+func withModule(t *testing.T, recording, device, dump string) string {
+	t.Helper()
+	text, err := os.ReadFile(recording)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := kernel.ParseRecording(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inv, err := inventory.Read(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(inv.NICs, func(n inventory.NIC) bool { return n.Name == device })
+	if i < 0 {
+		t.Fatalf("%s has no %s", recording, device)
+	}
+	plugged := &pluggedIn{Reader: r, index: uint32(inv.NICs[i].Index), memory: map[uint8][]byte{}}
+	if text, err = os.ReadFile(dump); err != nil {
+		t.Fatal(err)
+	}
+	var address uint8
+	for line := range strings.Lines(string(text)) {
+		switch line = strings.TrimSpace(line); {
+		case line == "[a0]":
+			address = 0x50
+		case line == "[a2]":
+			address = 0x51
+		case line != "" && line[0] != '#':
+			b, err := hex.DecodeString(strings.ReplaceAll(line, " ", ""))
+			if err != nil {
+				t.Fatalf("%s: %v", dump, err)
+			}
+			plugged.memory[address] = append(plugged.memory[address], b...)
+		}
+	}
+	recorder := kernel.NewRecorder(plugged, kernel.RecordingHeader{Nictune: "test", Recorded: time.Now().UTC()})
+	if err := ask(t.Context(), recorder, true, true); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if _, err := recorder.WriteTo(&out); err != nil {
+		t.Fatal(err)
+	}
+	return writeFile(t, filepath.Base(recording), out.String())
+}
+
+// pluggedIn is a host with an SFP in one NIC, whose memory netlink shows.
+type pluggedIn struct {
+	kernel.Reader
+	index  uint32
+	memory map[uint8][]byte
+}
+
+func (p *pluggedIn) Netlink(ctx context.Context, request kernel.Request) ([]kernel.Message, error) {
+	if request.Family != kernel.FamilyEthtool || request.Command != uapi.ETHTOOL_MSG_MODULE_EEPROM_GET {
+		return p.Reader.Netlink(ctx, request)
+	}
+	var index uint32
+	var address uint8
+	var offset, length int
+	attributes := kernel.AttributesOf(request.Body)
+	for attributes.Next() {
+		switch attributes.Type {
+		case uapi.ETHTOOL_A_MODULE_EEPROM_HEADER:
+			header := attributes.Nested()
+			for header.Next() {
+				if header.Type == uapi.ETHTOOL_A_HEADER_DEV_INDEX {
+					index = header.Uint32()
+				}
+			}
+		case uapi.ETHTOOL_A_MODULE_EEPROM_OFFSET:
+			offset = int(attributes.Uint32())
+		case uapi.ETHTOOL_A_MODULE_EEPROM_LENGTH:
+			length = int(attributes.Uint32())
+		case uapi.ETHTOOL_A_MODULE_EEPROM_I2C_ADDRESS:
+			address = attributes.Uint8()
+		}
+	}
+	memory := p.memory[address]
+	switch {
+	case index != p.index:
+		return nil, &kernel.Error{Op: "ethtool MODULE_EEPROM_GET", Err: syscall.EOPNOTSUPP}
+	case offset+length > len(memory):
+		return nil, &kernel.Error{Op: "ethtool MODULE_EEPROM_GET", Err: syscall.EINVAL}
+	}
+	return []kernel.Message{{Body: kernel.Body{}.Bytes(uapi.ETHTOOL_A_MODULE_EEPROM_DATA, memory[offset:offset+length])}}, nil
 }
 
 // servePrometheus scrapes targets every second, with a file of rules where one is named,
