@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/csv"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -393,12 +394,18 @@ func (p *pluggedIn) Netlink(ctx context.Context, request kernel.Request) ([]kern
 // and says where it answers.
 func servePrometheus(t *testing.T, program string, targets []string, rules string) (address string) {
 	t.Helper()
-	dir := t.TempDir()
-	config := writeFile(t, "prometheus.yml", fmt.Sprintf(`global: {scrape_interval: 1s}
+	return startPrometheus(t, program, fmt.Sprintf(`global: {scrape_interval: 1s}
 scrape_configs:
   - {job_name: nictune, static_configs: [{targets: ["%s"]}]}
 rule_files: [%s]
 `, strings.Join(targets, `", "`), rules))
+}
+
+// startPrometheus runs it with a configuration.
+func startPrometheus(t *testing.T, program, configuration string) (address string) {
+	t.Helper()
+	dir := t.TempDir()
+	config := writeFile(t, "prometheus.yml", configuration)
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -578,6 +585,90 @@ func TestFleetFromPrometheusIsOfToday(t *testing.T) {
 		}
 		if s := r.Scope; s.Hosts != test.hosts || s.Stale.Count != test.stale || s.Ahead.Count != 1 || s.Ahead.Hosts[0].Name != "ahead" {
 			t.Errorf("%v: %d hosts, stale %+v, ahead %+v", test.args, s.Hosts, s.Stale, s.Ahead)
+		}
+	}
+}
+
+// What hosts and their targets are called comes through a real Prometheus as it is, finds
+// its host again, and adds no markup, rows, formulas or terminal sequences to a report.
+func TestFleetFromPrometheusIsHostile(t *testing.T) {
+	loopback(t)
+	prometheus := tool(t, "prometheus")
+	const (
+		host     = "=cmd|' /C calc'!A0<script>alert(1)</script>\n| evil | row |\x1b[31m\"\\ `x` $(y) \u202e"
+		firmware = "+1<img src=x onerror=alert(2)>\n# row\x1b]0;owned\a"
+		instance = "@sum(\"})) or vector(1) #.*|\\ <b>[x]</b>\n\x1b[2J:9810"
+	)
+	escaped := strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `nictune_host_info{hostname="%s",kernel="6.12",virtual_machine="false"} 1
+nictune_audit_timestamp_seconds %d
+nictune_rule_findings{rule="link/down",severity="warning",status="fail"} 1
+nictune_finding{rule="link/down",severity="warning",status="fail",device="eth0",pci_address="0000:01:00.0"} 1
+nictune_nic_info{device="eth0",kind="plain",driver="igb",firmware="%s",pci_address="0000:01:00.0",model="%[3]s"} 1
+nictune_network_carrier{device="eth0"} 0
+`, escaped.Replace(host), time.Now().Unix(), escaped.Replace(firmware))
+	}))
+	defer target.Close()
+	labels, err := json.Marshal(map[string]string{"instance": instance})
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := startPrometheus(t, prometheus, fmt.Sprintf(`global: {scrape_interval: 1s}
+scrape_configs:
+  - {job_name: nictune, static_configs: [{targets: ["%s"], labels: %s}]}
+`, target.Listener.Addr(), labels))
+	for i := 0; ; i++ {
+		if rows, _ := query(address, "nictune_network_carrier"); len(rows) == 1 {
+			break
+		}
+		if i == 600 {
+			t.Fatal("after a minute nothing is scraped")
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	report := func(args ...string) string {
+		t.Helper()
+		var out, errs bytes.Buffer
+		if got := run(t.Context(), append([]string{"fleet", "report", "--prometheus", "http://" + address}, args...), &out, &errs); got != exitDifferences {
+			t.Fatalf("nictune fleet report %q: exit %d: %s", args, got, &errs)
+		}
+		return out.String()
+	}
+	for _, name := range []string{host, instance} {
+		r, err := fleet.Decode(strings.NewReader(report("-o", "json", "--host", name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Details) != 1 || r.Details[0].Name != name || len(r.Details[0].NICs) != 1 || r.Details[0].NICs[0].Firmware != firmware || r.Links.Down != 1 {
+			t.Errorf("--host %q: %+v", name, r.Details)
+		}
+	}
+	markup, terminal, rows := []string{"<script>alert", "<img src", "<b>[x]"}, []string{"\x1b", "\a", "\u202e"}, []string{"\n| evil", "\n# row"}
+	for format, never := range map[string][]string{
+		"html": slices.Concat(markup, terminal), "markdown": slices.Concat(markup, terminal, rows), "text": slices.Concat(terminal, rows),
+	} {
+		text := report("-o", format)
+		for _, raw := range never {
+			if strings.Contains(text, raw) {
+				t.Errorf("-o %s has %q", format, raw)
+			}
+		}
+		if !strings.Contains(text, "alert(2)") && !strings.Contains(text, `alert\(2\)`) {
+			t.Errorf("-o %s says nothing of the firmware", format)
+		}
+	}
+	for _, table := range []string{"hosts", "firmware"} {
+		rows, err := csv.NewReader(strings.NewReader(report("-o", "csv", "--table", table))).ReadAll()
+		if err != nil || len(rows) != 2 {
+			t.Errorf("--table %s: %d rows, want 2: %v", table, len(rows), err)
+		}
+		for _, row := range rows {
+			for _, field := range row {
+				if field != "" && strings.ContainsAny(field[:1], "=+@\t\r") {
+					t.Errorf("--table %s: a formula: %q", table, field)
+				}
+			}
 		}
 	}
 }
