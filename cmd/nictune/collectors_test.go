@@ -52,7 +52,7 @@ func TestCollectorFlagsThatAreWrong(t *testing.T) {
 		{"--collector.link --no-collector.link", "--collector.link and --no-collector.link contradict each other"},
 		{"--collector.device-include=(", "--collector.device-include: error parsing regexp"},
 		{"--collector.counter-exclude=(", "--collector.counter-exclude: error parsing regexp"},
-		{"--collector.netclass", "unknown flag"},
+		{"--collector.cpufreq", "unknown flag"},
 		{"--limit.series-per-collector=-1", "--limit.series-per-collector -1 is negative"},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
