@@ -332,7 +332,10 @@ func noMemory(n nic) findings.Verdict {
 }
 
 func pciStall(n nic) findings.Verdict {
-	lost := append(n.losses("rx", inventory.PCIStall), n.losses("tx", inventory.PCIStall)...)
+	var lost []loss
+	for _, m := range []inventory.Meaning{inventory.PCIStall, inventory.PCIStallSeconds} {
+		lost = slices.Concat(lost, n.losses("rx", m), n.losses("tx", m))
+	}
 	return n.judgeSome(lost, "PCIe stalls", n.judgeEvents)
 }
 

@@ -39,8 +39,11 @@ const (
 	// queued or dropped.
 	Allowance Meaning = "allowance"
 	// PCIStall: times that the device had packets and the host's PCIe did not take
-	// them, or seconds of it.
+	// them.
 	PCIStall Meaning = "pci-stall"
+	// PCIStallSeconds: seconds in which PCIe, reading or writing, was stalled for more
+	// than 30 % of the time. A second in which both were counts twice.
+	PCIStallSeconds Meaning = "pci-stall-seconds"
 	// PauseReceived and PauseSent are IEEE 802.3x pause frames, PFC frames apart.
 	PauseReceived Meaning = "pause-received"
 	PauseSent     Meaning = "pause-sent"
@@ -70,7 +73,8 @@ func Meanings() []struct {
 		{NoMemory, "times that the kernel had no memory for a receive buffer"},
 		{TransmitDropped, "packets that the stack handed over and nobody sent"},
 		{Allowance, "packets that a cloud's limits queued or dropped"},
-		{PCIStall, "times (or seconds) that the host's PCIe did not take what the device had"},
+		{PCIStall, "times that the host's PCIe did not take what the device had"},
+		{PCIStallSeconds, "seconds in which PCIe, one way, was stalled for more than 30 % of the time"},
 		{PauseReceived, "pause frames received"},
 		{PauseSent, "pause frames sent"},
 		{FECCorrected, "FEC blocks corrected"},

@@ -92,9 +92,14 @@ func meanings() []meant {
 		}, inventory.Allowance},
 		{Metric{
 			Name: "pci_stall_events_total", Unit: "events",
-			Help:   "Times that the device had packets and the host's PCIe did not take them; of mlx5 also seconds in which it stalled for more than 30 %.",
+			Help:   "Times that the device had packets and the host's PCIe did not take them.",
 			Source: drivers,
 		}, inventory.PCIStall},
+		{Metric{
+			Name: "pci_stall_seconds_total", Unit: "seconds",
+			Help:   "Seconds in which PCIe, reading or writing, was stalled for more than 30 % of the time (mlx5). A second in which both were counts twice.",
+			Source: drivers,
+		}, inventory.PCIStallSeconds},
 		{Metric{
 			Name: "pause_receive_frames_total", Unit: "frames",
 			Help:   "IEEE 802.3x pause frames received; those of priority flow control are not among them.",

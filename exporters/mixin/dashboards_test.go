@@ -101,6 +101,7 @@ func boards() []board {
 						{rate("nictune_pause_receive_frames_total"), "{{device}} pause received"},
 						{rate("nictune_pause_transmit_frames_total"), "{{device}} pause sent"},
 						{rate("nictune_pci_stall_events_total"), "{{device}} PCIe stalls"},
+						{rate("nictune_pci_stall_seconds_total"), "{{device}} PCIe stalled, of a second"},
 					}},
 				}},
 				{"Links and modules", 8, []panel{
