@@ -64,7 +64,7 @@ func (e *Engine) apply(ctx context.Context, b beginning, nics []inventory.NIC) (
 	if err := t.fits(ctx); err != nil {
 		return nil, err
 	}
-	if b.RollbackOf == 0 { // which nobody could edit
+	if b.RollbackOf == 0 && b.RollbackTo == nil { // which nobody could edit
 		if err := t.shows(ctx); err != nil {
 			return nil, err
 		}

@@ -45,12 +45,15 @@ func HistoryOf(all []Transaction) HistoryDocument {
 // rollback itself, 0 if there is none.
 func LastApplied(all []Transaction) int {
 	for _, t := range slices.Backward(all) {
-		if (t.Outcome == Applied || t.Outcome == Unconfirmed) && t.RollbackOf == 0 && t.RolledBackBy == 0 {
+		if (t.Outcome == Applied || t.Outcome == Unconfirmed) && !t.isRollback() && t.RolledBackBy == 0 {
 			return t.ID
 		}
 	}
 	return 0
 }
+
+// isRollback says whether the transaction takes others back.
+func (t *Transaction) isRollback() bool { return t.RollbackOf != 0 || t.RollbackTo != nil }
 
 // WriteHistory writes a line for each transaction. now is the host's, empty if it
 // is unknown.
@@ -119,6 +122,10 @@ func (t *Transaction) outcome(now Now) string {
 		return "unconfirmed, time is over"
 	case t.RolledBackBy != 0:
 		return fmt.Sprintf("rolled back by %d", t.RolledBackBy)
+	case t.RollbackTo != nil && t.Outcome == Applied && *t.RollbackTo == 0:
+		return "back to the beginning"
+	case t.RollbackTo != nil && t.Outcome == Applied:
+		return fmt.Sprintf("back to %d", *t.RollbackTo)
 	case t.RollbackOf != 0 && t.Outcome == Applied:
 		return fmt.Sprintf("took %d back", t.RollbackOf)
 	default:

@@ -91,8 +91,10 @@ const (
 type beginning struct {
 	ID      int     `json:"id"`
 	Request Request `json:"request"`
-	// RollbackOf is the transaction that this one takes back, 0 for none.
+	// RollbackOf is the transaction that this one takes back, 0 for none. RollbackTo is
+	// the one after which all are, nil for none; 0 are all.
 	RollbackOf int  `json:"rollbackOf,omitempty"`
+	RollbackTo *int `json:"rollbackTo,omitempty"`
 	Plan       Plan `json:"plan"`
 }
 
@@ -120,6 +122,9 @@ type Transaction struct {
 	Outcome    Outcome   `json:"outcome"`
 	Request    Request   `json:"request"`
 	RollbackOf int       `json:"rollbackOf,omitempty"`
+	// RollbackTo is the transaction after which this one took all back, 0 for the
+	// beginning; nil: it did not.
+	RollbackTo *int `json:"rollbackTo,omitempty"`
 	// RolledBackBy is the transaction that took this one back, 0 for none.
 	RolledBackBy int `json:"rolledBackBy,omitempty"`
 	// Until is when it is taken back unless confirmed, where it awaited that;
@@ -264,7 +269,7 @@ func (t *Transaction) replay(r *record) (*Transaction, error) {
 		}
 		t = &Transaction{
 			ID: r.Begin.ID, Started: r.At, Outcome: Pending, Request: r.Begin.Request,
-			RollbackOf: r.Begin.RollbackOf, Plan: r.Begin.Plan, Steps: make([]Step, len(r.Begin.Plan.Changes)),
+			RollbackOf: r.Begin.RollbackOf, RollbackTo: r.Begin.RollbackTo, Plan: r.Begin.Plan, Steps: make([]Step, len(r.Begin.Plan.Changes)),
 		}
 		for i := range t.Steps {
 			t.Steps[i].State = Unwritten

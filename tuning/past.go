@@ -94,7 +94,7 @@ func (p *Past) Summary() (Summary, error) {
 			case t == nil: // it never began
 				one = summary{}
 			default:
-				one = summary{outcome: t.Outcome, at: t.Ended, rollback: t.RollbackOf != 0}
+				one = summary{outcome: t.Outcome, at: t.Ended, rollback: t.isRollback()}
 			}
 		}
 		known[id] = one

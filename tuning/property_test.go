@@ -673,7 +673,7 @@ func TestAnyPolicy(t *testing.T) {
 		told = append(told, fmt.Sprintf("%d %s", counts[what], what))
 	}
 	t.Logf("%d random policies: %s", rounds, strings.Join(told, ", "))
-	for _, what := range []string{"applied", "rolled back", "undone", "impossible", "late", "kept", "make-way", "crashed"} {
+	for _, what := range []string{"applied", "rolled back", "returned", "returned far", "undone", "impossible", "late", "kept", "make-way", "crashed"} {
 		if counts[what] < rounds/100 {
 			t.Errorf("only %d %s", counts[what], what)
 		}
@@ -716,7 +716,26 @@ func anyPolicy(t *testing.T, dir string, seed uint64, counts map[string]int) {
 	mustPlan := func(wants []policies.Want) (*Plan, error) {
 		return MakePlan(t.Context(), h, settings, wants, func() ([]Transaction, error) { return History(dir) })
 	}
+	points := map[int]string{0: h.state()} // after each transaction
+	reach := func() {
+		if all, err := History(dir); err == nil && len(all) > 0 {
+			points[all[len(all)-1].ID] = h.state()
+		}
+	}
+	defer func() {
+		back := slices.Sorted(maps.Keys(points))[d.IntN(len(points))]
+		h.fail, h.log = nil, nil
+		was := h.state()
+		if _, err := e.RollbackTo(t.Context(), back, nics, allowAll, false); err != nil || h.state() != points[back] {
+			t.Errorf("back to %d: %v\n%v\nbefore: %snow:    %swant:   %s", back, err, h.log, was, h.state(), points[back])
+		}
+		counts["returned"]++
+		if len(points) > 2 && h.state() != was {
+			counts["returned far"]++
+		}
+	}()
 	for range 1 + d.IntN(3) {
+		reach()
 		wants := d.wants(h, nics)
 		before := h.clone()
 		h.writes, h.log, h.fail = 0, nil, nil

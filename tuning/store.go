@@ -108,7 +108,13 @@ func History(dir string) ([]Transaction, error) {
 		}
 	}
 	for _, t := range all {
-		if t.RollbackOf == 0 || t.Outcome != Applied {
+		if t.Outcome != Applied {
+			continue
+		}
+		if t.RollbackTo != nil {
+			returned(all, &t)
+		}
+		if t.RollbackOf == 0 {
 			continue
 		}
 		if i, ok := slices.BinarySearchFunc(all, t.RollbackOf, func(t Transaction, id int) int { return t.ID - id }); ok {
@@ -116,6 +122,21 @@ func History(dir string) ([]Transaction, error) {
 		}
 	}
 	return all, errors.Join(faults...)
+}
+
+// returned notes what a rollback to a point took back: all after that. What had been taken
+// back since, of what was before, holds again.
+func returned(all []Transaction, back *Transaction) {
+	for i := range all {
+		switch o := &all[i]; {
+		case o.ID >= back.ID:
+			return
+		case o.ID <= *back.RollbackTo && o.RolledBackBy > *back.RollbackTo:
+			o.RolledBackBy = 0
+		case o.ID > *back.RollbackTo && o.Outcome == Applied && o.RolledBackBy == 0:
+			o.RolledBackBy = back.ID
+		}
+	}
 }
 
 // transactions are those whose journals are in a folder. A folder that is not there
