@@ -117,12 +117,11 @@ tls_config: {ca_file: %s, cert_file: %s, key_file: %s}
 	}
 }
 
-// A real Prometheus scrapes real agents of recorded hosts, and a fleet's report from it
-// says what one from the hosts' own audits says, as far as both can know: in sum, and
-// host by host. Both obey the same policies of all kinds, and one host has a module. A
-// host that can't be scraped is missing.
+// A real Prometheus, and a real VictoriaMetrics, scrape real agents of recorded hosts, and
+// a fleet's report from either says what one from the hosts' own audits says, as far as
+// both can know: in sum, and host by host. Both obey the same policies of all kinds, and
+// one host has a module. A host that can't be scraped is missing.
 func TestFleetFromPrometheusAgrees(t *testing.T) {
-	prometheus := tool(t, "prometheus")
 	names := []string{"lab-nics", "lab-numa", "lab-vfs"}
 	audits := t.TempDir()
 	wanted := writeFile(t, "policies.yaml", fleetPolicies(time.Now().UTC()))
@@ -150,21 +149,29 @@ func TestFleetFromPrometheusAgrees(t *testing.T) {
 		}
 		instances = append(instances, startInProcess(t, "--host", recording, "-f", wanted).address(t))
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	gone := unused(t)
+	for _, server := range []struct {
+		name  string
+		serve func(*testing.T, string, string) string
+	}{{"prometheus", startPrometheus}, {"victoria-metrics", startVictoriaMetrics}} {
+		t.Run(server.name, func(t *testing.T) {
+			address := server.serve(t, tool(t, server.name), scraping(append(slices.Clone(instances), gone), ""))
+			agreesWith(t, address, names, audits, gone)
+		})
 	}
-	gone := free.Addr().String()
-	free.Close()
-	address := servePrometheus(t, prometheus, append(instances, gone), "")
+}
+
+// agreesWith holds the report from a server against the one from audits.
+func agreesWith(t *testing.T, address string, names []string, audits, gone string) {
+	t.Helper()
 	for i := 0; ; i++ {
 		judged, _ := query(address, "nictune_audit_timestamp_seconds and on (instance) nictune_nic_info")
 		down, _ := query(address, "up == 0")
 		if len(judged) == len(names) && len(down) == 1 {
 			break
 		}
-		if i == 600 {
-			t.Fatalf("after a minute %d hosts are judged, and %d are down", len(judged), len(down))
+		if i == 1200 {
+			t.Fatalf("after two minutes %d hosts are judged, and %d are down", len(judged), len(down))
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
@@ -394,26 +401,51 @@ func (p *pluggedIn) Netlink(ctx context.Context, request kernel.Request) ([]kern
 // and says where it answers.
 func servePrometheus(t *testing.T, program string, targets []string, rules string) (address string) {
 	t.Helper()
-	return startPrometheus(t, program, fmt.Sprintf(`global: {scrape_interval: 1s}
+	if rules != "" {
+		rules = "rule_files: [" + rules + "]\n"
+	}
+	return startPrometheus(t, program, scraping(targets, rules))
+}
+
+// scraping is a configuration with more in it.
+func scraping(targets []string, more string) string {
+	return fmt.Sprintf(`global: {scrape_interval: 1s}
 scrape_configs:
   - {job_name: nictune, static_configs: [{targets: ["%s"]}]}
-rule_files: [%s]
-`, strings.Join(targets, `", "`), rules))
+%s`, strings.Join(targets, `", "`), more)
 }
 
 // startPrometheus runs it with a configuration.
 func startPrometheus(t *testing.T, program, configuration string) (address string) {
 	t.Helper()
-	dir := t.TempDir()
-	config := writeFile(t, "prometheus.yml", configuration)
+	address = unused(t)
+	startServer(t, program, "--config.file="+writeFile(t, "prometheus.yml", configuration), "--storage.tsdb.path="+filepath.Join(t.TempDir(), "data"), "--web.listen-address="+address)
+	return address
+}
+
+// startVictoriaMetrics runs it with a configuration of Prometheus.
+func startVictoriaMetrics(t *testing.T, program, configuration string) (address string) {
+	t.Helper()
+	address = unused(t)
+	startServer(t, program, "-promscrape.config="+writeFile(t, "prometheus.yml", configuration), "-storageDataPath="+filepath.Join(t.TempDir(), "data"), "-httpListenAddr="+address, "-memory.allowedBytes=256MB")
+	return address
+}
+
+// unused is an address of loopback where nobody listens.
+func unused(t *testing.T) string {
+	t.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	address = free.Addr().String()
-	free.Close()
+	defer free.Close()
+	return free.Addr().String()
+}
+
+func startServer(t *testing.T, program string, args ...string) {
+	t.Helper()
 	var log lockedBuffer
-	cmd := exec.Command(program, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address)
+	cmd := exec.Command(program, args...)
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -422,10 +454,9 @@ func startPrometheus(t *testing.T, program, configuration string) (address strin
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		if t.Failed() {
-			t.Logf("Prometheus logged:\n%s", &log)
+			t.Logf("%s logged:\n%s", filepath.Base(program), &log)
 		}
 	})
-	return address
 }
 
 // untitled are rules without what Prometheus doesn't know.
