@@ -245,6 +245,7 @@ func hashFields(ctx context.Context, s kernel.Reader, device string) (map[string
 
 // Offsets in struct ethtool_rxfh.
 const (
+	rxfhContext   = 4
 	rxfhIndirSize = 8
 	rxfhKeySize   = 12
 	rxfhFunction  = 16

@@ -17,6 +17,7 @@ import (
 // knows to refuse is undone.
 func TestDrivers(t *testing.T) {
 	labtest.Require(t, "nics")
+	key := strings.TrimSuffix(strings.Repeat("6d:5a:", 20), ":")
 	for of, test := range map[string]struct {
 		settings string
 		sees     map[string]string // by option of ethtool, or by file in /sys/class/net
@@ -45,6 +46,15 @@ func TestDrivers(t *testing.T) {
 		"virtio_net": {"link: {speed: 10000, duplex: full}\n  netdev: {mtu: 9000, gso-max-size: 32768}\n  channels: {combined: 2}\n  rings: {tx: 128}\n  features: {rx-gro-hw: off}",
 			map[string]string{"-k": "rx-gro-hw: off", "": "Speed: 10000Mb/s Duplex: Full", "mtu": "9000", "-l": "Combined: 2", "-g": "TX: 128"},
 			"channels: {rx: 1}", "", ""},
+		"virtio_net, its RSS": {"rss: {key: \"" + key + "\"}\n  rx-flow-hash: {udp4: sd}",
+			map[string]string{"-x": key, "-n rx-flow-hash udp4": "fields for computing Hash flow key: IP SA IP DA"},
+			"rss-contexts: [{weight: [1]}]", "", ""},
+		"vmxnet3, its RSS": {"rss: {weight: [2, 0, 1]}",
+			map[string]string{"-x": "80: 0 0 0 0 0 2 2 2 88: 2 2"},
+			"rx-flow-hash: {udp4: sd}", "", ""},
+		"igbvf": {"netdev: {mtu: 1400}\n  rings: {rx: 512, tx: 1024}\n  coalesce: {rx-usecs: 20}\n  features: {rx-gro: off}\n  napi: {gro-flush-timeout: 20000, defer-hard-irqs: 2}",
+			map[string]string{"mtu": "1400", "-g": "RX: 512 RX Mini: n/a RX Jumbo: n/a TX: 1024", "-c": "rx-usecs: 20", "-k": "generic-receive-offload: off", "gro_flush_timeout": "20000", "napi_defer_hard_irqs": "2"},
+			"channels: {combined: 1}", "", ""},
 		"vmxnet3": {"netdev: {mtu: 9000}\n  rings: {rx: 512, tx: 1024}\n  features: {large-receive-offload: on}",
 			map[string]string{"mtu": "9000", "-g": "RX: 512", "-k": "large-receive-offload: on"},
 			"features: {ntuple: on}", "", ""},
@@ -55,7 +65,16 @@ func TestDrivers(t *testing.T) {
 				port := labtest.Netdevsim(t, 21, 1)[0]
 				labtest.Ethtool(t, "--set-fec", port, "encoding", "off") // at first it has none
 			}
+			if driver == "igbvf" {
+				pf := labtest.NICs(t, "igb", 2)[1]
+				labtest.Run(t, "sh", "-c", "modprobe igbvf; echo 1 >/sys/class/net/"+pf+"/device/sriov_numvfs")
+				t.Cleanup(func() { labtest.Run(t, "sh", "-c", "echo 0 >/sys/class/net/"+pf+"/device/sriov_numvfs") })
+			}
 			name := labtest.NIC(t, driver)
+			if of == "vmxnet3, its RSS" { // it has a table while it is up
+				labtest.Run(t, "ip", "link", "set", name, "up")
+				t.Cleanup(func() { labtest.Run(t, "ip", "link", "set", name, "down") })
+			}
 			w := live(t)
 			all := nics(t, w)
 			policy := "apiVersion: nictune/v1\nkind: TuningPolicy\nname: p\nmatch: {driver: [" + driver + "]}\nsettings:\n  "
@@ -76,7 +95,8 @@ func TestDrivers(t *testing.T) {
 				case option == "":
 					out = string(labtest.Ethtool(t, name))
 				case strings.HasPrefix(option, "-"):
-					out = string(labtest.Ethtool(t, option, name))
+					first, rest, _ := strings.Cut(option, " ")
+					out = string(labtest.Ethtool(t, append([]string{first, name}, strings.Fields(rest)...)...))
 				default:
 					out = string(labtest.Run(t, "cat", "/sys/class/net/"+name+"/"+option))
 				}

@@ -307,6 +307,13 @@ func (unrecorded) Netlink(context.Context, kernel.Request) ([]kernel.Message, er
 	return nil, kernel.ErrNotRecorded
 }
 
+func (u unrecorded) Ethtool(ctx context.Context, device string, request []byte) ([]byte, error) {
+	if binary.NativeEndian.Uint32(request) == uapi.ETHTOOL_GRSSH {
+		return nil, kernel.ErrNotRecorded
+	}
+	return u.ruleTable.Ethtool(ctx, device, request)
+}
+
 // No transformation is read as none of them, so that is what it has to become.
 func TestContextWithoutTransformation(t *testing.T) {
 	nic := inventory.NIC{Name: "eth0", Index: 2, Queues: inventory.Queues{RSS: &inventory.RSS{Table: []uint32{0, 1, 2, 3}, Hash: "toeplitz", Key: "01:02"}}}

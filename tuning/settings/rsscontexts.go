@@ -144,6 +144,9 @@ func resolveContexts(ctx context.Context, ask tuning.Ask, wish []RSSContextWish,
 	if rss == nil || len(rss.Table) == 0 {
 		return nil, unsupported("the device has no indirection table")
 	}
+	if len(wish) > 0 && len(current) == 0 && inventory.LacksRSSContexts(ctx, ask.Reader, ask.NIC) {
+		return nil, unsupported("the driver has one RSS context, and no further ones")
+	}
 	next := RSSContextSet{}
 	var ours []uint32
 	for _, n := range current.numbers() {

@@ -183,20 +183,6 @@ func TestRPSMovesWork(t *testing.T) {
 	nstest.IP(t, "neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev steer1")
 	w := live(t)
 	all := nics(t, w)
-	handed := func() (byCPU []uint64) {
-		b, err := os.ReadFile("/proc/net/softnet_stat")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(b)) {
-			n, err := strconv.ParseUint(strings.Fields(line)[9], 16, 64) // received_rps
-			if err != nil {
-				t.Fatal(err)
-			}
-			byCPU = append(byCPU, n)
-		}
-		return byCPU
-	}
 	const document = "apiVersion: nictune/v1\nkind: TuningPolicy\nname: p\nmatch: {name: [steer0]}\nsettings:\n  rps: {cpus: 1}\n"
 	for _, applied := range []bool{false, true} {
 		if applied {
@@ -204,9 +190,9 @@ func TestRPSMovesWork(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		before := handed()
+		before := handedOn(t)
 		sendOn(t, 0, "192.0.2.2:9")
-		moved := handed()[1] - before[1]
+		moved := handedOn(t)[1] - before[1]
 		if applied != (moved > 0) {
 			t.Errorf("with the policy %v: %d times packets were handed to CPU 1", applied, moved)
 		}
@@ -249,4 +235,21 @@ func sendOn(t *testing.T, cpu int, to string) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
+}
+
+// handedOn is how often each CPU was called for packets that another received.
+func handedOn(t *testing.T) (byCPU []uint64) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/net/softnet_stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		n, err := strconv.ParseUint(strings.Fields(line)[9], 16, 64) // received_rps
+		if err != nil {
+			t.Fatal(err)
+		}
+		byCPU = append(byCPU, n)
+	}
+	return byCPU
 }
