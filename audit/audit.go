@@ -37,6 +37,10 @@ type Evidence struct {
 	// Drift and Waivers are what policies want, nil where none were given.
 	Drift   []DriftSummary  `json:"drift,omitempty"`
 	Waivers []WaiverSummary `json:"waivers,omitempty"`
+	// earlierNICs are those of Earlier by their ID, once one was looked for: of the look
+	// that indexed is.
+	earlierNICs map[string]*inventory.NIC
+	indexed     *Look
 	// whole is the host when only some of its devices are judged.
 	whole *sriov.Inventory
 	// XDP is what the groups xdp and offload need beside the inventory.

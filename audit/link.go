@@ -62,14 +62,25 @@ func (n nic) cut() bool {
 
 // before is the NIC as the earlier look saw it; nil where there was none.
 func (n nic) before() *inventory.NIC {
-	if n.evidence.Earlier == nil {
+	return n.evidence.earlierNIC(n.ID())
+}
+
+// earlierNIC is the NIC of this ID in the earlier look; nil where there is none. Each of
+// thousands of NICs asks for its own.
+func (e *Evidence) earlierNIC(id string) *inventory.NIC {
+	if e.Earlier == nil {
 		return nil
 	}
-	list := n.evidence.Earlier.NICs
-	if i := slices.IndexFunc(list, func(e inventory.NIC) bool { return e.ID() == n.ID() }); i >= 0 {
-		return &list[i]
+	if e.indexed != e.Earlier {
+		e.indexed, e.earlierNICs = e.Earlier, make(map[string]*inventory.NIC, len(e.Earlier.NICs))
+		for i := range e.Earlier.NICs {
+			one := &e.Earlier.NICs[i]
+			if id := one.ID(); e.earlierNICs[id] == nil { // of several the first
+				e.earlierNICs[id] = one
+			}
+		}
 	}
-	return nil
+	return e.earlierNICs[id]
 }
 
 // common are the modes that both have.

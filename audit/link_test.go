@@ -147,3 +147,30 @@ func TestParseUptime(t *testing.T) {
 		}
 	}
 }
+
+// A NIC finds itself in the earlier look without a look at all the others.
+func TestEarlierNICs(t *testing.T) {
+	const count = 1000
+	var earlier Look
+	for i := range count {
+		address := fmt.Sprintf("0000:%02x:%02x.0", i>>5, i&31)
+		earlier.NICs = append(earlier.NICs, inventory.NIC{
+			Name: fmt.Sprint("eth", i), PermanentMAC: strings.Repeat("00:", 19) + "01", // InfiniBand has twenty bytes
+			Parent: &inventory.Parent{Bus: "pci", Address: address}, PCI: &inventory.PCI{Address: address},
+		})
+	}
+	e := &Evidence{Earlier: &earlier}
+	last := nic{NIC: &earlier.NICs[count-1], evidence: e}
+	if last.before() != last.NIC {
+		t.Errorf("%+v", last.before())
+	}
+	// Whoever goes through the list calls ID of each, which is made anew.
+	if n := testing.AllocsPerRun(10, func() { last.before() }); n > 10 {
+		t.Errorf("%v allocations among %d NICs", n, count)
+	}
+	// Another look has others.
+	e.Earlier = &Look{}
+	if last.before() != nil {
+		t.Errorf("%+v of a look without NICs", last.before())
+	}
+}
