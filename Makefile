@@ -88,7 +88,7 @@ test-module-images: ## Decode a million random images of module memory (minutes;
 	go test -vet=off -count=1 -timeout 2h -run RandomImages -v ./inventory/module -args -images $(MODULE_IMAGES)
 
 .PHONY: bench
-bench: ## Run the benchmarks (BENCH=regexp, BENCH_COUNT=n)
+bench: setup ## Run the benchmarks (BENCH=regexp, BENCH_COUNT=n)
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -timeout 40m ./...
 
 .PHONY: lint

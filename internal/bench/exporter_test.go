@@ -4,12 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,6 +23,7 @@ import (
 	"github.com/nictune/nictune/agent"
 	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/lab/nstest"
+	"github.com/nictune/nictune/sriov"
 )
 
 // What an exporter may cost, beside node_exporter in its two modes and the bare
@@ -38,39 +42,160 @@ func BenchmarkExporters(b *testing.B) {
 	nictune, node := build(b), buildNodeExporter(b)
 	nstest.IP(b, "link set lo up")
 	defer func() { remove(b, listed(b)) }()
-	facts := []string{
-		"--collector.disable-defaults", "--collector.netclass", "--collector.netdev", "--collector.ethtool",
-		"--collector.softnet", "--collector.pcidevice", "--collector.interrupts", "--log.level=error",
-	}
+	growth := map[string][]cost{}
 	for _, count := range []int{100, 900, 4000} {
 		names := devices(b, count, veths)
 		traffic := newTraffic(b)
 		results := map[string]scraping{}
-		for _, one := range []struct {
-			name    string
-			program string
-			args    []string
-			metric  string
-		}{
-			{"node_exporter-default", node, facts, "node_network_receive_packets_total"},
-			{"node_exporter-netlink", node, append([]string{"--collector.netclass.netlink", "--collector.netdev.netlink"}, facts...), "node_network_receive_packets_total"},
-			{"nictune", nictune, []string{"agent", "--collector.driver.virtual", "--collector.netclass", "--collector.link_modes", "--collector.interrupt_cpu"}, "nictune_network_receive_packets_total"},
-			{"nictune-default", nictune, []string{"agent"}, "nictune_network_receive_packets_total"},
-		} {
+		for _, one := range exporters(nictune, node) {
 			b.Run(fmt.Sprintf("%d/%s", count, one.name), func(b *testing.B) {
-				r := scrape(b, one.program, one.args, one.metric, len(names), traffic)
+				r := scrape(b, one, len(names), traffic)
 				results[one.name] = r
+				growth[one.name] = append(growth[one.name], cost{count, r.cpu})
 				r.report(b)
 			})
 		}
 		b.Run(fmt.Sprintf("%d/calls", count), func(b *testing.B) {
 			bare := benchmarkCalls(b, len(names))
 			reportCPU(b, bare)
+			growth["calls"] = append(growth["calls"], cost{count, bare})
 			for _, name := range []string{"nictune", "nictune-default"} {
 				results[name].judge(b, name, results["node_exporter-default"], results["node_exporter-netlink"], bare)
 			}
+			judgeGrowth(b, growth)
 		})
 	}
+}
+
+// exporter is a program that is scraped, and the metric that says how many devices it
+// serves. The figures are about NICs, so that none tells of itself.
+type exporter struct {
+	name, program string
+	args          []string
+	metric        string
+	// last is what is served when the program has done all that it does at the start;
+	// empty where there is no such thing.
+	last string
+}
+
+// exporters are those that are compared: node_exporter with what it has about NICs.
+func exporters(nictune, node string) []exporter {
+	const lean, counter, judged = "--web.disable-exporter-metrics", "_network_receive_packets_total", "nictune_audit_timestamp_seconds"
+	facts := []string{
+		lean, "--collector.disable-defaults", "--collector.netclass", "--collector.netdev", "--collector.ethtool",
+		"--collector.softnet", "--collector.pcidevice", "--collector.interrupts", "--log.level=error",
+	}
+	return []exporter{
+		{"node_exporter-default", node, facts, "node" + counter, ""},
+		{"node_exporter-netlink", node, append([]string{"--collector.netclass.netlink", "--collector.netdev.netlink"}, facts...), "node" + counter, ""},
+		{"nictune", nictune, []string{"agent", lean, "--collector.driver.virtual", "--collector.netclass", "--collector.link_modes", "--collector.interrupt_cpu"}, "nictune" + counter, judged},
+		{"nictune-default", nictune, []string{"agent", lean}, "nictune" + counter, judged},
+	}
+}
+
+// cost is what a scrape costs of some devices.
+type cost struct {
+	devices int
+	cpu     time.Duration
+}
+
+// linear is by how much the next device may cost more where there are many. What is
+// above it isn't linear, whatever the machine's caches and its other work add.
+const linear = 1.25
+
+// judgeGrowth says what each further device costs, between two sizes of host, and whether
+// that stays the same. Of the calls alone it is said, too: what they cost more of many
+// devices is the kernel's.
+func judgeGrowth(b *testing.B, all map[string][]cost) {
+	for _, name := range []string{"calls", "nictune", "nictune-default", "node_exporter-default", "node_exporter-netlink"} {
+		sizes := all[name]
+		if len(sizes) < 3 {
+			continue // until all were measured; and -bench may have left some out
+		}
+		further := func(from, to cost) float64 { return float64(to.cpu-from.cpu) / 1e3 / float64(to.devices-from.devices) }
+		few, many := further(sizes[0], sizes[1]), further(sizes[1], sizes[2])
+		verdict := "MISSED"
+		if many <= few*linear {
+			verdict = "met"
+		}
+		b.Logf("%s: a further device costs %.1f us from %d to %d of them, %.1f us from there to %d; the target is linear growth, at most %.2f times as much: %s",
+			name, few, sizes[0].devices, sizes[1].devices, many, sizes[2].devices, linear, verdict)
+	}
+}
+
+// BenchmarkChurn scrapes while devices come and go beside those that stay: of these no
+// sample may be missing.
+func BenchmarkChurn(b *testing.B) {
+	nictune, node := build(b), buildNodeExporter(b)
+	nstest.IP(b, "link set lo up")
+	defer func() { remove(b, listed(b)) }()
+	const count = 200
+	stay := devices(b, count, veths)
+	for _, one := range exporters(nictune, node) {
+		b.Run(one.name, func(b *testing.B) {
+			s := startExporter(b, one, nil) // node_exporter says of each device that it went
+			s.awaits(b, count)
+			ctx, cancel := context.WithCancel(b.Context())
+			churned := make(chan int)
+			go func() { churned <- churn(ctx) }()
+			const most = 10 * time.Second
+			scrapes, lost := 0, 0
+			for start := time.Now(); time.Since(start) < most; scrapes++ {
+				code, err := s.ask(b)
+				if err != nil || code != http.StatusOK {
+					b.Fatal(code, err)
+				}
+				there := servedDevices(b, s.page.Bytes(), one.metric)
+				for _, name := range stay {
+					if !there[name] {
+						lost++
+					}
+				}
+			}
+			cancel()
+			b.ReportMetric(float64(<-churned), "devices-came-and-went")
+			b.ReportMetric(float64(scrapes), "scrapes")
+			b.ReportMetric(float64(lost), "samples-lost")
+			b.ReportMetric(0, "ns/op")
+			if lost > 0 && one.program == nictune {
+				b.Errorf("%d samples of devices that stayed are missing", lost)
+			}
+		})
+	}
+}
+
+// churn makes pairs of devices and takes them away, until ctx ends, and returns how many
+// came and went.
+func churn(ctx context.Context) (devices int) {
+	for ctx.Err() == nil {
+		add := exec.Command("ip", "link", "add", "come0", "up", "type", "veth", "peer", "name", "come1")
+		if add.Run() == nil && exec.Command("ip", "link", "del", "come0").Run() == nil {
+			devices += 2
+		}
+	}
+	return devices
+}
+
+// servedDevices are those of which a page has a sample of a metric.
+func servedDevices(b *testing.B, page []byte, metric string) map[string]bool {
+	b.Helper()
+	z, err := gzip.NewReader(bytes.NewReader(page))
+	if err != nil {
+		b.Fatal(err)
+	}
+	there := map[string]bool{}
+	lines := bufio.NewScanner(z)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if rest, ok := strings.CutPrefix(lines.Text(), metric+`{device="`); ok {
+			name, _, _ := strings.Cut(rest, `"`)
+			there[name] = true
+		}
+	}
+	if err := lines.Err(); err != nil {
+		b.Fatal(err)
+	}
+	return there
 }
 
 // scraping is what scrapes of a program cost.
@@ -131,81 +256,123 @@ func buildNodeExporter(b *testing.B) string {
 	return program
 }
 
-// scrape starts a program and scrapes it some times, as Prometheus does.
-func scrape(b *testing.B, program string, args []string, metric string, count int, traffic *traffic) scraping {
+// scraped is a program that runs and is scraped.
+type scraped struct {
+	exporter
+	address string
+	pid     int
+	client  *http.Client
+	page    bytes.Buffer // the last, compressed
+}
+
+// startExporter starts a program, which ends with the benchmark.
+func startExporter(b *testing.B, one exporter, complaints io.Writer) *scraped {
 	b.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
-	address := free.Addr().String()
+	s := &scraped{exporter: one, address: free.Addr().String()}
 	free.Close()
-	cmd := exec.Command(program, append(args, "--web.listen-address="+address)...)
-	cmd.Stderr = os.Stderr
+	cmd := exec.Command(one.program, append(slices.Clone(one.args), "--web.listen-address="+s.address)...)
+	cmd.Stderr = complaints
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
-	defer func() {
+	s.pid = cmd.Process.Pid
+	s.client = &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{DisableCompression: true}}
+	b.Cleanup(func() {
+		s.client.CloseIdleConnections()
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-	}()
-	client := &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{DisableCompression: true}}
-	defer client.CloseIdleConnections()
-	var page bytes.Buffer
-	ask := func() (int, error) {
-		request, err := http.NewRequestWithContext(b.Context(), http.MethodGet, "http://"+address+"/metrics", http.NoBody)
-		if err != nil {
-			return 0, err
-		}
-		request.Header.Set("Accept", "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1")
-		request.Header.Set("Accept-Encoding", "gzip")
-		response, err := client.Do(request)
-		if err != nil {
-			return 0, err
-		}
-		defer response.Body.Close()
-		page.Reset()
-		if _, err := page.ReadFrom(response.Body); err != nil {
-			return 0, err
-		}
-		return response.StatusCode, nil
+	})
+	return s
+}
+
+// ask scrapes as Prometheus does.
+func (s *scraped) ask(b *testing.B) (int, error) {
+	request, err := http.NewRequestWithContext(b.Context(), http.MethodGet, "http://"+s.address+"/metrics", http.NoBody)
+	if err != nil {
+		return 0, err
 	}
-	// Until it serves all devices; nictune reads the facts first.
+	request.Header.Set("Accept", "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1")
+	request.Header.Set("Accept-Encoding", "gzip")
+	response, err := s.client.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	s.page.Reset()
+	if _, err := s.page.ReadFrom(response.Body); err != nil {
+		return 0, err
+	}
+	return response.StatusCode, nil
+}
+
+// awaits waits until a program serves all devices, and has done what it does first.
+func (s *scraped) awaits(b *testing.B, count int) {
+	b.Helper()
 	for start := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 		if time.Since(start) > 3*time.Minute {
-			b.Fatalf("%s does not serve %d devices after three minutes", program, count)
+			b.Fatalf("%s does not serve %d devices after three minutes", s.name, count)
 		}
-		if code, err := ask(); err != nil || code != http.StatusOK {
+		if code, err := s.ask(b); err != nil || code != http.StatusOK {
 			continue
 		}
-		if _, devices, _ := read(b, page.Bytes(), metric); devices >= count {
-			break
+		_, devices, _ := read(b, s.page.Bytes(), s.metric)
+		done := 1
+		if s.last != "" {
+			_, done, _ = read(b, s.page.Bytes(), s.last)
+		}
+		if devices >= count && done > 0 {
+			return
 		}
 	}
-	time.Sleep(2 * time.Second) // for what it does beside
+}
+
+// rests waits until a program has nothing more to do at its start, or for two minutes.
+func (s *scraped) rests(b *testing.B) {
+	b.Helper()
+	const still, little = 2 * time.Second, 40 * time.Millisecond
+	for start := time.Now(); time.Since(start) < 2*time.Minute; {
+		before := processCPU(b, s.pid)
+		time.Sleep(still)
+		if processCPU(b, s.pid)-before < little {
+			return
+		}
+	}
+	b.Logf("%s has not come to rest after two minutes", s.name)
+}
+
+// scrape starts a program and scrapes it some times, as Prometheus does.
+func scrape(b *testing.B, one exporter, count int, traffic *traffic) scraping {
+	b.Helper()
+	server := startExporter(b, one, os.Stderr)
+	server.awaits(b, count)
+	server.rests(b)
 	var s scraping
 	const most, enough = 30, 10 * time.Second
 	n := 0
-	started, before := time.Now(), processCPU(b, cmd.Process.Pid)
+	started, before := time.Now(), processCPU(b, server.pid)
 	for ; n < most && (n < 3 || time.Since(started) < enough); n++ {
 		traffic.send(b)
 		at := time.Now()
-		if code, err := ask(); err != nil || code != http.StatusOK {
+		if code, err := server.ask(b); err != nil || code != http.StatusOK {
 			b.Fatal(code, err)
 		}
 		s.wall += time.Since(at)
 	}
 	// What is done between two scrapes, as collecting garbage, is on the account, too.
-	s.cpu = processCPU(b, cmd.Process.Pid) - before
+	s.cpu = processCPU(b, server.pid) - before
 	s.cpu /= time.Duration(n)
 	s.wall /= time.Duration(n)
-	s.length = page.Len()
+	s.length = server.page.Len()
 	var devices int
-	s.series, devices, s.unpacked = read(b, page.Bytes(), metric)
+	s.series, devices, s.unpacked = read(b, server.page.Bytes(), one.metric)
 	if devices < count {
-		b.Fatalf("%s served %d devices, want %d", program, devices, count)
+		b.Fatalf("%s served %d devices, want %d", one.name, devices, count)
 	}
-	s.peak = peakMemory(b, cmd.Process.Pid)
+	s.peak = peakMemory(b, server.pid)
 	return s
 }
 
@@ -246,15 +413,18 @@ func processCPU(b *testing.B, pid int) time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// peakMemory is the most that was resident.
-func peakMemory(b *testing.B, pid int) int64 {
+// peakMemory is the most that was resident, residentMemory what is.
+func peakMemory(b *testing.B, pid int) int64     { return memory(b, pid, "VmHWM:") }
+func residentMemory(b *testing.B, pid int) int64 { return memory(b, pid, "VmRSS:") }
+
+func memory(b *testing.B, pid int, of string) int64 {
 	b.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		b.Fatal(err)
 	}
 	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if rest, ok := strings.CutPrefix(line, of); ok {
 			kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
 			if err != nil {
 				b.Fatal(err)
@@ -262,7 +432,7 @@ func peakMemory(b *testing.B, pid int) int64 {
 			return kib << 10
 		}
 	}
-	b.Fatal("no VmHWM")
+	b.Fatal("no " + of)
 	return 0
 }
 
@@ -312,7 +482,7 @@ func benchmarkCalls(b *testing.B, count int) time.Duration {
 	var failed []error
 	keeper := agent.New(counted, agent.Options{
 		Timeout: time.Minute, Failed: func(err error) { failed = append(failed, err) },
-		Meter: inventory.MeterOptions{Driver: func(*inventory.NIC) bool { return true }},
+		Meter: inventory.MeterOptions{VFs: sriov.Counters, Driver: func(*inventory.NIC) bool { return true }},
 	})
 	if err := keeper.Once(b.Context()); err != nil {
 		b.Fatal(err, failed)
