@@ -11,5 +11,7 @@
 // since: a collector whose part of the [Snapshot] is the same is not asked again,
 // and a sample whose value is the same is not written again.
 //
+// Why it has a server of its own is docs/decisions/0015-metrics-server.md.
+//
 // It reads nothing of the host, and never fails because of a device.
 package metrics
