@@ -142,10 +142,9 @@ func linkDegraded(n nic) findings.Verdict {
 	if v, is := n.noPCIe(); is {
 		return v
 	}
-	links := pcieLinks(n.PCI)
-	var said string
-	judged, slower := 0, 0
-	for _, l := range links {
+	var said, unclear string
+	judged := 0
+	for _, l := range pcieLinks(n.PCI) {
 		if l.current == nil || l.slot == nil || l.card == nil {
 			continue
 		}
@@ -157,21 +156,23 @@ func linkDegraded(n nic) findings.Verdict {
 		seen, expected := fmt.Sprintf("%s runs at %s", l, rate(l.current)), rate(&able)+", which both of its ends can do"
 		switch earlier := n.earlierLink(l); {
 		case n.evidence.virtual():
-			return findings.Unclear("%s of %s, %s", seen, rate(&able), invented)
+			unclear = cmp.Or(unclear, fmt.Sprintf("%s of %s, %s", seen, rate(&able), invented))
 		case l.current.Width < able.Width:
 			// Saving power changes the speed, not the width.
 			return findings.Fails(seen, expected)
 		case earlier != nil && earlier.GTs < able.GTs:
 			return findings.Fails(fmt.Sprintf("%s, and %s earlier too", seen, n.evidence.Watched()), expected)
-		case earlier != nil:
-			slower++ // it was faster before: it saves power
+		case earlier != nil: // it was faster before: it saves power
 			said = seen + " now, and ran at " + rate(earlier) + " before"
 		default:
-			return findings.Unclear("%s of %s: whether it only saves power --watch shows", seen, rate(&able))
+			// A link below may still be degraded without a doubt.
+			unclear = cmp.Or(unclear, fmt.Sprintf("%s of %s: whether it only saves power --watch shows", seen, rate(&able)))
 		}
 	}
 	switch {
-	case slower > 0:
+	case unclear != "":
+		return findings.Unclear("%s", unclear)
+	case said != "":
 		return findings.Passes("%s: it saves power", said)
 	case judged > 0:
 		return findings.Passes("each link runs at what both of its ends can do")
