@@ -41,6 +41,10 @@ type Bond struct {
 	// Mode is as ip prints it: "802.3ad", "active-backup".
 	Mode        string `json:"mode,omitempty"`
 	ActiveSlave string `json:"activeSlave,omitempty"`
+	// HashPolicy is the xmit_hash_policy that 802.3ad, balance-xor, balance-tlb and
+	// balance-alb choose a member by: "layer2", "layer3+4", "vlan+srcmac". Other modes
+	// have one, too, and don't use it.
+	HashPolicy string `json:"xmitHashPolicy,omitempty"`
 }
 
 // VLAN is an 802.1Q or 802.1ad device.
@@ -167,9 +171,20 @@ func (l *link) decodeBond(a *kernel.Attributes) {
 			bond.Mode = bondMode(a.Uint8())
 		case uapi.IFLA_BOND_ACTIVE_SLAVE:
 			l.activeSlave = int(a.Uint32())
+		case uapi.IFLA_BOND_XMIT_HASH_POLICY:
+			bond.HashPolicy = hashPolicy(a.Uint8())
 		}
 	}
 	l.nic.Stack.Bond = bond
+}
+
+// hashPolicy names the BOND_XMIT_POLICY_ of linux/if_bonding.h as ip does.
+func hashPolicy(policy uint8) string {
+	policies := [...]string{"layer2", "layer3+4", "layer2+3", "encap2+3", "encap3+4", "vlan+srcmac"}
+	if int(policy) < len(policies) {
+		return policies[policy]
+	}
+	return strconv.Itoa(int(policy))
 }
 
 // bondMode names the modes of linux/if_bonding.h as ip does.

@@ -267,7 +267,7 @@ func (n NIC) unseen(list []Blocker, mtu *MTU) []string {
 	facts := map[string]string{
 		"feature": "offloads.features", "tcp-data-split": "queues.rings", "rx-buf-len": "queues.rings", "hds-thresh": "queues.rings",
 		"channels-half": "queues.channels", "channels-equal": "queues.channels", "channels-shared": "queues.channels", "peer-queues": "queues.channels",
-		"vfs": "pci.sriov", "guest-offloads": virtioFeatures, "access-platform": virtioFeatures, "bond-mode": "stack.bond",
+		"vfs": "pci.sriov", "guest-offloads": virtioFeatures, "access-platform": virtioFeatures, "bond-mode": "stack.bond", "bond-hash": "stack.bond",
 	}
 	var all []string
 	for _, b := range n.relevant(list) {
@@ -361,6 +361,11 @@ func blockers() map[string]func(NIC, Blocker) (Obstacle, bool) {
 			modes := []string{"balance-rr", "active-backup", "balance-xor", "802.3ad"}
 			return Obstacle{What: "the bond's mode", Do: "Use one of " + strings.Join(modes, ", ") + " (ip link set " + n.Name + " type bond mode ...)."},
 				b != nil && b.Mode != "" && !slices.Contains(modes, b.Mode)
+		},
+		"bond-hash": func(n NIC, _ Blocker) (Obstacle, bool) {
+			b := n.Stack.Bond
+			return Obstacle{What: "the bond chooses members by vlan+srcmac", Do: "Use another policy (ip link set " + n.Name + " type bond xmit_hash_policy layer3+4)."},
+				b != nil && b.HashPolicy == "vlan+srcmac" && (b.Mode == "802.3ad" || b.Mode == "balance-xor")
 		},
 		"bond-members": bondMembers,
 		"peer-queues": func(n NIC, _ Blocker) (Obstacle, bool) {

@@ -83,6 +83,8 @@ func TestCapabilities(t *testing.T) {
 		{"a tun device", "6.12.1", `{"name": "eth0", "driver": {"name": "tun"}, "offloads": {"xdpFeatures": []}}`, Blocked, Unsupported, Blocked, Unsupported, "no Ethernet header"},
 		{"a tap device", "6.12.1", nicText("tun", "basic redirect ndo-xmit"), Yes, Unsupported, Yes, Unsupported, "announces"},
 		{"fbnic that splits", "7.2.1", nicText("fbnic", "basic rx-sg", `"queues": {"rings": {"hdsThreshold": {"current": 1000, "maximum": 1536}}}`), Blocked, Unsupported, Unsupported, Blocked, "split from 1000"},
+		{"a bond whose policy is in the way", "6.12.1", nicText("bonding", "-", `"stack": {"bond": {"mode": "802.3ad", "xmitHashPolicy": "vlan+srcmac"}}`), Blocked, Unsupported, Blocked, Unknown, "vlan+srcmac"},
+		{"a bond whose mode uses no policy", "6.12.1", nicText("bonding", "basic redirect ndo-xmit", `"stack": {"bond": {"mode": "active-backup", "xmitHashPolicy": "vlan+srcmac"}}`), Yes, Unsupported, Yes, Unknown, "announces"},
 		{"a bond that can't", "6.12.1", nicText("bonding", "-", `"stack": {"bond": {"mode": "balance-tlb"}}`), Blocked, Unsupported, Blocked, Unknown, "the bond's mode"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

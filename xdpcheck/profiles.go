@@ -220,13 +220,18 @@ func (n NIC) nativeItem() Item {
 	return n.Capabilities().Native.item("native", "docs/xdp-drivers.md")
 }
 
+// backported is why an old release says nothing for sure: RHEL's 4.18 has the XDP of
+// much younger kernels.
+const backported = "a distribution may have brought it back"
+
+// kernelItem is whether the kernel's release is known to be new enough.
 func (n NIC) kernelItem(least Release, source string) Item {
 	r := n.facts.release
 	switch {
 	case r.IsZero():
 		return unclear("kernel", source, "the kernel's release is not known")
 	case r.Before(least):
-		return fails("kernel", source, fmt.Sprintf("Linux %s", r), fmt.Sprintf("Run Linux %s or newer.", least))
+		return unclear("kernel", source, "Linux %s is older than %s; %s", r, least, backported)
 	}
 	return passes("kernel", source, "Linux %s; %s is enough", r, least)
 }
@@ -440,25 +445,38 @@ func (n NIC) tcItem() Item {
 	return fails(name, source, "off", fmt.Sprintf("Turn it on: ethtool -K %s hw-tc-offload on.", n.Name)).by("features", map[string]any{name: true})
 }
 
+// switchdevItem goes by the mode of the device's switch. That a port belongs to a
+// switch proves nothing: ice and i40e say so in legacy mode, too.
 func (n NIC) switchdevItem() Item {
 	const name, source = "switchdev", "Documentation/networking/devlink/devlink-eswitch-attr.rst"
+	mode := ""
+	if n.Devlink != nil {
+		mode = n.facts.extra.ESwitch[n.Devlink.Handle]
+	}
 	switch {
-	case n.Port.SwitchID != "":
-		return passes(name, source, "the port belongs to switch %s", n.Port.SwitchID)
-	case n.unread("port.switchId"):
-		return unclear(name, source, "whether the port belongs to a switch could not be read")
 	case n.Devlink == nil && n.unread("devlink"):
 		return unclear(name, source, "the device's devlink instance could not be read")
 	case n.Devlink == nil:
 		return fails(name, source, "the device has no devlink instance, and so no switch to set up", "Use a NIC with an embedded switch.")
+	case mode == "switchdev" && n.Port.SwitchID != "":
+		return passes(name, source, "the mode is switchdev; the port belongs to switch %s", n.Port.SwitchID)
+	case mode == "switchdev":
+		return passes(name, source, "the mode is switchdev")
+	case mode == "legacy" || mode == "switchdev_inactive":
+		return fails(name, source, "the mode is "+mode, fmt.Sprintf("Change the mode, which takes VFs away for a moment: devlink dev eswitch set %s mode switchdev.", n.Devlink.Handle))
+	case mode == "none":
+		return fails(name, source, "the driver has no modes of a switch", "Use a NIC with an embedded switch.")
 	}
-	return fails(name, source, "legacy mode: the port belongs to no switch", fmt.Sprintf("Change the mode, which takes VFs away for a moment: devlink dev eswitch set %s mode switchdev.", n.Devlink.Handle))
+	return unclear(name, source, "the mode of the device's switch could not be read, which takes CAP_NET_ADMIN")
 }
 
 func (n NIC) representorsItem() Item {
 	const name, source = "representors", "Documentation/networking/representors.rst"
-	if n.Port.SwitchID == "" {
+	if n.switchdevItem().Status != findings.Pass {
 		return unclear(name, source, "there are none before switchdev mode")
+	}
+	if n.Port.SwitchID == "" {
+		return unclear(name, source, "which switch the port belongs to is not known")
 	}
 	var names []string
 	for _, other := range n.facts.nics {
@@ -545,7 +563,7 @@ func (n NIC) migrationItem() Item {
 	case n.facts.release.IsZero():
 		return unclear(name, k.source, "%s is not loaded, and the kernel's release is not known", k.name)
 	case n.facts.release.Before(k.since):
-		return fails(name, k.source, fmt.Sprintf("Linux %s has no %s", n.facts.release, k.name), fmt.Sprintf("Run Linux %s or newer, or fail over to a virtio device (net_failover).", k.since))
+		return unclear(name, k.source, "%s is of Linux %s, and this is %s; %s: modprobe %s tells. A virtio device to fail over to (net_failover) needs none", k.name, k.since, n.facts.release, backported, k.name)
 	}
 	return unclear(name, k.source, "Linux %s can have %s, and it is not loaded: modprobe %s tells", n.facts.release, k.name, k.name)
 }

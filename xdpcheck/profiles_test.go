@@ -85,8 +85,21 @@ func TestMigration(t *testing.T) {
 	if got := n.migrationItem(); got.Status != findings.Pass {
 		t.Errorf("loaded: %+v", got)
 	}
-	if _, n := hostOf(t, "5.15.1", nicText("mlx5_core", "basic")); n.migrationItem().Status != findings.Fail {
-		t.Error("a kernel before it has it")
+	// RHEL 9 has it in its 5.14.
+	if _, n := hostOf(t, "5.14.0-503.el9.x86_64", nicText("mlx5_core", "basic")); n.migrationItem().Status != findings.Unknown {
+		t.Error("of an older kernel of a distribution it is known")
+	}
+}
+
+// An old release is no proof: distributions bring much back.
+func TestOldReleaseIsNoProof(t *testing.T) {
+	for release, want := range map[string]findings.Status{
+		"4.18.0-553.el8_10.x86_64": findings.Unknown, "5.4.0": findings.Unknown, "5.6.0": findings.Pass, "": findings.Unknown,
+	} {
+		_, n := hostOf(t, release, nicText("mlx5_core", "basic"))
+		if got := n.kernelItem(Release{5, 6}, "a source"); got.Status != want {
+			t.Errorf("%s: %+v", release, got)
+		}
 	}
 }
 
@@ -110,6 +123,7 @@ func TestOtherProfiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		f, n := hostOf(t, "6.12.1", nics...)
+		f.extra.ESwitch = map[string]string{"pci/new": "switchdev", "pci/old": "legacy", "pci/none": "none"}
 		f.extra.Recycled = map[string]Recycling{"eth0": {Allocated: 2000, Reused: 98000}}
 		items := p.Judge(n).Items
 		return items[slices.IndexFunc(items, func(i Item) bool { return i.Name == name })]
@@ -122,10 +136,15 @@ func TestOtherProfiles(t *testing.T) {
 		{"tc-offload", "hw-tc-offload", []string{nicText("ice", "basic", `offloads: "features": {"hw-tc-offload": {"active": true}}`)}, findings.Pass},
 		{"tc-offload", "hw-tc-offload", []string{nicText("ice", "basic", `offloads: "features": {"hw-tc-offload": {"hardware": true}}`)}, findings.Fail},
 		{"tc-offload", "hw-tc-offload", []string{nicText("ice", "basic")}, findings.Unknown},
-		{"tc-offload", "switchdev", []string{nicText("ice", "basic", `"port": {"switchId": "aa"}`)}, findings.Pass},
+		{"tc-offload", "switchdev", []string{nicText("ice", "basic", `"port": {"switchId": "aa"}, "devlink": {"handle": "pci/new"}`)}, findings.Pass},
+		// ice and i40e tell of a switch in legacy mode, too.
+		{"tc-offload", "switchdev", []string{nicText("ice", "basic", `"port": {"switchId": "aa"}, "devlink": {"handle": "pci/old"}`)}, findings.Fail},
+		{"tc-offload", "switchdev", []string{nicText("i40e", "basic", `"port": {"switchId": "aa"}, "devlink": {"handle": "pci/none"}`)}, findings.Fail},
+		{"tc-offload", "switchdev", []string{nicText("ice", "basic", `"port": {"switchId": "aa"}, "devlink": {"handle": "pci/denied"}`)}, findings.Unknown},
+		{"tc-offload", "representors", []string{nicText("ice", "basic", `"port": {"switchId": "aa"}, "devlink": {"handle": "pci/old"}`), `{"name": "r0", "function": "representor", "port": {"switchId": "aa"}, "offloads": {}}`}, findings.Unknown},
 		{"tc-offload", "switchdev", []string{nicText("ice", "basic")}, findings.Fail},
-		{"tc-offload", "representors", []string{nicText("ice", "basic", `"port": {"switchId": "aa"}`), `{"name": "r0", "function": "representor", "port": {"switchId": "aa"}, "offloads": {}}`}, findings.Pass},
-		{"tc-offload", "representors", []string{nicText("ice", "basic", `"port": {"switchId": "aa"}`), `{"name": "r0", "function": "representor", "port": {"switchId": "bb"}, "offloads": {}}`}, findings.Fail},
+		{"tc-offload", "representors", []string{nicText("ice", "basic", `"port": {"switchId": "aa"}, "devlink": {"handle": "pci/new"}`), `{"name": "r0", "function": "representor", "port": {"switchId": "aa"}, "offloads": {}}`}, findings.Pass},
+		{"tc-offload", "representors", []string{nicText("ice", "basic", `"port": {"switchId": "aa"}, "devlink": {"handle": "pci/new"}`), `{"name": "r0", "function": "representor", "port": {"switchId": "bb"}, "offloads": {}}`}, findings.Fail},
 		{"sriov-host", "pf", []string{nicText("igb", "basic", `"pci": {"sriov": {"totalVfs": 7, "numVfs": 0}}`)}, findings.Pass},
 		{"sriov-host", "vfs", []string{nicText("igb", "basic", `"pci": {"sriov": {"totalVfs": 7, "numVfs": 0}}`)}, findings.Fail},
 		{"sriov-host", "iommu-group", []string{nicText("igb", "basic", `"iommu": {"group": 4, "members": ["0000:01:00.1"]}`)}, findings.Fail},

@@ -309,6 +309,7 @@ func blockerWords(kind, what string) string {
 		"channels-equal": "with another number of receive than of transmit queues", "channels-shared": "while receive and transmit queues are not combined channels",
 		"vfs": "while it has virtual functions", "guest-offloads": "while the device merges packets and offers no ctrl_guest_offloads",
 		"bond-mode": "in other modes than balance-rr, active-backup, balance-xor and 802.3ad", "bond-members": "while a member has a program, or can take none",
+		"bond-hash":       "in the modes 802.3ad and balance-xor with xmit_hash_policy vlan+srcmac",
 		"access-platform": "while the device takes no mapped addresses (access_platform)",
 		"peer-queues":     "with fewer receive queues than the peer has transmit queues", "ethernet": "as a tun device, which has no Ethernet header",
 	}

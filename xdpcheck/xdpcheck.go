@@ -37,6 +37,9 @@ type Extra struct {
 	// Virtio are the feature bits that device and driver agreed on, as /sys has them:
 	// "0" and "1", bit 0 first.
 	Virtio map[string]string `json:"virtioFeatures,omitempty"`
+	// ESwitch is the mode of the switches of devlink instances, by their handles:
+	// "legacy", "switchdev", and "none" where the driver has no modes.
+	ESwitch map[string]string `json:"eswitch,omitempty"`
 	// Modules are the variants of vfio-pci that migrate VFs of these NICs and are loaded,
 	// or built in.
 	Modules []string `json:"modules,omitempty"`
@@ -48,7 +51,7 @@ type Extra struct {
 
 // Read reads it.
 func Read(ctx context.Context, r kernel.Reader, host *inventory.Host, nics []inventory.NIC) *Extra {
-	x := &Extra{Virtio: map[string]string{}, Recycled: map[string]Recycling{}, Tunnels: map[string][]TunnelTable{}}
+	x := &Extra{Virtio: map[string]string{}, Recycled: map[string]Recycling{}, Tunnels: map[string][]TunnelTable{}, ESwitch: map[string]string{}}
 	x.PageSize = readPageSize(ctx, r, host.Architecture)
 	for i := range nics {
 		n := &nics[i]
@@ -73,7 +76,49 @@ func Read(ctx context.Context, r kernel.Reader, host *inventory.Host, nics []inv
 	}
 	x.readRecycling(ctx, r, nics)
 	x.readTunnels(ctx, r, nics)
+	x.readESwitches(ctx, r, nics)
 	return x
+}
+
+// readESwitches asks for the modes of switches. It takes CAP_NET_ADMIN.
+func (x *Extra) readESwitches(ctx context.Context, r kernel.Reader, nics []inventory.NIC) {
+	asked := map[string]bool{}
+	for i := range nics {
+		d := nics[i].Devlink
+		if d == nil || asked[d.Handle] {
+			continue
+		}
+		asked[d.Handle] = true
+		bus, device, _ := strings.Cut(d.Handle, "/")
+		messages, err := r.Netlink(ctx, kernel.Request{
+			Family: kernel.FamilyDevlink, Command: uapi.DEVLINK_CMD_ESWITCH_GET,
+			Body: kernel.Body{}.String(uapi.DEVLINK_ATTR_BUS_NAME, bus).String(uapi.DEVLINK_ATTR_DEV_NAME, device),
+		})
+		switch {
+		case err == nil && len(messages) > 0:
+			if mode, err := decodeESwitchMode(messages[0].Body); err == nil && mode != "" {
+				x.ESwitch[d.Handle] = mode
+			}
+		case err != nil && kernel.ReasonOf(err) == kernel.Unsupported:
+			x.ESwitch[d.Handle] = "none"
+		}
+	}
+}
+
+// decodeESwitchMode finds the mode in an answer to DEVLINK_CMD_ESWITCH_GET.
+func decodeESwitchMode(body []byte) (mode string, err error) {
+	a := kernel.AttributesOf(body)
+	for a.Next() {
+		if a.Type != uapi.DEVLINK_ATTR_ESWITCH_MODE {
+			continue
+		}
+		words := [...]string{"legacy", "switchdev", "switchdev_inactive"}
+		n := int(a.Uint16())
+		if mode = strconv.Itoa(n); n < len(words) {
+			mode = words[n]
+		}
+	}
+	return mode, a.Err()
 }
 
 // Facts are what a host's NICs are judged on.
