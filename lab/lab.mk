@@ -19,6 +19,7 @@ LAB_SID_TESTS ?= TestNAPI|TestNAPIKept|TestHeaderSplit
 lab-test-sid: export LAB_KERNEL = sid
 lab-test-sid: lab ## Run the lab tests of what is young on Debian sid's kernel (no part of make test)
 	@lab/vm test -p nics -v -run '^($(LAB_SID_TESTS))$$' ./tuning/settings
+	@lab/vm test -p nics -v -run '^TestProbeJudgesTheTable$$' ./xdpcheck
 
 .PHONY: lab-run
 lab-run: export LAB_COMMAND = $(value CMD)

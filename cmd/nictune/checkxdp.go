@@ -58,7 +58,7 @@ with --probe 3 where a NIC was refused.`
 	flags := cmd.Flags()
 	flags.StringVar(&x.profile, "profile", "", "judge for a `PURPOSE`: "+profileNames())
 	flags.BoolVar(&x.asPolicy, "as-policy", false, "with --profile: write what a policy can mend as one")
-	flags.BoolVar(&x.probe, "probe", false, "attach a program for a moment and see (root)")
+	flags.BoolVar(&x.probe, "probe", false, "attach a program for a moment and see (root; Linux 5.9 and later)")
 	flags.StringVar(&x.allow, "allow", "", "with --probe: the worst `IMPACT` that attaching may have: link-flap, nic-reset")
 	flags.StringSliceVar(&x.disrupt, "disrupt", nil, "with --probe: `NAMES` of NICs whose uses may be disturbed")
 	cmd.MarkFlagsMutuallyExclusive("profile", "probe")
