@@ -39,8 +39,9 @@ type Beside struct {
 	// VFs asks each PF's firmware about its virtual functions, with the RTNL lock
 	// held. XDP judges what hardware is ready for.
 	VFs, XDP bool
-	// Modules reads what pluggable modules are and measure, once a minute at most.
-	Modules bool
+	// Modules reads what pluggable modules are and measure, once a minute at most; nil:
+	// nobody does.
+	Modules *inventory.Modules
 	// History sums up what was applied here; fs.ErrNotExist where nothing ever was.
 	// Nil: nobody keeps that.
 	History func() (tuning.Summary, error)
@@ -70,7 +71,6 @@ type beside struct {
 	judged  any       // the facts that were judged last, or the comparison with policies
 	at      time.Time // when
 	earlier *audit.Look
-	modules *inventory.Modules
 	without map[string]without // NICs that have no modules, by name, index and ID
 	plugged map[string]plugged
 	next    int // the index from which modules are read next: an earlier round had no time for it
@@ -110,7 +110,7 @@ func newBeside(a *Agent, options *Beside) *beside {
 	}
 	return &beside{
 		Beside: *options, agent: a, read: make(chan struct{}, 1),
-		modules: inventory.NewModules(), without: map[string]without{}, plugged: map[string]plugged{},
+		without: map[string]without{}, plugged: map[string]plugged{},
 	}
 }
 
@@ -135,7 +135,7 @@ func (b *beside) into(s *metrics.Snapshot) {
 	s.VFs, s.XDP, s.Findings, s.Modules, s.History = b.known.vfs, b.known.xdp, b.known.findings, b.known.modules, b.known.history
 	s.Reads = slices.Concat(s.Reads, b.known.reads)
 	for name, kept := range map[string]bool{
-		"history": b.History != nil, "module": b.Modules, "findings": len(b.Groups) > 0,
+		"history": b.History != nil, "module": b.Modules != nil, "findings": len(b.Groups) > 0,
 		"sriov": b.VFs && len(b.Groups) == 0, "xdp": b.XDP && len(b.Groups) == 0,
 	} {
 		if kept && !slices.ContainsFunc(b.known.reads, func(r metrics.Read) bool { return r.Collector == name }) {
@@ -177,7 +177,7 @@ func (b *beside) round(ctx context.Context) {
 	if inv == nil {
 		return
 	}
-	if b.Modules {
+	if b.Modules != nil {
 		_ = b.ask(ctx, "module", func(ctx context.Context, r *metrics.Read) error { return b.readModules(ctx, inv, r) })
 	}
 	old := b.agent.options.Interval > 0 && time.Since(b.at) >= b.agent.options.Interval
@@ -303,7 +303,7 @@ func (b *beside) readModules(ctx context.Context, inv *inventory.Inventory, r *m
 		}
 		begun := time.Now()
 		one, cancel := context.WithTimeout(ctx, moduleTimeout)
-		m, err := b.modules.Read(one, b.agent.reader, *n)
+		m, err := b.Modules.Read(one, b.agent.reader, *n)
 		cancel()
 		if ctx.Err() != nil {
 			late = fmt.Errorf("reading the modules took longer than %s: %w", b.agent.options.Timeout, ctx.Err())

@@ -93,13 +93,13 @@ func (a *Agent) shown() metrics.Snapshot {
 
 func TestBesideAHostWithVFs(t *testing.T) {
 	host := recorded(t, "lab-vfs.txtar")
-	a := kept(t, host, Beside{Groups: audit.Groups(), VFs: true, XDP: true, Modules: true})
+	a := kept(t, host, Beside{Groups: audit.Groups(), VFs: true, XDP: true, Modules: inventory.NewModules()})
 	s := a.shown()
 	if s.Findings == nil || s.VFs == nil || s.XDP == nil || s.Modules == nil || s.History != nil {
 		t.Fatalf("%+v", s)
 	}
 	// It is what nictune check says.
-	evidence, err := audit.Gather(t.Context(), host, audit.Groups(), 0)
+	evidence, err := audit.Gather(t.Context(), host, audit.Groups(), 0, inventory.NewModules())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ rules:
 // A NIC that can't have a module is asked once.
 func TestModulesAreAskedForOnce(t *testing.T) {
 	host := recorded(t, "lab-nics.txtar")
-	a := kept(t, host, Beside{Modules: true})
+	a := kept(t, host, Beside{Modules: inventory.NewModules()})
 	asked := host.modules.Load()
 	if asked == 0 {
 		t.Fatal("nobody asked")
@@ -258,7 +258,7 @@ func TestFindingsFollowChanges(t *testing.T) {
 	}
 	a := start(t, live, Options{
 		Changes: changes, Timeout: time.Minute, Failed: func(err error) { t.Log(err) },
-		Beside: &Beside{Groups: audit.Groups(), VFs: true, XDP: true, Modules: true},
+		Beside: &Beside{Groups: audit.Groups(), VFs: true, XDP: true, Modules: inventory.NewModules()},
 	})
 	judged := func() int {
 		total := 0

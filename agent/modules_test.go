@@ -73,7 +73,7 @@ func TestModulesForWhichThereIsNoTimeAreTheFirstOfTheNextRound(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			host := &cages{recorded(t, "lab-nics.txtar"), map[int]bool{}, map[int]bool{}}
 			a := kept(t, host, Beside{})
-			a.beside.Modules, a.options.Timeout = true, timeout
+			a.beside.Modules, a.options.Timeout = inventory.NewModules(), timeout
 			nics := hardware(a.facts.inventory)
 			if len(nics) < 5 {
 				t.Fatalf("%d NICs", len(nics))
@@ -109,7 +109,7 @@ func TestModulesForWhichThereIsNoTimeAreTheFirstOfTheNextRound(t *testing.T) {
 func TestACageIsLookedAtAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		host := &cages{recorded(t, "lab-nics.txtar"), map[int]bool{}, nil}
-		a := kept(t, host, Beside{Modules: true})
+		a := kept(t, host, Beside{Modules: inventory.NewModules()})
 		nics := hardware(a.facts.inventory)
 		change := func(f func(*inventory.Link)) {
 			inv := *a.facts.inventory

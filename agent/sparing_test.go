@@ -111,7 +111,7 @@ func TestAPFThatHangsCostsItsOwnFacts(t *testing.T) {
 		host := &sickHost{recordedHost: recorded(t, "lab-vfs.txtar"), letGo: make(chan struct{})}
 		a := New(host, Options{
 			Timeout: 30 * time.Second, Interval: 5 * time.Minute, Failed: func(err error) { t.Log(err) },
-			Beside: &Beside{Groups: audit.Groups(), VFs: true, XDP: true, Modules: true},
+			Beside: &Beside{Groups: audit.Groups(), VFs: true, XDP: true, Modules: inventory.NewModules()},
 		})
 		round := func(want bool) metrics.Snapshot {
 			t.Helper()

@@ -120,8 +120,9 @@ func Named(names ...string) ([]Group, error) {
 // own notes; an error means that nothing could be.
 //
 // With an interval to watch, the host is looked at twice, so far apart: rules that
-// judge rates need that. A recorded host is always the same.
-func Gather(ctx context.Context, r kernel.Reader, groups []Group, watch time.Duration) (*Evidence, error) {
+// judge rates need that. A recorded host is always the same. The modules say how those
+// are read, once, and only where a group's rules judge them.
+func Gather(ctx context.Context, r kernel.Reader, groups []Group, watch time.Duration, modules *inventory.Modules) (*Evidence, error) {
 	var earlier *Look
 	if watch > 0 {
 		var err error
@@ -140,7 +141,7 @@ func Gather(ctx context.Context, r kernel.Reader, groups []Group, watch time.Dur
 	}
 	if named(groups, "link") {
 		// Each page of a module costs milliseconds of a slow bus.
-		inventory.NewModules().ReadAll(ctx, r, &now.Inventory)
+		modules.ReadAll(ctx, r, &now.Inventory)
 	}
 	e := Since(ctx, r, earlier, now, groups)
 	// From these the caller takes what is not asked for.

@@ -32,7 +32,7 @@ func recordedReport(t testing.TB, name string) *HostReport {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := Gather(t.Context(), replay, Groups(), 0)
+	e, err := Gather(t.Context(), replay, Groups(), 0, inventory.NewModules())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestReportOrderStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := Gather(t.Context(), replay, Groups(), 0)
+	e, err := Gather(t.Context(), replay, Groups(), 0, inventory.NewModules())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -112,7 +112,7 @@ func TestSimulatedFECAndModule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := Gather(t.Context(), live, groups, 0)
+	e, err := Gather(t.Context(), live, groups, 0, inventory.NewModules())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,7 @@ func TestNoSuchDeviceIsNotGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := Gather(t.Context(), &away{Replay: replay}, groups, 0)
+	e, err := Gather(t.Context(), &away{Replay: replay}, groups, 0, inventory.NewModules())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,7 +52,7 @@ func moduleRules() []findings.Rule[nic] {
 		{About: findings.About{
 			ID: "link/module-signals", Severity: findings.Critical,
 			Title:   "the module raises a fault of a signal",
-			Why:     "While there is a link, loss of signal (LOS) and of lock (LOL) name the side that is wrong: RX comes from the far end over the fibre, TX from this card. A TX fault is the laser's own.",
+			Why:     "While there is a link, loss of signal (LOS) and of lock (LOL) name the side that is wrong: RX comes from the far end over the fibre, TX from this card. A TX fault is the laser's own. In QSFP and CMIS modules these are flags that reading clears, for everybody: they are read only where check link --flags asks for them, and then twice, so that what stands is of now.",
 			Remedy:  "RX: check the fibre and the far end's laser. TX: reseat the module in its cage, and see that it is made for the card's rate. TX fault: replace the module.",
 			Sources: []string{"SFF-8472, table 9-11: status", "SFF-8636, 6.2.3: interrupt flags", "OIF CMIS 5.x, 8.10.3: lane flags"},
 		}, Judge: moduleSignals},
@@ -358,12 +358,12 @@ func moduleSignals(n nic) findings.Verdict {
 	case !told && n.cut():
 		return findings.Inapplicable("no carrier: link/down says what it receives")
 	case !told:
-		return findings.Unclear("no signal was read: reading them can clear them")
+		return findings.Unclear("no signal was read, since that clears them: --flags reads them")
 	case len(raised) == 0 && n.cut():
 		return findings.Passes("no fault of its own; there is no carrier, and link/down says what it receives")
 	case len(raised) == 0:
 		return findings.Passes("none raised")
-	case d.Flags == "clear-on-read" && n.Link.Carrier != nil && *n.Link.Carrier:
+	case d.Flags == module.ClearOnRead && n.Link.Carrier != nil && *n.Link.Carrier:
 		return findings.Unclear("%s: raised since they were last read, perhaps before the link came up", list)
 	}
 	return findings.Fails(list, "none")

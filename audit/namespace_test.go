@@ -6,6 +6,7 @@ import (
 
 	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/lab/nstest"
 )
 
@@ -23,7 +24,7 @@ func gather(t *testing.T, watch time.Duration, names ...string) (*Evidence, []Gr
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := Gather(t.Context(), live, groups, watch)
+	e, err := Gather(t.Context(), live, groups, watch, inventory.NewModules())
 	if err != nil {
 		t.Fatal(err)
 	}

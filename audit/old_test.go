@@ -11,6 +11,7 @@ import (
 
 	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
 )
 
 // old is a recorded host as Linux 4.18 would have answered: without ethtool netlink,
@@ -57,7 +58,7 @@ func TestOldKernelsAreUnknown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, err := Gather(t.Context(), old{replay}, groups, 0)
+		e, err := Gather(t.Context(), old{replay}, groups, 0, inventory.NewModules())
 		if err != nil {
 			t.Fatal(err)
 		}

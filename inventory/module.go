@@ -17,21 +17,52 @@ import (
 // slow, a page takes milliseconds.
 const moduleInterval = time.Minute
 
+// flagsPause is how long after flags were cleared they are read again: CMIS modules
+// measure within a second.
+const flagsPause = time.Second
+
+// Flags is what becomes of the flags that reading clears, those of QSFP and CMIS
+// modules.
+type Flags int
+
+const (
+	// LeaveFlags leaves them to those who watch them.
+	LeaveFlags Flags = iota
+	// ReadFlags reads them: what was raised since anybody last did.
+	ReadFlags
+	// ReadFlagsTwice reads them again a second after they were cleared: what is
+	// raised then is so now.
+	ReadFlagsTwice
+)
+
 // Modules reads the memory of NICs' pluggable modules, one module at a time. It
 // remembers them: pages that never change are read once for each module that is
 // plugged in, and what it measures once a minute at most. A cage that can't be read is
 // not asked more often either; one without a module, as its driver says, is.
-//
-// Flags that reading clears are left alone, for those who watch them.
 type Modules struct {
+	// Flags says whether flags are read that reading clears.
+	Flags Flags
+	// Shared is where this host's processes keep for each other what they read, so
+	// that all this holds for all of them together; nil: for this one. A module that
+	// another process read is asked for its serial number only. What could not be read
+	// whole, and flags, are not shared.
+	Shared *kernel.Shared
+
 	mu    sync.Mutex
 	known map[string]*pluggedModule // by the NIC's name and index
 	now   func() time.Time
+	pause func(context.Context, time.Duration)
 }
 
 // NewModules remembers nothing yet.
 func NewModules() *Modules {
-	return &Modules{known: map[string]*pluggedModule{}, now: time.Now}
+	pause := func(ctx context.Context, d time.Duration) {
+		select {
+		case <-time.After(d):
+		case <-ctx.Done():
+		}
+	}
+	return &Modules{known: map[string]*pluggedModule{}, now: time.Now, pause: pause}
 }
 
 // pluggedModule is a module as it was last read.
@@ -69,7 +100,14 @@ func (m *Modules) Read(ctx context.Context, r kernel.Reader, nic NIC) (*module.M
 		return known.module, known.err
 	}
 	delete(m.known, key)
-	reading := &moduleReading{ctx: ctx, fetch: netlinkModule(r, nic), image: new(module.Image), static: map[moduleRegion][]byte{}}
+	if m.Shared != nil {
+		release, err := m.Shared.Lock(ctx)
+		if err != nil {
+			return nil, &kernel.Error{Op: "module", Object: nic.Name, Err: err}
+		}
+		defer release()
+	}
+	reading := newModuleReading(ctx, netlinkModule(r, nic), m.Flags)
 	err := reading.begin()
 	if kernel.ReasonOf(err) == kernel.Unsupported && !errors.Is(err, kernel.ErrNotRecorded) {
 		// Linux before 5.13. Later ones ask such a driver by themselves.
@@ -84,17 +122,38 @@ func (m *Modules) Read(ctx context.Context, r kernel.Reader, nic NIC) (*module.M
 		}
 		return nil, err
 	}
+	name := m.sharedName(ctx, r, nic)
+	if told := m.shared(name, reading.serial); told != nil {
+		if age := now.Sub(told.read); m.Flags == LeaveFlags && age >= 0 && age < moduleInterval {
+			m.known[key] = told
+			return told.module, nil
+		}
+		known = told
+	}
 	if known != nil && known.serial == reading.serial {
 		reading.before = known.static
 	}
 	err = reading.rest()
+	if m.Flags == ReadFlagsTwice && reading.raised && ctx.Err() == nil {
+		m.pause(ctx, flagsPause)
+		reading = reading.again()
+		if err = reading.begin(); err == nil {
+			err = reading.rest()
+		}
+	}
 	decoded, undecodable := module.Decode(reading.image)
 	if undecodable != nil {
 		err := &kernel.Error{Op: "module", Object: nic.Name, Err: fmt.Errorf("%w (identifier %#02x)", undecodable, reading.identifier)}
 		m.known[key] = &pluggedModule{err: err, read: now}
 		return nil, err
 	}
+	if m.Flags == ReadFlagsTwice && decoded.DOM != nil && decoded.DOM.Flags == module.ClearOnRead {
+		decoded.DOM.Flags = module.ReadTwice
+	}
 	m.known[key] = &pluggedModule{reading.serial, reading.static, decoded, err, now}
+	if err == nil && m.Flags == LeaveFlags {
+		m.share(name, reading, now)
+	}
 	return decoded, err
 }
 
@@ -115,7 +174,27 @@ type moduleReading struct {
 	serial     string
 	static     map[moduleRegion][]byte // read now or before
 	before     map[moduleRegion][]byte
+	read       map[moduleRegion][]byte // all of image
+	flags      Flags
+	raised     bool  // a flag that reading cleared
 	failed     error // the first that went wrong
+}
+
+func newModuleReading(ctx context.Context, fetch fetchModule, flags Flags) *moduleReading {
+	return &moduleReading{ctx: ctx, fetch: fetch, flags: flags, image: new(module.Image), static: map[moduleRegion][]byte{}, read: map[moduleRegion][]byte{}}
+}
+
+// again reads the same module once more.
+func (m *moduleReading) again() *moduleReading {
+	next := newModuleReading(m.ctx, m.fetch, m.flags)
+	next.before = m.static
+	return next
+}
+
+// set files what was read.
+func (m *moduleReading) set(region moduleRegion, data []byte) error {
+	m.read[region] = data
+	return m.image.Set(region.page, region.offset, data)
 }
 
 // Where each standard has its serial number and date.
@@ -127,7 +206,8 @@ var (
 
 // begin reads what tells whether there is a module, and which.
 func (m *moduleReading) begin() error {
-	first, err := m.fetch(m.ctx, moduleRegion{module.Lower(), 0, 3})
+	start := moduleRegion{module.Lower(), 0, 3}
+	first, err := m.fetch(m.ctx, start)
 	if err != nil {
 		return err
 	}
@@ -141,7 +221,7 @@ func (m *moduleReading) begin() error {
 	}
 	serial, err := m.fetch(m.ctx, where)
 	m.serial = string(first[:1]) + string(serial)
-	return errors.Join(err, m.image.Set(module.Lower(), 0, first))
+	return errors.Join(err, m.set(start, first))
 }
 
 // never are regions that change only with the module; now is read each time. A
@@ -151,7 +231,7 @@ func (m *moduleReading) never(p module.Page, offset, n int) []byte {
 	data, ok := m.before[region]
 	if !ok {
 		data = m.now(p, offset, n)
-	} else if err := m.image.Set(p, offset, data); err != nil && m.failed == nil {
+	} else if err := m.set(region, data); err != nil && m.failed == nil {
 		m.failed = err
 	}
 	if data != nil {
@@ -164,9 +244,10 @@ func (m *moduleReading) now(p module.Page, offset, n int) []byte {
 	if m.failed != nil && lost(m.failed) {
 		return nil // it would not answer this either
 	}
-	data, err := m.fetch(m.ctx, moduleRegion{p, offset, n})
+	region := moduleRegion{p, offset, n}
+	data, err := m.fetch(m.ctx, region)
 	if err == nil {
-		err = m.image.Set(p, offset, data)
+		err = m.set(region, data)
 	}
 	if err != nil {
 		if m.failed == nil {
@@ -177,7 +258,17 @@ func (m *moduleReading) now(p module.Page, offset, n int) []byte {
 	return data
 }
 
-// rest reads what there is to decode. It goes around bytes that reading clears.
+// latched are flags, which are cleared by being read: only where that is wanted.
+func (m *moduleReading) latched(p module.Page, offset, n int) {
+	if m.flags == LeaveFlags {
+		return
+	}
+	for _, b := range m.now(p, offset, n) {
+		m.raised = m.raised || b != 0
+	}
+}
+
+// rest reads what there is to decode.
 func (m *moduleReading) rest() error {
 	switch m.identifier {
 	case 0x01, 0x02, 0x03, 0x0b:
@@ -202,7 +293,8 @@ func (m *moduleReading) rest8472() {
 
 func (m *moduleReading) rest8636() {
 	const flat, measures = 0x04, 0x3c
-	status := m.now(module.Lower(), 0, 3) // bytes 3 to 21 are flags
+	status := m.now(module.Lower(), 0, 3)
+	m.latched(module.Lower(), 3, 19)
 	m.now(module.Lower(), 22, 106)
 	p0 := m.never(module.Upper(0), 128, 128)
 	if p0 != nil && p0[220-128]&measures != 0 && status != nil && status[2]&flat == 0 {
@@ -212,7 +304,8 @@ func (m *moduleReading) rest8636() {
 
 func (m *moduleReading) restCMIS() {
 	const flat, diagnostics, vdm = 0x80, 0x20, 0x40
-	status := m.now(module.Lower(), 0, 8) // bytes 8 to 13 are flags
+	status := m.now(module.Lower(), 0, 8)
+	m.latched(module.Lower(), 8, 6)
 	m.now(module.Lower(), 14, 114)
 	m.never(module.Upper(0), 128, 128)
 	if status == nil || status[2]&flat != 0 {
@@ -228,7 +321,8 @@ func (m *moduleReading) restCMIS() {
 		page := func(number uint8) module.Page {
 			return module.Page{Address: module.AddressA0, Bank: bank, Number: number}
 		}
-		m.now(page(0x11), 128, 6) // bytes 134 to 153 are flags
+		m.now(page(0x11), 128, 6)
+		m.latched(page(0x11), 134, 20)
 		m.now(page(0x11), 154, 102)
 		if pages&diagnostics != 0 {
 			m.never(page(0x13), 128, 16)
@@ -243,6 +337,9 @@ func (m *moduleReading) restCMIS() {
 			m.never(page(0x20+group), 128, 128)
 			m.now(page(0x24+group), 128, 128)
 			m.never(page(0x28+group), 128, 128)
+		}
+		if groups != nil {
+			m.latched(page(0x2c), 128, 128)
 		}
 	}
 }

@@ -3,10 +3,14 @@
 package inventory
 
 import (
+	"context"
+	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/internal/kernel/uapi"
 	"github.com/nictune/nictune/inventory/module"
 	"github.com/nictune/nictune/lab/labtest"
 )
@@ -58,6 +62,48 @@ func TestModuleSameAsEthtool(t *testing.T) {
 	for _, d := range []module.Dump{dumps[0], hexDumps[0]} {
 		if got, err := module.Decode(&d.Image); err != nil || got.Identifier.Name != "QSFP28" {
 			t.Errorf("%v: %+v", err, got)
+		}
+	}
+}
+
+// oldKernel answers as Linux before 5.13, which has no pages in netlink.
+type oldKernel struct {
+	*kernel.Live
+	asked int
+}
+
+func (o *oldKernel) Netlink(ctx context.Context, r kernel.Request) ([]kernel.Message, error) {
+	if r.Family == kernel.FamilyEthtool && r.Command == uapi.ETHTOOL_MSG_MODULE_EEPROM_GET {
+		return nil, &kernel.Error{Op: "ethtool MODULE_EEPROM_GET", Err: errors.ErrUnsupported}
+	}
+	return o.Live.Netlink(ctx, r)
+}
+
+func (o *oldKernel) Ethtool(ctx context.Context, device string, arg []byte) ([]byte, error) {
+	o.asked++
+	return o.Live.Ethtool(ctx, device, arg)
+}
+
+// The ioctl shows what netlink does, as far as it goes.
+func TestModuleByIoctlInTheLab(t *testing.T) {
+	labtest.Require(t, "nics")
+	live, err := kernel.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = live.Close() })
+	dumps := []string{"sfp-10g-sr-finisar-ftlx8571d3bcl-mup0wb0", "qsfp-40g-sr4-finisar-ftl410qe3c"}
+	for i, name := range labtest.Netdevsim(t, 18, len(dumps)) {
+		labtest.Plug(t, name, labtest.ModuleDump(t, "module/testdata/"+dumps[i]+".hex"), false)
+		n := nicNamed(t, labSurvey(t), name)
+		want, err := NewModules().Read(t.Context(), live, *n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := &oldKernel{Live: live}
+		got, err := NewModules().Read(t.Context(), old, *n)
+		if err != nil || old.asked == 0 || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v, %d ioctls:\n%+v\nwant\n%+v", dumps[i], err, old.asked, got, want)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +28,9 @@ type fakeModule struct {
 	ioctlSize int  // 0: the driver lacks it, too
 	broken    module.Page
 	asked     []moduleRegion
+	// latch holds flags that clear when they are read, and comes back raised where it
+	// still holds.
+	latch map[moduleRegion]bool
 }
 
 func plugIn(t *testing.T, dump string) *fakeModule {
@@ -76,8 +81,16 @@ func (f *fakeModule) read(region moduleRegion) ([]byte, error) {
 	if !ok || at < 0 || at+region.n > len(memory) {
 		return nil, syscall.EINVAL
 	}
-	return memory[at : at+region.n], nil
+	data := memory[at : at+region.n]
+	if still, ok := f.latch[region]; ok && !still {
+		data, memory = slices.Clone(data), slices.Clone(memory)
+		clear(memory[at : at+region.n])
+		f.memory[region.page] = memory
+	}
+	return data, nil
 }
+
+func (f *fakeModule) ReadLink(context.Context, string) (string, error) { return "net:[1]", nil }
 
 func (f *fakeModule) Netlink(_ context.Context, req kernel.Request) ([]kernel.Message, error) {
 	if f.noNetlink {
@@ -287,4 +300,130 @@ func TestSickPage(t *testing.T) {
 	if m, err := NewModules().Read(t.Context(), f, port); m != nil || !errors.Is(err, syscall.EIO) {
 		t.Errorf("%v: %+v", err, m)
 	}
+}
+
+// TestFlags: flags are read where that is asked for, and twice they tell of now.
+func TestFlags(t *testing.T) {
+	signals := moduleRegion{module.Lower(), 3, 19}
+	for _, test := range []struct {
+		name          string
+		flags         Flags
+		raised, still bool
+		want, pauses  string
+	}{
+		{"left", LeaveFlags, true, true, "absent", ""},
+		{"read", ReadFlags, true, false, "raised clear-on-read", ""},
+		{"of the past", ReadFlagsTwice, true, false, "clear read-twice", "1s"},
+		{"of now", ReadFlagsTwice, true, true, "raised read-twice", "1s"},
+		{"never raised", ReadFlagsTwice, false, false, "clear read-twice", ""},
+	} {
+		f := plugIn(t, "qsfp-40g-sr4-finisar-ftl410qe3c")
+		f.latch = map[moduleRegion]bool{signals: test.still}
+		lower := slices.Clone(f.memory[module.Lower()])
+		clear(lower[3:22])
+		if test.raised {
+			lower[3] = 0x02 // RX LOS of lane 2
+		}
+		f.memory[module.Lower()] = lower
+		m := NewModules()
+		m.Flags = test.flags
+		pauses := ""
+		m.pause = func(_ context.Context, d time.Duration) { pauses += d.String() }
+		got, err := m.Read(t.Context(), f, port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := "absent"
+		if los := got.DOM.Lanes[1].RXLossOfSignal; los != nil {
+			said = map[bool]string{true: "raised ", false: "clear "}[*los] + got.DOM.Flags
+		}
+		if said != test.want || pauses != test.pauses || got.DOM.Lanes[0].RXLossOfSignal != nil && *got.DOM.Lanes[0].RXLossOfSignal {
+			t.Errorf("%s: %s, want %s; paused %q", test.name, said, test.want, pauses)
+		}
+	}
+	// A CMIS module's are in three places.
+	f := plugIn(t, "edited-osfp-2x400g-fr4-lite")
+	m := NewModules()
+	m.Flags = ReadFlags
+	if got, err := m.Read(t.Context(), f, port); got == nil || got.DOM.Lanes[0].RXLossOfSignal == nil || got.DOM.Temperature.Flags == nil {
+		t.Errorf("%v: %+v", err, got)
+	}
+	if !slices.Contains(f.asked, moduleRegion{module.Upper(0x2c), 128, 128}) {
+		t.Error("flags of page 2Ch were not read")
+	}
+}
+
+// TestModulesShared: processes tell each other what they read.
+func TestModulesShared(t *testing.T) {
+	f := plugIn(t, "qsfp-40g-sr4-finisar-ftl410qe3c")
+	dir := filepath.Join(t.TempDir(), "run")
+	now := time.Unix(1000, 0)
+	process := func() *Modules {
+		shared, err := kernel.OpenShared(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := NewModules()
+		m.Shared, m.now = shared, func() time.Time { return now }
+		return m
+	}
+	reads := func(m *Modules) (*module.Module, []moduleRegion) {
+		t.Helper()
+		f.asked = nil
+		got, err := m.Read(t.Context(), f, port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got, f.asked
+	}
+	identity := []moduleRegion{{module.Lower(), 0, 3}, serial8636}
+	first, asked := reads(process())
+	if len(asked) <= len(identity) {
+		t.Fatalf("only %v", asked)
+	}
+	now = now.Add(59 * time.Second)
+	if again, asked := reads(process()); !reflect.DeepEqual(again, first) || !slices.Equal(asked, identity) {
+		t.Errorf("read %v; %+v, want %+v", asked, again, first)
+	}
+	now = now.Add(time.Second)
+	if _, asked := reads(process()); len(asked) <= len(identity) || slices.Contains(asked, moduleRegion{module.Upper(3), 128, 128}) {
+		t.Errorf("after a minute %v were read: what is measured, and no page that never changes", asked)
+	}
+	// Another module, at once; one whose flags are asked for; and nonsense in the folder.
+	f.memory[module.Upper(0)] = slices.Clone(f.memory[module.Upper(0)])
+	f.memory[module.Upper(0)][196-128] = 'X'
+	if got, asked := reads(process()); got.SerialNumber == first.SerialNumber || !slices.Contains(asked, moduleRegion{module.Upper(3), 128, 128}) {
+		t.Errorf("%s after %s: %v", got.SerialNumber, first.SerialNumber, asked)
+	}
+	flags := process()
+	flags.Flags = ReadFlags
+	if got, _ := reads(flags); got.DOM.Lanes[0].RXLossOfSignal == nil {
+		t.Error("without flags")
+	}
+	if got, _ := reads(process()); got.DOM.Lanes[0].RXLossOfSignal != nil {
+		t.Error("flags that one process asked for were shown by another")
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "module-*"))
+	if err != nil || len(names) != 1 {
+		t.Fatalf("%v, %v", names, err)
+	}
+	if err := os.WriteFile(names[0], []byte(`{"serial":"`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, asked := reads(process()); got.DOM == nil || len(asked) <= len(identity) {
+		t.Errorf("%v: %+v", asked, got)
+	}
+	// One at a time, and a context ends the wait.
+	holder, err := process().Shared.Lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	f.asked = nil
+	if _, err := process().Read(ctx, f, port); !errors.Is(err, context.DeadlineExceeded) || len(f.asked) != 0 {
+		t.Errorf("%v, and %v was read", err, f.asked)
+	}
+	holder()
+	reads(process())
 }

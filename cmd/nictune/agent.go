@@ -217,6 +217,9 @@ func (a *app) observing(reader host, f agentFlags) (agent.Options, error) {
 		return options, fmt.Errorf("--reconcile=enforce: no document of kind %s in %s", policies.Kind, strings.Join(f.match.policies, ", "))
 	}
 	options.Beside = f.beside(documents, labels)
+	if f.collectors.enabled(f.exporter)("module") {
+		options.Beside.Modules = a.modules(reader, inventory.LeaveFlags, true)
+	}
 	if f.reconcile != agent.Off {
 		// The shipped ones are alternatives.
 		wanted, comparer := documents.Policies, agent.Comparer

@@ -18,6 +18,7 @@ import (
 	"github.com/nictune/nictune/exporters/report"
 	"github.com/nictune/nictune/exporters/terminal"
 	"github.com/nictune/nictune/findings"
+	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/policies"
 	"github.com/nictune/nictune/tuning"
 	"github.com/nictune/nictune/tuning/settings"
@@ -165,7 +166,7 @@ func loadDocuments(paths []string) (policies.Documents, error) {
 // hostReport judges the host by everything that there is.
 func (a *app) hostReport(ctx context.Context, h host, documents policies.Documents, labels map[string]string, c auditing) (*audit.HostReport, error) {
 	groups := audit.Groups()
-	evidence, err := audit.Gather(ctx, h, groups, c.watch)
+	evidence, err := audit.Gather(ctx, h, groups, c.watch, a.modules(h, inventory.LeaveFlags, false))
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ func (f *agentFlags) beside(documents policies.Documents, labels map[string]stri
 	on := f.collectors.enabled(f.exporter)
 	b := &agent.Beside{
 		Rules: documents.Rules, Checks: documents.Checks, Wanted: documents.Policies, Labels: labels,
-		VFs: on("sriov"), XDP: on("xdp_ready") || on("offload"), Modules: on("module"), Pause: besidePause,
+		VFs: on("sriov"), XDP: on("xdp_ready") || on("offload"), Pause: besidePause,
 	}
 	if on("findings") {
 		b.Groups = audit.Groups()

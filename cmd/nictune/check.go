@@ -14,6 +14,7 @@ import (
 	"github.com/nictune/nictune/audit"
 	"github.com/nictune/nictune/exporters/terminal"
 	"github.com/nictune/nictune/findings"
+	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/policies"
 	"github.com/nictune/nictune/sriov"
 )
@@ -23,6 +24,7 @@ type checking struct {
 	format, failOn, explain string
 	all                     bool
 	watch                   time.Duration
+	flags                   inventory.Flags
 	matching                matching
 }
 
@@ -68,6 +70,7 @@ Exit status: 0 when nothing fails, 2 when a rule of at least the severity of
 // newCheckGroupCommand makes the command for one group of rules, or for all.
 func newCheckGroupCommand(app *app, group audit.Group) *cobra.Command {
 	var c checking
+	var latched bool
 	cmd := &cobra.Command{
 		Use:   group.Name + " [DEVICE...]",
 		Short: "Judge " + group.Doc,
@@ -86,6 +89,9 @@ func newCheckGroupCommand(app *app, group audit.Group) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if latched {
+				c.flags = inventory.ReadFlagsTwice
+			}
 			return app.check(cmd.Context(), c, groups, devices)
 		},
 	}
@@ -95,6 +101,9 @@ func newCheckGroupCommand(app *app, group audit.Group) *cobra.Command {
 	flags.StringVar(&c.failOn, "fail-on", string(findings.Warning), "the least `SEVERITY` that makes the exit status 2: info, warning or critical")
 	flags.DurationVar(&c.watch, "watch", 0, "look twice, `INTERVAL` apart (10s), and judge what happened between")
 	flags.StringSliceVarP(&c.matching.policies, "policy", "f", nil, "obey the check policies in these `FILES` or directories: rules off, severities, waivers; judge by the rules of your own in them; of tuning policies, judge whether VFs are as migratable as they ask")
+	if group.Name == "link" {
+		flags.BoolVar(&latched, "flags", false, "judge also the flags of QSFP and CMIS modules that reading clears, for whoever else watches them, too; what was raised is read again a second later")
+	}
 	c.matching.labelFlags(cmd)
 	flags.StringVar(&c.explain, "explain", "", "explain a `RULE` instead: why it matters, what to do, its sources")
 	if err := cmd.RegisterFlagCompletionFunc("explain", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -133,7 +142,7 @@ func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devic
 		a.sayWait(c.watch)
 	}
 	return a.read(ctx, func(ctx context.Context, reader host) error {
-		evidence, err := audit.Gather(ctx, reader, groups, c.watch)
+		evidence, err := audit.Gather(ctx, reader, groups, c.watch, a.modules(reader, c.flags, false))
 		if err != nil {
 			return err
 		}

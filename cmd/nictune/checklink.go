@@ -31,6 +31,10 @@ can do, FEC against the medium, errors while the link is watched (--watch 10s), 
 what a module measures against its maker's limits. Modules are read slowly, and need
 root.
 
+QSFP and CMIS modules raise faults and losses of signal as flags that reading clears,
+for other readers, too. They are left alone unless --flags asks for them: then what is
+raised is read a second time, and what stands then is judged.
+
 With --cable-test the PHY measures the twisted pairs of the cable instead: whole,
 open or shorted, and how far away. THE LINK IS DOWN MEANWHILE, for some seconds, so
 that it has to be allowed with --allow link-flap, and --disrupt NAME where the NIC
@@ -40,6 +44,7 @@ pulse echoes. Few PHYs can do it; who can't says so, and nothing happens.
 Exit status: as for nictune check; with --cable-test 0 where all pairs are whole, 2
 where one is not, 3 where it was not allowed.`
 	cmd.Example = `  nictune check link eth0 --watch 10s
+  nictune check link --flags eth0
   nictune check link --cable-test --allow link-flap eth1
   nictune check link --cable-test --tdr --allow link-flap -o json eth1`
 	flags := cmd.Flags()
@@ -48,6 +53,7 @@ where one is not, 3 where it was not allowed.`
 	flags.StringVar(&c.allow, "allow", string(tuning.Seamless), "with --cable-test: the worst `IMPACT` that it may have: link-flap")
 	flags.StringSliceVar(&c.disrupt, "disrupt", nil, "with --cable-test: `NAMES` of NICs whose uses may be disturbed")
 	apart(cmd, "cable-test")
+	cmd.MarkFlagsMutuallyExclusive("cable-test", "flags")
 	cmd.RunE = func(cmd *cobra.Command, devices []string) error {
 		c.format, _ = cmd.Flags().GetString("output") // newCheckGroupCommand added it
 		switch {

@@ -199,7 +199,7 @@ func (a *app) gatherXDP(ctx context.Context, reader host, devices []string) (*au
 	if err != nil {
 		return nil, err
 	}
-	evidence, err := audit.Gather(ctx, reader, groups, 0)
+	evidence, err := audit.Gather(ctx, reader, groups, 0, inventory.NewModules())
 	if err != nil {
 		return nil, err
 	}

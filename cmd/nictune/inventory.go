@@ -60,7 +60,7 @@ root can read more.`,
 					return err
 				}
 				if modules {
-					inventory.NewModules().ReadAll(ctx, reader, &whole.Inventory)
+					app.modules(reader, inventory.LeaveFlags, false).ReadAll(ctx, reader, &whole.Inventory)
 				}
 				switch format {
 				case "json":

@@ -102,6 +102,7 @@ the exit status is then 2 where one of them fails.`,
 
 func newModuleShowCommand(app *app) *cobra.Command {
 	var format string
+	var latched bool
 	cmd := &cobra.Command{
 		Use:   "show DEVICE...",
 		Short: "Show the modules that are plugged into NICs",
@@ -109,8 +110,13 @@ func newModuleShowCommand(app *app) *cobra.Command {
 Root is needed. DEVICE is a name, an alternative name or a PCI address, also as a
 shell pattern.
 
-Alarm and warning flags that reading would clear are left unread.`,
+Alarm and warning flags that reading would clear, those of QSFP and CMIS modules, are
+left unread unless --flags asks for them. They say what was raised since anybody last
+read them, and nobody after that learns of it.
+
+What was measured less than a minute ago, by whatever process, is not measured again.`,
 		Example: `  nictune module show eth0
+  nictune module show --flags eth0
   nictune module show -o json 'enp*' | jq '.[] | {name, dom: .module.dom}'`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, devices []string) error {
@@ -125,7 +131,11 @@ Alarm and warning flags that reading would clear are left unread.`,
 				}
 				var shown []plugged
 				var failed []error
-				modules := inventory.NewModules()
+				flags := inventory.LeaveFlags
+				if latched {
+					flags = inventory.ReadFlags
+				}
+				modules := app.modules(reader, flags, true)
 				for _, n := range whole.NICs {
 					m, err := modules.Read(ctx, reader, n)
 					if err != nil {
@@ -140,6 +150,7 @@ Alarm and warning flags that reading would clear are left unread.`,
 		},
 	}
 	outputFlag(cmd, &format, "text", "json", "yaml")
+	cmd.Flags().BoolVar(&latched, "flags", false, "read flags, too, that reading clears for whoever else watches them")
 	return cmd
 }
 

@@ -38,6 +38,13 @@ before handing it on: it is text. Nothing of this host is changed.`,
 			return app.read(cmd.Context(), func(ctx context.Context, reader host) error {
 				v, _ := buildVersion()
 				recorder := kernel.NewRecorder(reader, kernel.RecordingHeader{Nictune: v, Recorded: time.Now().UTC()})
+				if shared := app.modules(reader, inventory.LeaveFlags, modules).Shared; modules && shared != nil {
+					release, err := shared.Lock(ctx) // it reads all, but in its turn
+					if err != nil {
+						return err
+					}
+					defer release()
+				}
 				if err := ask(ctx, recorder, vfs, modules); err != nil {
 					return err
 				}

@@ -208,7 +208,7 @@ func domCMIS(m *Module, image *Image, lower, p1, p2 *memory) {
 		raw, ok := lower.u16(offset)
 		return ok && raw != 0
 	}
-	d := &DOM{Flags: "clear-on-read"}
+	d := &DOM{Flags: ClearOnRead}
 	if b, ok := p1.u8(151); ok {
 		d.RXPowerIs = "OMA"
 		if b&0x10 != 0 {

@@ -19,6 +19,13 @@ type DOM struct {
 	Thresholds  Thresholds `json:"thresholds"`
 }
 
+// What reading does to flags.
+const (
+	ClearOnRead = "clear-on-read"
+	// ReadTwice is set by whoever read them twice.
+	ReadTwice = "read-twice"
+)
+
 // Lane is what is measured of one lane. Lanes count from 1, over all banks.
 type Lane struct {
 	Number  int      `json:"number"`

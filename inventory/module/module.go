@@ -110,7 +110,8 @@ type Module struct {
 	// DOM is what the module measures; absent where it does not say that it does.
 	DOM *DOM `json:"dom,omitempty"`
 	// Observables are the signal quality that a CMIS module reports: SNR, bit
-	// error ratios and more, of pages 14h and 20h to 2Fh.
+	// error ratios and more, of pages 14h and 20h to 2Fh. Of an SFP, the laser's
+	// own temperature and the current that cools it.
 	Observables []Observable `json:"observables,omitempty"`
 
 	Checksums []Checksum `json:"checksums,omitempty"`

@@ -582,3 +582,45 @@ func TestByte62(t *testing.T) {
 		}
 	}
 }
+
+// TestCooledLaser has the optional monitors of an SFP.
+func TestCooledLaser(t *testing.T) {
+	cooled := func() *builder {
+		b := sfp(t, 0x68).set(Lower(), 64, 0x04)
+		b.u16(a2, 40, 60<<8, 40<<8, 55<<8, 45<<8).u16(a2, 106, 57<<8, 0xfe70) // 57 degrees, -40 mA
+		return b.set(a2, 117, 0x20)                                           // high warning of the laser's temperature
+	}
+	got := decode(t, &cooled().sfpSums().image).Observables
+	if len(got) != 2 {
+		t.Fatalf("%+v", got)
+	}
+	laser, tec := got[0], got[1]
+	if laser.Name != "laser temperature" || laser.Value != 57 || laser.Verdict != "high-warning" || laser.Flags == nil || !laser.Flags.HighWarning || laser.Flags.HighAlarm {
+		t.Errorf("%+v, %+v", laser, laser.Flags)
+	}
+	if tec.Name != "TEC current" || !near(tec.Value, -40) || tec.Unit != "mA" || tec.Thresholds != nil || tec.Verdict != "" || tec.Flags.HighWarning {
+		t.Errorf("%+v, %+v", tec, tec.Flags)
+	}
+	for what, b := range map[string]*builder{
+		"not cooled": cooled().set(Lower(), 64, 0), "tunable": cooled().set(Lower(), 65, 0x40), "external": cooled().set(Lower(), 92, 0x58),
+		"nothing there": sfp(t, 0x68).set(Lower(), 64, 0x04),
+	} {
+		if m := decode(t, &b.sfpSums().image); m.Observables != nil {
+			t.Errorf("%s: %+v", what, m.Observables)
+		}
+	}
+}
+
+// TestEqualizerFault is told by QSFPs whose input equalizers adapt.
+func TestEqualizerFault(t *testing.T) {
+	b := qsfp(t).set(Lower(), 4, 0x41).set(Upper(0), 193, 0x08)
+	lanes := decode(t, &b.qsfpSums().image).DOM.Lanes
+	for i, l := range lanes {
+		if l.TXEqualizerFail == nil || *l.TXEqualizerFail != (i == 2) || *l.TXFault != (i == 0) {
+			t.Errorf("lane %d: %+v", i+1, l)
+		}
+	}
+	if lanes := decode(t, &qsfp(t).set(Lower(), 4, 0x40).qsfpSums().image).DOM.Lanes; lanes[2].TXEqualizerFail != nil {
+		t.Error("of one that can't")
+	}
+}

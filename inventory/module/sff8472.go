@@ -264,7 +264,7 @@ func dom8472(m *Module, a0, a2 *memory) {
 			return
 		}
 	}
-	var flags [5]*Flags
+	var flags [7]*Flags
 	// Byte 93 bit 7 says that there are flags; without A0h that is taken for said.
 	if enhanced, ok := a0.u8(93); !ok || enhanced&0x80 != 0 {
 		flags = flags8472(a2)
@@ -299,11 +299,53 @@ func dom8472(m *Module, a0, a2 *memory) {
 		m.note("a passive copper cable has no light to measure: bias and power are left out")
 	}
 	m.DOM = d
+	if calibration == "internal" {
+		m.Observables = cooling8472(a0, a2)
+	}
+}
+
+// optional8472 are the monitors of a cooled laser, with where they and their
+// thresholds stand at A2h. Their flags follow those of the five others.
+var optional8472 = []struct {
+	observable
+	value, limits int
+}{
+	{observable{"laser temperature", 's', 1.0 / 256, "°C"}, 106, 40},
+	{observable{"TEC current", 's', 0.1, "mA"}, 108, 48},
+}
+
+// cooling8472 decodes them. No bit tells of them but the one for a cooled
+// transceiver; in a tunable one the first may be a wavelength instead.
+func cooling8472(a0, a2 *memory) (out []Observable) {
+	if !a0.set(64, 2) || a0.set(65, 6) {
+		return nil
+	}
+	var flags []*Flags
+	if enhanced, ok := a0.u8(93); ok && enhanced&0x80 != 0 {
+		all := flags8472(a2)
+		flags = all[5:]
+	}
+	for i, o := range optional8472 {
+		limits := o.observable.limits(a2, o.limits)
+		raw, ok := a2.u16(o.value)
+		if !ok || raw == 0 && limits == nil {
+			continue
+		}
+		one := Observable{
+			Name: o.name, Value: o.observable.value(raw), Unit: o.unit, Thresholds: limits, Verdict: o.verdict(raw, limits),
+			Page: Page{Address: AddressA2, Lower: true}.String(),
+		}
+		if flags != nil {
+			one.Flags = flags[i]
+		}
+		out = append(out, one)
+	}
+	return out
 }
 
 // flags8472 are bytes 112, 113 (alarms) and 116, 117 (warnings): two bits for
 // each monitor, high before low.
-func flags8472(a2 *memory) (flags [5]*Flags) {
+func flags8472(a2 *memory) (flags [7]*Flags) {
 	alarms, ok := a2.u16(112)
 	warnings, also := a2.u16(116)
 	if !ok || !also {

@@ -181,7 +181,7 @@ func dom8636(m *Module, lower, p0, p3 *memory) {
 	case kind&0x3c == 0:
 		return
 	}
-	d := &DOM{Flags: "clear-on-read", RXPowerIs: "OMA"}
+	d := &DOM{Flags: ClearOnRead, RXPowerIs: "OMA"}
 	if kind&0x08 != 0 {
 		d.RXPowerIs = "average"
 	}
@@ -246,6 +246,9 @@ func dom8636(m *Module, lower, p0, p3 *memory) {
 		}
 		if options&0x08 != 0 {
 			lane.TXFault = lower.bit(4, i)
+		}
+		if p0.set(193, 3) {
+			lane.TXEqualizerFail = lower.bit(4, 4+i)
 		}
 		if locks&0x20 != 0 {
 			lane.TXLossOfLock = lower.bit(5, 4+i)

@@ -2,9 +2,9 @@ package module
 
 import "math"
 
-// Observable is one of the values of a CMIS module beside its DOM: how good the
-// signal is that arrives from the host or the medium, and how the module's inner
-// parts do. A minimum, maximum or average is of the time since the module's own
+// Observable is one of the values of a module beside its DOM: how good the signal
+// is that arrives from the host or the medium, and how the module's inner parts do.
+// CMIS modules have many, an SFP with a cooled laser what cools it. A minimum, maximum or average is of the time since the module's own
 // statistics began.
 type Observable struct {
 	Name string `json:"name"`
