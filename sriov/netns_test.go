@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/nictune/nictune/internal/kernel"
+	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/lab/nstest"
 )
 
@@ -66,10 +67,10 @@ func TestNamespaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	ns := namespaceOf(users, id)
-	if ns.Namespace == nil || ns.Own || !slices.Contains(ns.Paths, "/run/netns/"+name) {
+	if ns.Inode == 0 || ns.Own || !slices.Contains(ns.Paths, "/run/netns/"+name) {
 		t.Fatalf("namespace %d is not among %+v", id, users.Namespaces)
 	}
-	if got := ns.facts(id); got.Name != name || *got.ID != id || got.Inode == 0 {
+	if got := ns.facts(); got.Name != name || *got.ID != id || got.Inode == 0 {
 		t.Errorf("%+v", got)
 	}
 	own := slices.IndexFunc(users.Namespaces, func(n kernel.Namespace) bool { return n.Own })
@@ -77,7 +78,7 @@ func TestNamespaces(t *testing.T) {
 		t.Errorf("our own is not told from others: %+v", users.Namespaces)
 	}
 	processes := &processes{Reader: live, known: map[int]process{}}
-	if u := ns.user(t.Context(), id, processes); u.Name != name || u.PID == nil || u.Process != "sleep" && u.Process != "ip" {
+	if u := ns.user(t.Context(), processes); u.Name != name || u.PID == nil || u.Process != "sleep" && u.Process != "ip" {
 		t.Errorf("used by %+v", u)
 	}
 
@@ -95,5 +96,55 @@ func TestNamespaces(t *testing.T) {
 	}
 	if l := links[at]; l.kind != "veth" || l.mac != strings.TrimSpace(string(mac)) || l.state != "down" || l.mtu == nil || *l.mtu != 1500 {
 		t.Errorf("%+v, MAC %s", l, mac)
+	}
+}
+
+// TestStackedAbroad finds what lies on a VF's network device in other namespaces: also
+// what was made there, which gives its namespace no number here.
+func TestStackedAbroad(t *testing.T) {
+	nstest.Require(t)
+	run := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
+		}
+	}
+	const moved, made = "nictune-sriov-moved", "nictune-sriov-made"
+	for _, name := range []string{moved, made} {
+		run("netns", "add", name)
+		t.Cleanup(func() { run("netns", "del", name) })
+	}
+	for _, name := range []string{"lower1", "lower2"} {
+		run("link", "add", name, "type", "veth", "peer", "name", name+"p")
+		t.Cleanup(func() { run("link", "del", name) })
+	}
+	run("link", "add", "link", "lower1", "name", "mv0", "type", "macvlan", "mode", "bridge")
+	run("link", "set", "mv0", "netns", moved)
+	run("link", "add", "link", "lower1", "name", "mv1", "netns", made, "type", "macvlan", "mode", "bridge")
+	run("-n", made, "link", "add", "other", "type", "veth", "peer", "name", "otherp") // built on nothing of ours
+
+	live := open(t)
+	inv, err := inventory.Read(t.Context(), live)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vfs := make([]*virtual, 2)
+	for i, name := range []string{"lower1", "lower2"} {
+		at := slices.IndexFunc(inv.NICs, func(n inventory.NIC) bool { return n.Name == name })
+		vfs[i] = &virtual{nic: &inv.NICs[at]}
+	}
+	s := &survey{Reader: live, inv: &Inventory{}, pfs: []*physical{{vfs: vfs}}}
+	s.readUsers(t.Context())
+	var got []string
+	for _, u := range vfs[0].Users {
+		got = append(got, u.String())
+	}
+	slices.Sort(got)
+	want := []string{"namespace " + made + " (macvlan mv1)", "namespace " + moved + " (macvlan mv0)"}
+	if !slices.Equal(got, want) || len(vfs[0].Unread) > 0 {
+		t.Errorf("%q, want %q; not read: %v", got, want, vfs[0].Unread)
+	}
+	if len(vfs[1].Users) > 0 {
+		t.Errorf("of another device: %v", vfs[1].Users)
 	}
 }

@@ -176,4 +176,7 @@ type User struct {
 	Container string `json:"container,omitempty"`
 	// Device is the device file that the process holds open: "/dev/vfio/12".
 	Device string `json:"device,omitempty"`
+	// Upper is the network device in another namespace through which it uses the
+	// VF's: "macvlan eth0".
+	Upper string `json:"upper,omitempty"`
 }

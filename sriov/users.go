@@ -18,15 +18,16 @@ import (
 	"github.com/nictune/nictune/inventory"
 )
 
-// readUsers finds who uses each VF: network devices built on its own, processes
-// that hold its device files, and the namespace that its network device was moved
-// to. Processes are looked at only where a VF's driver or absence calls for it.
+// readUsers finds who uses each VF: network devices built on its own, here and in
+// other namespaces, processes that hold its device files, and the namespace that its
+// network device was moved to.
 func (s *survey) readUsers(ctx context.Context) {
-	var outside, abroad []*virtual
+	var outside, abroad, here []*virtual
 	for _, pf := range s.pfs {
 		for _, vf := range pf.vfs {
 			if vf.nic != nil {
 				vf.Users = append(vf.Users, stackedOn(&s.inv.Inventory, vf.nic)...)
+				here = append(here, vf)
 			}
 			if len(vf.files) > 0 {
 				outside = append(outside, vf)
@@ -36,16 +37,17 @@ func (s *survey) readUsers(ctx context.Context) {
 			}
 		}
 	}
-	if len(outside) == 0 && len(abroad) == 0 {
+	if len(outside) == 0 && len(abroad) == 0 && len(here) == 0 {
 		return
 	}
 	users, err := s.Users(ctx)
 	if err != nil {
-		for _, vf := range slices.Concat(outside, abroad) {
+		for _, vf := range slices.Concat(outside, abroad, here) {
 			vf.missed("users", err)
 		}
 	}
 	processes := &processes{Reader: s.Reader, known: map[int]process{}}
+	s.stackedAbroad(ctx, here, users, processes)
 	for _, vf := range outside {
 		held := false
 		for _, f := range users.Files {
@@ -82,6 +84,34 @@ func stackedOn(inv *inventory.Inventory, n *inventory.NIC) []User {
 	return users
 }
 
+// stackedAbroad finds what in other namespaces is built on the VFs' network devices:
+// a container's macvlan, ipvlan or VLAN.
+func (s *survey) stackedAbroad(ctx context.Context, here []*virtual, users kernel.Users, processes *processes) {
+	byIndex := map[int]*virtual{}
+	for _, vf := range here {
+		byIndex[vf.nic.Index] = vf
+	}
+	closed := 0
+	for i := range users.Namespaces {
+		ns := &users.Namespaces[i]
+		if ns.Closed {
+			closed++
+		}
+		for _, upper := range ns.Upper {
+			if vf := byIndex[upper.Lower]; vf != nil {
+				u := found{ns}.user(ctx, processes)
+				u.Upper = cmp.Or(upper.Kind, "device") + " " + upper.Name
+				vf.Users = append(vf.Users, u)
+			}
+		}
+	}
+	for _, vf := range here {
+		if closed > 0 {
+			vf.missed("users.namespaces", fmt.Errorf("%d network namespaces can't be looked into: %w", closed, fs.ErrPermission))
+		}
+	}
+}
+
 // findAbroad looks for network devices in the namespaces that ours has numbers
 // for. The kernel numbers a namespace when a device is moved to it from here; the
 // numbers need no privilege, a look inside takes CAP_NET_ADMIN over it.
@@ -107,8 +137,8 @@ func (s *survey) findAbroad(ctx context.Context, abroad []*virtual, users kernel
 			}
 			delete(missing, l.parent)
 			ns := namespaceOf(users, id)
-			vf.Netdev = &Netdev{Name: l.name, Index: l.index, MAC: l.mac, MTU: l.mtu, State: l.state, Namespace: ns.facts(id)}
-			vf.Users = append(vf.Users, ns.user(ctx, id, processes))
+			vf.Netdev = &Netdev{Name: l.name, Index: l.index, MAC: l.mac, MTU: l.mtu, State: l.state, Namespace: ns.facts()}
+			vf.Users = append(vf.Users, ns.user(ctx, processes))
 			if l.master != 0 {
 				for _, m := range links {
 					if m.index == l.master {
@@ -127,8 +157,8 @@ func (s *survey) findAbroad(ctx context.Context, abroad []*virtual, users kernel
 	}
 }
 
-// found is a namespace as the host's processes and mounts show it; nil for one
-// that they don't.
+// found is a namespace as the host's processes and mounts show it; of one that they
+// don't, only the number is known.
 type found struct{ *kernel.Namespace }
 
 func namespaceOf(users kernel.Users, id int) found {
@@ -137,26 +167,24 @@ func namespaceOf(users kernel.Users, id int) found {
 			return found{ns}
 		}
 	}
-	return found{}
+	return found{&kernel.Namespace{ID: &id}}
 }
 
-func (f found) facts(id int) *Namespace {
-	ns := &Namespace{ID: &id}
-	if f.Namespace != nil {
-		ns.Inode = f.Inode
-		if len(f.Paths) > 0 {
-			ns.Name = path.Base(f.Paths[0])
-		}
+func (f found) facts() *Namespace {
+	ns := &Namespace{ID: f.ID, Inode: f.Inode}
+	if len(f.Paths) > 0 {
+		ns.Name = path.Base(f.Paths[0])
 	}
 	return ns
 }
 
 // user is who a namespace belongs to: the container or VM of a process in it, or
 // else the namespace itself.
-func (f found) user(ctx context.Context, id int, processes *processes) User {
-	u := User{Kind: "namespace", Name: cmp.Or(f.facts(id).Name, strconv.Itoa(id))}
-	if f.Namespace == nil {
-		return u
+func (f found) user(ctx context.Context, processes *processes) User {
+	facts := f.facts()
+	u := User{Kind: "namespace", Name: facts.Name}
+	if u.Name == "" && f.ID != nil {
+		u.Name = strconv.Itoa(*f.ID)
 	}
 	for _, pid := range f.PIDs {
 		p := processes.user(ctx, pid)

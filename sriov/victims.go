@@ -123,6 +123,9 @@ func (u User) String() string {
 	if u.Device != "" {
 		more = append(more, u.Device)
 	}
+	if u.Upper != "" {
+		more = append(more, u.Upper)
+	}
 	if len(more) > 0 {
 		s += " (" + strings.Join(more, ", ") + ")"
 	}

@@ -192,6 +192,18 @@ type Namespace struct {
 	Paths []string
 	// PIDs are the processes in it; of our own none is listed.
 	PIDs []int
+	// Upper are the devices in it that are built on one of ours. Closed says that
+	// these could not be looked for.
+	Upper  []Upper
+	Closed bool
+}
+
+// Upper is a network device in another namespace that is built on one of ours.
+type Upper struct {
+	// Lower is our device's index.
+	Lower int
+	// Kind is "macvlan", "ipvlan", "vlan"; Name is what it is called over there.
+	Kind, Name string
 }
 
 // PCINames are the words of pci.ids for one PCI function. A word that the

@@ -5,12 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/nictune/nictune/internal/kernel/uapi"
 )
@@ -25,6 +24,9 @@ const namespacePIDs = 16
 // call: a host has tens of thousands of open files, a handful of which matter.
 func readUsers(ctx context.Context) (Users, error) {
 	var u Users
+	if err := seesAll(readLink); err != nil {
+		return u, err
+	}
 	own, err := readLink("/proc/thread-self/ns/net")
 	if err != nil {
 		return u, err
@@ -85,6 +87,22 @@ func readUsers(ctx context.Context) (Users, error) {
 		u.Namespaces = append(u.Namespaces, *ns)
 	}
 	return u, nil
+}
+
+// seesAll says if /proc shows not all of the host's processes but those of another
+// PID namespace than the kernel's first one: whoever holds a device may be outside.
+// Process 1 tells whose /proc it is; where it keeps that from us, so do others, which
+// are counted.
+func seesAll(readLink func(string) (string, error)) error {
+	const first = "pid:[4026531836]" // PROC_PID_INIT_INO, linux/proc_ns.h
+	ns, err := readLink("/proc/1/ns/pid")
+	if err != nil {
+		ns, err = readLink("/proc/self/ns/pid")
+	}
+	if err == nil && ns != first {
+		err = &Error{Op: opUsers, Object: "/proc", Err: fmt.Errorf("it shows the processes of one PID namespace only (a container's?): %w", fs.ErrPermission)}
+	}
+	return err
 }
 
 // openDevices are the device files that a process has open and that drive a
@@ -180,44 +198,6 @@ func unescapeMount(s string) string {
 	return strings.ToValidUTF8(b.String(), "\uFFFD")
 }
 
-// identify asks for the number that our namespace has for another one. A
-// namespace that ended meanwhile, or that we may not open, has none.
-func (l *Live) identify(ctx context.Context, ns *Namespace) error {
-	if ns.Own {
-		return nil
-	}
-	paths := slices.Clone(ns.Paths)
-	for _, pid := range ns.PIDs {
-		paths = append(paths, "/proc/"+strconv.Itoa(pid)+"/ns/net")
-	}
-	for _, path := range paths {
-		fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0) })
-		if err != nil {
-			continue
-		}
-		var stat unix.Stat_t
-		if err := unix.Fstat(fd, &stat); err != nil || stat.Ino != ns.Inode {
-			_ = unix.Close(fd) // another one is there now
-			continue
-		}
-		messages, err := l.Netlink(ctx, Request{
-			Family: FamilyRoute, Command: uapi.RTM_GETNSID,
-			Body: Body(make([]byte, netlinkHeader(FamilyRoute, uapi.RTM_GETNSID))).Uint32(uapi.NETNSA_FD, uint32(fd)),
-		})
-		_ = unix.Close(fd)
-		if err != nil {
-			return err
-		}
-		for _, m := range messages {
-			if ns.ID, err = decodeNamespaceID(m.Body); err != nil {
-				return &Error{Op: opUsers, Object: path, Err: err}
-			}
-		}
-		return nil
-	}
-	return nil
-}
-
 // decodeNamespaceID decodes an RTM_NEWNSID message. Minus one is the kernel's
 // word for no number.
 func decodeNamespaceID(body []byte) (*int, error) {
@@ -267,6 +247,9 @@ func usersLines(u Users) []string {
 		if ns.Own {
 			b.WriteString(" own")
 		}
+		if ns.Closed {
+			b.WriteString(" closed")
+		}
 		if ns.ID != nil {
 			fmt.Fprintf(&b, " id %d", *ns.ID)
 		}
@@ -275,6 +258,9 @@ func usersLines(u Users) []string {
 		}
 		for _, path := range ns.Paths {
 			b.WriteString(" path " + quoteWord(path))
+		}
+		for _, upper := range ns.Upper {
+			fmt.Fprintf(&b, " upper %d %s %s", upper.Lower, quoteWord(upper.Kind), quoteWord(upper.Name))
 		}
 		lines = append(lines, b.String())
 	}
@@ -308,8 +294,16 @@ func (u *Users) add(line string) error {
 			return fmt.Errorf("%s is not the number of a namespace", shorten(words[1]))
 		}
 		for words = words[2:]; len(words) > 0; {
-			if words[0] == "own" {
+			switch {
+			case words[0] == "own":
 				ns.Own, words = true, words[1:]
+				continue
+			case words[0] == "closed":
+				ns.Closed, words = true, words[1:]
+				continue
+			case words[0] == "upper" && len(words) > 3:
+				ns.Upper = append(ns.Upper, Upper{Lower: number(words[1]), Kind: words[2], Name: words[3]})
+				words = words[4:]
 				continue
 			}
 			if len(words) < 2 {
@@ -323,7 +317,7 @@ func (u *Users) add(line string) error {
 			case "path":
 				ns.Paths = append(ns.Paths, value)
 			default:
-				return fmt.Errorf("%s is none of own, id, pid, path", shorten(words[0]))
+				return fmt.Errorf("%s is none of own, closed, id, pid, path, upper", shorten(words[0]))
 			}
 			words = words[2:]
 		}

@@ -3,6 +3,7 @@ package kernel
 import (
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -47,11 +48,42 @@ func TestVFIODevice(t *testing.T) {
 func TestUsersRefused(t *testing.T) {
 	for _, line := range []string{
 		"", "file 1", "file x /dev/vfio/1", "file 1 /dev/vfio/1 more", "hidden", "hidden -1", "namespace", "namespace x",
-		"namespace 1 id", "namespace 1 id x", "namespace 1 pid 1 color blue", "socket 1 2", `file 1 "open`,
+		"namespace 1 id", "namespace 1 id x", "namespace 1 pid 1 color blue", "namespace 1 upper x macvlan mv0", "namespace 1 upper 2 macvlan", "socket 1 2", `file 1 "open`,
 	} {
 		var u Users
 		if err := u.add(line); err == nil {
 			t.Errorf("%q was taken as %+v", line, u)
+		}
+	}
+}
+
+// TestSeesAll: a /proc of another PID namespace than the first one does not show all
+// processes of the host.
+func TestSeesAll(t *testing.T) {
+	const first, other = "pid:[4026531836]", "pid:[4026532201]"
+	for _, c := range []struct {
+		one, self string
+		want      Reason
+	}{
+		{first, first, ""},
+		{first, other, ""}, // the host's /proc in a container
+		{other, other, Denied},
+		{"", first, ""}, // process 1 keeps it from us
+		{"", other, Denied},
+		{"", "", Denied},
+	} {
+		err := seesAll(func(path string) (string, error) {
+			answer := c.self
+			if path == "/proc/1/ns/pid" {
+				answer = c.one
+			}
+			if answer == "" {
+				return "", &Error{Op: opReadLink, Object: path, Err: syscall.EACCES}
+			}
+			return answer, nil
+		})
+		if ReasonOf(err) != c.want {
+			t.Errorf("process 1 in %q, we in %q: %v", c.one, c.self, err)
 		}
 	}
 }
@@ -61,7 +93,7 @@ func FuzzMountedNamespaces(f *testing.F) {
 	f.Add([]byte("1 2 3 net:[1] \\777\\8\\1"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for inode, paths := range mountedNamespaces(data) {
-			u := Users{Namespaces: []Namespace{{Inode: inode, Paths: paths}}}
+			u := Users{Namespaces: []Namespace{{Inode: inode, Paths: paths, Closed: inode&1 != 0, Upper: []Upper{{Lower: len(paths), Kind: "macvlan", Name: paths[0]}}}}}
 			var again Users
 			for _, line := range usersLines(u) {
 				if err := again.add(line); err != nil {
