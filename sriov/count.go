@@ -2,9 +2,11 @@ package sriov
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -86,7 +88,51 @@ func resolveCount(ctx context.Context, ask tuning.Ask, wish CountWish, current C
 	if d.TotalVFs != nil && *wish.VFs > uint32(*d.TotalVFs) {
 		return current, fmt.Errorf("the device takes %s at most (sriov_totalvfs)%s", count(*d.TotalVFs), d.moreVFs(*wish.VFs))
 	}
+	if *wish.VFs != *current.VFs {
+		if err := d.keepsRates(ctx, int(*wish.VFs)); err != nil {
+			return current, err
+		}
+	}
 	return Count{VFs: wish.VFs}, nil
+}
+
+// keepsRates says if a limit that one of the first n VFs has could not be set again,
+// when all of them are made anew.
+func (d *device) keepsRates(ctx context.Context, n int) error {
+	if d.Driver != "igb" || *d.NumVFs == 0 || n == 0 { // of others nothing such is known
+		return nil
+	}
+	infos, _, err := askVFs(ctx, d, d.nic.Index)
+	if err != nil {
+		return err
+	}
+	for _, info := range infos {
+		if rate := info.settings.MaxTxRate; rate != nil && *rate > 0 && info.index < n {
+			if why := d.refusesRate(ctx, *rate); why != "" {
+				return fmt.Errorf("all VFs are made anew, and VF %d could not have its max-tx-rate %d again: %s", info.index, *rate, why)
+			}
+		}
+	}
+	return nil
+}
+
+// refusesRate says why igb would not limit a VF now (igb_ndo_set_vf_bw): it does so
+// with a link only, and to no more than that carries.
+func (d *device) refusesRate(ctx context.Context, rate uint32) string {
+	read := func(file string) string {
+		b, err := d.ReadFile(ctx, "/sys/class/net/"+d.nic.Name+"/"+file)
+		if errors.Is(err, kernel.ErrInvalid) {
+			return "0" // what the kernel says of a device that is down
+		}
+		return strings.TrimSpace(string(b))
+	}
+	if read("carrier") == "0" {
+		return fmt.Sprintf("igb takes one only while its link is up, and %s has none", d.nic.Name)
+	}
+	if speed, err := strconv.Atoi(read("speed")); err == nil && speed > 0 && uint64(speed) < uint64(rate) {
+		return fmt.Sprintf("igb takes none above the speed of its link, and that of %s is %d", d.nic.Name, speed)
+	}
+	return ""
 }
 
 // moreVFs says where the limit is set.
@@ -114,6 +160,9 @@ func writeCount(ctx context.Context, w kernel.Writer, nic inventory.NIC, current
 		return nil
 	}
 	if *current.VFs > 0 {
+		if err := d.keepsRates(ctx, int(*next.VFs)); err != nil { // the link may be gone since the plan was made
+			return err
+		}
 		if err := d.write(ctx, w, "sriov_numvfs", "0"); err != nil {
 			return err
 		}

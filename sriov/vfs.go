@@ -522,8 +522,14 @@ func changesOf(current, next VFState) map[int]map[string]string {
 	return changes
 }
 
-// writeVFs sets all VFs up before it binds any.
+// writeVFs sets all VFs up before it binds any. A refusal ends that, and VFs have the
+// drivers back that they had; but in an undo each VF gets whatever can be had. One that
+// would be without its address, VLAN or what else it was confined by has no driver.
 func writeVFs(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next VFState) error {
+	return setVFs(ctx, w, nic, current, next, tuning.Undoing(ctx))
+}
+
+func setVFs(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next VFState, undoing bool) error {
 	d, err := listed(ctx, w, nic)
 	if err != nil {
 		return err
@@ -536,10 +542,11 @@ func writeVFs(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, 
 			faults = append(faults, fmt.Errorf("VF %d: %s%w", index, doing, err))
 		}
 	}
+	stop := func() bool { return len(faults) > 0 && !undoing }
 	order := slices.Sorted(maps.Keys(changes))
 	for _, index := range order {
 		vf, now := d.vf(index), current[keyOf(index, keyDriver)]
-		if vf == nil || len(faults) > 0 {
+		if vf == nil || stop() {
 			continue
 		}
 		// A driver learns its VF's address when it is bound, and some their VLAN. The
@@ -554,19 +561,25 @@ func writeVFs(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, 
 			fault(index, "take it from its driver: ", unbind(ctx, w, vf))
 		}
 	}
-	if len(faults) == 0 {
+	if !stop() {
 		faults = append(faults, d.distribute(ctx, w, current, changes)...)
 	}
 	tell := telling(ctx, len(order))
+	awaited, loose := false, map[int]bool{}
 	for i, index := range order {
-		if len(faults) > 0 {
+		if stop() {
 			break
 		}
 		change := changes[index]
-		if rate := change[keyMaxRate]; d.Driver == "igb" && rate != "" && rate != "0" {
+		if rate := change[keyMaxRate]; d.Driver == "igb" && rate != "" && rate != "0" && !awaited {
 			d.awaitCarrier(ctx)
+			awaited = true
 		}
-		fault(index, "", setVF(ctx, w, nic, index, change, next))
+		setVF(ctx, w, nic, index, change, next, func(name string, err error) bool {
+			fault(index, fmt.Sprintf("%s %s: ", name, change[name]), err)
+			loose[index] = loose[index] || name != keyMinRate && name != keyMaxRate
+			return !stop()
+		})
 		tell(i+1, "set up")
 	}
 	// Also after an error: no VF is left without the driver that it had.
@@ -577,14 +590,14 @@ func writeVFs(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, 
 		if !ok {
 			continue
 		}
-		if len(faults) > 0 {
+		if stop() || loose[vf.Index] {
 			driver = current[keyOf(vf.Index, keyDriver)]
 		}
 		fault(vf.Index, fmt.Sprintf("driver %s: ", driver), d.bind(ctx, w, vf, driver))
 		delete(drivers, vf)
 		tell(rebound-len(drivers), "have their drivers")
 	}
-	if len(faults) == 0 {
+	if !stop() {
 		for _, index := range order {
 			fault(index, "", d.setMTU(ctx, w, d.vf(index), next[keyOf(index, keyMTU)]))
 		}
@@ -654,8 +667,31 @@ func (d *device) awaitCarrier(ctx context.Context) {
 }
 
 // setVF makes a request for each setting that changes: the kernel hands them to
-// the driver one by one anyway, and so it is known which one that refused.
-func setVF(ctx context.Context, w kernel.Writer, nic inventory.NIC, index int, change map[string]string, next VFState) error {
+// the driver one by one anyway, and so it is known which one that refused. refused
+// takes these, and says whether to go on.
+func setVF(ctx context.Context, w kernel.Writer, nic inventory.NIC, index int, change map[string]string, next VFState, refused func(name string, err error) bool) {
+	header := make([]byte, linkHeader)
+	binary.NativeEndian.PutUint32(header[4:], uint32(nic.Index))
+	for _, name := range []string{keyMAC, keyVLAN, keyMinRate, keyMaxRate, keySpoofchk, keyState, keyTrust} {
+		value, ok := change[name]
+		if _, both := change[keyMinRate]; !ok || both && name == keyMaxRate { // which is written with it
+			continue
+		}
+		member, err := settingOf(index, name, value, next)
+		if err == nil {
+			err = w.NetlinkSet(ctx, kernel.Request{
+				Family: kernel.FamilyRoute, Command: uapi.RTM_SETLINK,
+				Body: kernel.Body(header).Nested(uapi.IFLA_VFINFO_LIST, kernel.Body{}.Nested(uapi.IFLA_VF_INFO, member)),
+			})
+		}
+		if err != nil && !refused(name, err) {
+			return
+		}
+	}
+}
+
+// settingOf is a setting of a VF as a member of IFLA_VF_INFO.
+func settingOf(index int, name, value string, next VFState) (member kernel.Body, err error) {
 	begin := binary.NativeEndian.AppendUint32(nil, uint32(index))
 	words := func(numbers ...uint32) []byte {
 		b := slices.Clone(begin)
@@ -668,64 +704,41 @@ func setVF(ctx context.Context, w kernel.Writer, nic inventory.NIC, index int, c
 		n, _ := strconv.ParseUint(next[keyOf(index, name)], 10, 32)
 		return uint32(n)
 	}
-	flag := func(name string) uint32 {
-		if change[name] == "on" {
-			return 1
-		}
-		return 0
+	var flag uint32
+	if value == "on" {
+		flag = 1
 	}
-	for _, name := range []string{keyMAC, keyVLAN, keyMinRate, keyMaxRate, keySpoofchk, keyState, keyTrust} {
-		value, ok := change[name]
-		if !ok {
-			continue
-		}
-		var member kernel.Body
-		switch name {
-		case keyMAC:
-			mac, err := net.ParseMAC(value)
-			if err != nil {
-				return err
-			}
-			const room = 32 // MAX_ADDR_LEN
-			member = member.Bytes(uapi.IFLA_VF_MAC, append(slices.Clone(begin), append(mac, make([]byte, room-len(mac))...)...))
-		case keyVLAN:
-			tag, err := parseVLAN(value)
-			if err != nil {
-				return err
-			}
-			protocol := uint16(protocol8021Q)
-			if tag.Protocol == "802.1ad" {
-				protocol = protocol8021AD
-			}
-			info := binary.BigEndian.AppendUint16(words(uint32(tag.ID), uint32(tag.QoS)), protocol)
-			member = member.Nested(uapi.IFLA_VF_VLAN_LIST, kernel.Body{}.Bytes(uapi.IFLA_VF_VLAN_INFO, append(info, 0, 0)))
-		case keyMaxRate:
-			if _, both := change[keyMinRate]; both {
-				continue // written with it
-			}
-			fallthrough
-		case keyMinRate:
-			member = member.Bytes(uapi.IFLA_VF_RATE, words(number(keyMinRate), number(keyMaxRate)))
-		case keySpoofchk:
-			member = member.Bytes(uapi.IFLA_VF_SPOOFCHK, words(flag(name)))
-		case keyTrust:
-			member = member.Bytes(uapi.IFLA_VF_TRUST, words(flag(name)))
-		case keyState:
-			at := slices.Index([]string{"auto", "enable", "disable"}, value)
-			if at < 0 {
-				return fmt.Errorf("state: %q is none that can be set", value)
-			}
-			member = member.Bytes(uapi.IFLA_VF_LINK_STATE, words(uint32(at)))
-		}
-		header := make([]byte, linkHeader)
-		binary.NativeEndian.PutUint32(header[4:], uint32(nic.Index))
-		err := w.NetlinkSet(ctx, kernel.Request{
-			Family: kernel.FamilyRoute, Command: uapi.RTM_SETLINK,
-			Body: kernel.Body(header).Nested(uapi.IFLA_VFINFO_LIST, kernel.Body{}.Nested(uapi.IFLA_VF_INFO, member)),
-		})
+	switch name {
+	case keyMAC:
+		mac, err := net.ParseMAC(value)
 		if err != nil {
-			return fmt.Errorf("%s %s: %w", name, value, err)
+			return nil, err
 		}
+		const room = 32 // MAX_ADDR_LEN
+		member = member.Bytes(uapi.IFLA_VF_MAC, append(slices.Clone(begin), append(mac, make([]byte, room-len(mac))...)...))
+	case keyVLAN:
+		tag, err := parseVLAN(value)
+		if err != nil {
+			return nil, err
+		}
+		protocol := uint16(protocol8021Q)
+		if tag.Protocol == "802.1ad" {
+			protocol = protocol8021AD
+		}
+		info := binary.BigEndian.AppendUint16(words(uint32(tag.ID), uint32(tag.QoS)), protocol)
+		member = member.Nested(uapi.IFLA_VF_VLAN_LIST, kernel.Body{}.Bytes(uapi.IFLA_VF_VLAN_INFO, append(info, 0, 0)))
+	case keyMinRate, keyMaxRate:
+		member = member.Bytes(uapi.IFLA_VF_RATE, words(number(keyMinRate), number(keyMaxRate)))
+	case keySpoofchk:
+		member = member.Bytes(uapi.IFLA_VF_SPOOFCHK, words(flag))
+	case keyTrust:
+		member = member.Bytes(uapi.IFLA_VF_TRUST, words(flag))
+	case keyState:
+		at := slices.Index([]string{"auto", "enable", "disable"}, value)
+		if at < 0 {
+			return nil, errors.New("that is none that can be set")
+		}
+		member = member.Bytes(uapi.IFLA_VF_LINK_STATE, words(uint32(at)))
 	}
-	return nil
+	return member, nil
 }

@@ -309,6 +309,120 @@ func TestRefusedVectors(t *testing.T) {
 	}
 }
 
+// strictKernel refuses some settings of VFs, as igb does a limit without a link, and
+// knows which ones it took.
+type strictKernel struct {
+	*fakeKernel
+	refused map[string]bool // "0.max-tx-rate"
+	took    []string
+}
+
+func (k *strictKernel) NetlinkSet(_ context.Context, req kernel.Request) error {
+	a := kernel.AttributesAfter(req.Body, linkHeader)
+	for a.Next() {
+		list := a.Nested()
+		for list.Next() {
+			info := list.Nested()
+			for info.Next() {
+				key := ""
+				switch info.Type {
+				case uapi.IFLA_VF_MAC:
+					key = keyMAC
+				case uapi.IFLA_VF_RATE:
+					key = keyMaxRate
+				case uapi.IFLA_VF_TRUST:
+					key = keyTrust
+				}
+				key = keyOf(int(binary.NativeEndian.Uint32(info.Data)), key)
+				if k.refused[key] {
+					return &kernel.Error{Op: "route LINK_SET", Err: syscall.EINVAL}
+				}
+				k.took = append(k.took, key)
+			}
+		}
+	}
+	return nil
+}
+
+// TestUndoGoesOn: going forward the first refusal is the last write; going back each VF
+// gets what can be had, and no driver only where it would be less confined than it was.
+func TestUndoGoesOn(t *testing.T) {
+	before, next := VFState{}, VFState{}
+	for n := range 3 {
+		for key, values := range map[string][2]string{
+			keyMAC: {"00:00:00:00:00:00", fmt.Sprintf("02:00:00:00:00:0%d", n+1)}, keyMaxRate: {"0", "500"}, keyTrust: {"off", "on"}, keyDriver: {unbound, networkDriver},
+		} {
+			before[keyOf(n, key)], next[keyOf(n, key)] = values[0], values[1]
+		}
+	}
+	for _, undoing := range []bool{false, true} {
+		f, nic := smartKernel(t, 3)
+		f.files[pfDir+"/sriov_drivers_autoprobe"] = "1\n"
+		for n := range 3 {
+			delete(f.files, vfDir(n)+"/driver")
+			delete(f.files, fmt.Sprintf("%s/net/eth%d/mtu", vfDir(n), 10+n))
+		}
+		k := &strictKernel{fakeKernel: f, refused: map[string]bool{"0.max-tx-rate": true, "1.mac": true}}
+		err := setVFs(t.Context(), k, nic, before, next, undoing)
+		want, bound := []string{"0.mac"}, []bool{false, false, false}
+		if undoing {
+			want = []string{"0.mac", "0.trust", "1.max-tx-rate", "1.trust", "2.mac", "2.max-tx-rate", "2.trust"}
+			bound = []bool{true, false, true}
+		}
+		if err == nil || !strings.Contains(err.Error(), "VF 0: max-tx-rate 500: ") || strings.Contains(err.Error(), "VF 1: mac") != undoing || !slices.Equal(k.took, want) {
+			t.Errorf("undoing %v: it took %q, want %q; %v", undoing, k.took, want, err)
+		}
+		for n := range 3 {
+			if _, has := k.files[vfDir(n)+"/driver"]; has != bound[n] {
+				t.Errorf("undoing %v: VF %d has a driver: %v", undoing, n, has)
+			}
+		}
+	}
+}
+
+// TestRatesAreKept: igb limits VFs with a link only, and to no more than that carries.
+// All VFs go for another number of them, so that is asked before.
+func TestRatesAreKept(t *testing.T) {
+	infos := func(k *fakeKernel, rate uint32) {
+		var list kernel.Body
+		for n, rate := range []uint32{0, rate} {
+			list = list.Bytes(uapi.IFLA_VF_INFO, kernel.Body{}.
+				Bytes(uapi.IFLA_VF_VLAN, u32s(uint32(n), 0, 0)).Bytes(uapi.IFLA_VF_RATE, u32s(uint32(n), 0, rate)))
+		}
+		k.netlink["route LINK_GET"] = func(kernel.Request) ([]kernel.Message, error) {
+			return []kernel.Message{{Command: uapi.RTM_NEWLINK, Body: linkBody(list)}}, nil
+		}
+	}
+	for _, c := range []struct {
+		driver, carrier, speed string
+		rate, next             uint32
+		want                   string
+	}{
+		{"igb", "0", "-1", 500, 3, "igb takes one only while its link is up, and eth0 has none"},
+		{"igb", "1", "100", 500, 3, "igb takes none above the speed of its link, and that of eth0 is 100"},
+		{"igb", "1", "1000", 500, 3, ""},
+		{"igb", "0", "-1", 0, 3, ""},
+		{"igb", "0", "-1", 500, 1, ""}, // the VF that has it goes
+		{"igb", "0", "-1", 500, 0, ""},
+		{"mlx5_core", "0", "-1", 500, 3, ""},
+	} {
+		k, nic := smartKernel(t, 2)
+		infos(k, c.rate)
+		k.files[pfDir+"/driver"] = "-> ../../../../bus/pci/drivers/" + c.driver
+		k.files["/sys/class/net/eth0/carrier"], k.files["/sys/class/net/eth0/speed"] = c.carrier+"\n", c.speed+"\n"
+		_, err := resolveCount(t.Context(), tuning.Ask{Reader: k, NIC: nic}, CountWish{VFs: &c.next}, Count{VFs: new(uint32(2))})
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), "VF 1") || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%+v: %v", c, err)
+		}
+		if c.want == "" {
+			continue
+		}
+		if err := writeCount(t.Context(), k, nic, Count{VFs: new(uint32(2))}, Count{VFs: &c.next}); err == nil || len(k.did) > 0 {
+			t.Errorf("%+v: written: %v, %v", c, k.did, err)
+		}
+	}
+}
+
 // TestMTUOfVFs: a VF without a driver gets one for its MTU; one that a program
 // drives has none.
 func TestMTUOfVFs(t *testing.T) {

@@ -35,10 +35,21 @@ func (t *transaction) undo(ctx context.Context, reason string) (left []string) {
 // putBack puts back every change that was or may have been written and has not
 // been put back, the last NIC first, and returns what stands against it.
 func (t *transaction) putBack(ctx context.Context) (faults []error) {
+	ctx = context.WithValue(ctx, undoing{}, true)
 	for _, indexes := range slices.Backward(t.targets()) {
 		faults = append(faults, t.putTargetBack(ctx, indexes)...)
 	}
 	return faults
+}
+
+// undoing is the key of what Undoing says.
+type undoing struct{}
+
+// Undoing says, inside of a knob's Write, that it puts back what was: there is nothing
+// behind it that would, so what can't be put back is no reason to leave the rest.
+func Undoing(ctx context.Context) bool {
+	back, _ := ctx.Value(undoing{}).(bool)
+	return back
 }
 
 // targets are the indexes of the changes of each target, in the order of the
