@@ -62,7 +62,7 @@ func Counting() tuning.Knob[Count] {
 			if current.VFs == nil || *current.VFs == 0 || next.VFs == nil || *current.VFs == *next.VFs {
 				return nil, nil
 			}
-			return victims(ctx, r, nic, CountSetting, true, func(int) bool { return true })
+			return victims(ctx, r, nic, CountSetting, true, func(int) loss { return itself })
 		},
 		Takes: func(current, next Count) time.Duration {
 			return timeFor(int(max(*current.VFs, *next.VFs)))

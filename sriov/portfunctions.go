@@ -84,13 +84,13 @@ func PortFunctions() tuning.Knob[FunctionState] {
 			if err != nil {
 				return nil, err
 			}
-			hit := map[int]bool{}
+			hit := map[int]loss{}
 			var all []tuning.Victim
 			for _, name := range slices.Sorted(maps.Keys(changes)) {
 				p, there := ports[name]
 				switch {
 				case there && p.vf >= 0:
-					hit[p.vf] = true
+					hit[p.vf] = itself
 				case there && p.function.OpState == "attached":
 					all = append(all, tuning.Victim{
 						Names: []string{nic.Name + "-" + name},
@@ -101,7 +101,7 @@ func PortFunctions() tuning.Knob[FunctionState] {
 			if len(hit) == 0 {
 				return all, nil
 			}
-			of, err := victims(ctx, r, nic, FunctionSetting, false, func(index int) bool { return hit[index] })
+			of, err := victims(ctx, r, nic, FunctionSetting, false, func(index int) loss { return hit[index] })
 			return append(all, of...), err
 		},
 		Write: writeFunctions,

@@ -391,7 +391,7 @@ func vlanClash(v onVF) findings.Verdict {
 func notMigratable(v onVF) findings.Verdict {
 	f := v.PortFunction
 	switch {
-	case v.DriverKind == "":
+	case v.DriverKind == "" && v.Address != "":
 		return findings.Unread(v.Unread, "driver", "address")
 	case v.DriverKind != DriverVFIOVariant && !v.pf.host.asked[v.pf.nameOf(v.VF)]:
 		return findings.Inapplicable("nobody asks for it: no policy, and the driver is %s", v.drivenByWhat())

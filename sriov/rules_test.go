@@ -168,6 +168,10 @@ func TestRules(t *testing.T) {
 		}, "sriov/not-migratable eth0 vf 0", findings.Error, "i/o error"},
 		{"a policy asks", func(_ *Inventory, pf *PF, _ *VF) { pf.VFs[1].PortFunction = &PortFunction{Migratable: new(false)} }, "sriov/not-migratable eth0 vf 1", findings.Fail, "off, driver mlx5_core"},
 		{"a policy asks of a card that can't say", func(*Inventory, *PF, *VF) {}, "sriov/not-migratable eth0 vf 1", findings.Unknown, "no port"},
+		{"a policy asks of a VF that is no device", func(_ *Inventory, pf *PF, _ *VF) {
+			vf := &pf.VFs[1]
+			vf.Address, vf.Driver, vf.DriverKind, vf.PortFunction = "", "", "", &PortFunction{Migratable: new(false)}
+		}, "sriov/not-migratable eth0 vf 1", findings.Fail, "off, driver none"},
 		{"no variant driver", func(*Inventory, *PF, *VF) {}, "sriov/not-migratable eth0 vf 0", findings.NotApplicable, "mlx5_core"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

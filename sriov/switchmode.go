@@ -69,7 +69,7 @@ func SwitchMode() tuning.Knob[SwitchState] {
 			if !differ(current.Mode, next.Mode) {
 				return nil, nil
 			}
-			return victims(ctx, r, nic, SwitchSetting, true, func(int) bool { return true })
+			return victims(ctx, r, nic, SwitchSetting, true, func(int) loss { return itself })
 		},
 		Write: writeSwitch,
 	}
@@ -115,6 +115,10 @@ func resolveSwitch(ctx context.Context, ask tuning.Ask, wish, current SwitchStat
 			// nfp_app_eswitch_mode_set: of its firmwares only abm, for switches, takes one.
 			return current, fmt.Errorf("%w: nfp's mode comes with its firmware: flower's is switchdev, the basic NIC's is legacy "+
 				"(devlink dev flash %s/%s file FILE, and a restart of the host)", errors.ErrUnsupported, d.Bus, d.Address)
+		}
+		if f.name == "mode" && differ(*f.field, f.wanted) && d.Driver == "ice" && *d.NumVFs > 0 && ask.SwitchedOn(CountSetting, "externally-managed") {
+			return current, errors.New("mode: ice takes another one only without VFs, and they are somebody else's (sriov: externally-managed): " +
+				"whoever makes them has to remove them first")
 		}
 		*f.field = f.wanted
 	}

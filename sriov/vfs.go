@@ -71,7 +71,7 @@ func VFs() tuning.Knob[VFState] {
 		Name: "vfs",
 		Doc: "What a PF's virtual functions are set to (ip link set PF vf N), and which driver they have. VFs and fields that are not named " +
 			"stay as they are. A VF whose address, VLAN or number of vectors changes has its driver taken away for a moment; where somebody uses " +
-			"it, that is refused unless --disrupt names the VF.",
+			"it, that is refused unless --disrupt names the VF; so is to take its link down (state: disable).",
 		After:  []string{CountSetting, SwitchSetting, FunctionSetting},
 		Impact: func(inventory.NIC, VFState, VFState) tuning.Impact { return tuning.Seamless },
 		Wish:   tuning.WishOf(resolveVFs),
@@ -94,18 +94,22 @@ func VFs() tuning.Knob[VFState] {
 			return timeFor(len(changesOf(current, next)))
 		},
 		Victims: func(ctx context.Context, r kernel.Reader, nic inventory.NIC, current, next VFState) ([]tuning.Victim, error) {
-			hit := map[int]bool{}
+			hit := map[int]loss{}
 			for key, value := range next {
 				index, name := splitKey(key)
 				was, there := current[key]
-				if there && was != value && (name == keyMAC || name == keyVLAN || name == keyDriver || name == keyMSIX) {
-					hit[index] = true
+				switch {
+				case !there || was == value:
+				case name == keyMAC, name == keyVLAN, name == keyDriver, name == keyMSIX:
+					hit[index] = itself
+				case name == keyState && value == "disable" && hit[index] == nothing:
+					hit[index] = itsLink
 				}
 			}
 			if len(hit) == 0 {
 				return nil, nil
 			}
-			return victims(ctx, r, nic, "vfs", false, func(index int) bool { return hit[index] })
+			return victims(ctx, r, nic, "vfs", false, func(index int) loss { return hit[index] })
 		},
 		Write: writeVFs,
 	}

@@ -3,6 +3,7 @@ package sriov
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -14,10 +15,19 @@ import (
 	"github.com/nictune/nictune/tuning"
 )
 
-// victims are the users of a PF's VFs, of those that which says, from whom a
-// setting would take them; and of their representors, where these would go, too. A
-// VF of which users could not all be told has one nobody knows.
-func victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, setting string, representors bool, which func(index int) bool) ([]tuning.Victim, error) {
+// loss is what a setting would take from whoever uses a VF.
+type loss string
+
+const (
+	nothing loss = ""
+	itself  loss = "VF"
+	itsLink loss = "the link of VF"
+)
+
+// victims are the users of a PF's VFs from whom a setting would take them, or what of
+// them; and of their representors, where these would go, too. A VF of which users
+// could not all be told has one nobody knows.
+func victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, setting string, representors bool, of func(index int) loss) ([]tuning.Victim, error) {
 	d, err := deviceOf(ctx, r, nic)
 	if err != nil {
 		return nil, err
@@ -34,14 +44,19 @@ func victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, setting st
 	if err != nil {
 		return nil, err
 	}
+	uses, fault := inventory.ReadUses(ctx, r, inv.NICs)
 	var all []tuning.Victim
 	for _, pf := range Read(ctx, r, inv).PFs {
 		if pf.Bus != d.Bus || pf.Address != d.Address {
 			continue
 		}
+		if at := slices.IndexFunc(pf.Unread, func(u inventory.Unread) bool { return u.Fact == "vfs" }); at >= 0 {
+			return nil, errors.New(pf.Unread[at].Detail) // of VFs that are not listed nothing is known
+		}
 		for i := range pf.VFs {
 			vf := &pf.VFs[i]
-			if !which(vf.Index) {
+			lost := of(vf.Index)
+			if lost == nothing {
 				continue
 			}
 			var users []string
@@ -49,17 +64,20 @@ func victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, setting st
 				users = append(users, u.String())
 			}
 			if n := vf.Netdev; n != nil && n.Namespace == nil {
-				users = append(users, through(n.Index, n.Name, addresses, routes)...)
+				users = append(users, through(n.Index, n.Name, addresses, routes, uses)...)
+				if fault != nil {
+					users = append(users, "whoever it is: "+fault.Error())
+				}
 			}
 			for _, u := range vf.Unread {
-				if u.Fact == "users" || u.Fact == "netdev.namespace" || u.Fact == "driver" || u.Fact == "address" {
+				if vf.hides(u.Fact) {
 					users = append(users, "whoever it is: "+u.Detail)
 				}
 			}
 			if len(users) > 0 {
 				all = append(all, tuning.Victim{
 					Names: vf.names(nic.Name),
-					Text:  fmt.Sprintf("%s: %s would take VF %d (%s) from %s", nic.Name, setting, vf.Index, vf.names(nic.Name)[0], strings.Join(users, ", ")),
+					Text:  fmt.Sprintf("%s: %s would take %s %d (%s) from %s", nic.Name, setting, lost, vf.Index, vf.names(nic.Name)[0], strings.Join(users, ", ")),
 				})
 			}
 			at := slices.IndexFunc(inv.NICs, func(n inventory.NIC) bool { return n.Name == vf.Representor })
@@ -67,7 +85,7 @@ func victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, setting st
 				continue
 			}
 			n := &inv.NICs[at]
-			users = through(n.Index, n.Name, addresses, routes)
+			users = through(n.Index, n.Name, addresses, routes, uses)
 			for _, u := range stackedOn(inv, n) {
 				users = append(users, u.String())
 			}
@@ -82,8 +100,23 @@ func victims(ctx context.Context, r kernel.Reader, nic inventory.NIC, setting st
 	return all, nil
 }
 
-// through are the addresses of a network device, and the routes through it.
-func through(index int, name string, addresses map[int][]netip.Addr, routes map[int][]inventory.Route) (users []string) {
+// hides says whether a VF can have users that are not known without this fact. Without
+// its group it isn't known by which file a program would hold it.
+func (vf *VF) hides(fact string) bool {
+	switch fact {
+	case "users", "netdev", "netdev.namespace", "driver", "address":
+		return true
+	case "iommu":
+		return vf.DriverKind == DriverVFIO || vf.DriverKind == DriverVFIOVariant
+	}
+	return false
+}
+
+// through are the addresses of a network device, the routes through it, and who takes
+// its packets before they come to these.
+func through(
+	index int, name string, addresses map[int][]netip.Addr, routes map[int][]inventory.Route, uses inventory.Uses,
+) (users []string) {
 	for _, a := range addresses[index] {
 		users = append(users, fmt.Sprintf("the address %s of %s", a, name))
 	}
@@ -94,6 +127,11 @@ func through(index int, name string, addresses map[int][]netip.Addr, routes map[
 			break
 		}
 		users = append(users, fmt.Sprintf("the route %s of %s", route, name))
+	}
+	for _, use := range uses[index] {
+		if use.Device == index && (use.Kind == inventory.XDPAttached || use.Kind == inventory.XDPSocket) {
+			users = append(users, fmt.Sprintf("%s of %s", use, name))
+		}
 	}
 	return users
 }

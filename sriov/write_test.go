@@ -14,6 +14,7 @@ import (
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/policies"
 	"github.com/nictune/nictune/tuning"
 )
 
@@ -549,6 +550,42 @@ func TestSwitchMode(t *testing.T) {
 	k.netlink["devlink DEV_GET dump"] = func(kernel.Request) ([]kernel.Message, error) { return nil, nil }
 	if _, _, err := knob.Read(t.Context(), k, nic); kernel.ReasonOf(err) != kernel.Unsupported {
 		t.Errorf("without devlink: %v", err)
+	}
+}
+
+// TestForeignVFsStay: ice's VFs would have to go for another mode, and they are not ours
+// where somebody else makes them.
+func TestForeignVFsStay(t *testing.T) {
+	k, nic := smartKernel(t, 2)
+	k.answerSwitch(0)
+	for _, c := range []struct {
+		driver, count, mode string
+		refused             bool
+	}{
+		{"ice", "{vfs: 2, externally-managed: on}", "switchdev", true},
+		{"ice", "{vfs: 2, externally-managed: on}", "legacy", false},
+		{"ice", "{vfs: 2, externally-managed: off}", "switchdev", false},
+		{"ice", "{vfs: 2}", "switchdev", false},
+		{"mlx5_core", "{vfs: 2, externally-managed: on}", "switchdev", false},
+	} {
+		k.files[pfDir+"/driver"] = "-> ../../../../bus/pci/drivers/" + c.driver
+		settings := []tuning.Setting{Counting(), SwitchMode()}
+		documents, err := policies.Parse("p.yaml", fmt.Appendf(nil, "apiVersion: nictune/v1\nkind: TuningPolicy\nname: p\n"+
+			"match: {name: eth0}\nsettings:\n  sriov: %s\n  eswitch: {mode: %s}\n", c.count, c.mode))
+		if err == nil {
+			documents, err = policies.Bind(documents, tuning.Catalogue(settings))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		wants, _, err := policies.Resolve(documents, policies.Host{}, []inventory.NIC{nic})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = tuning.MakePlan(t.Context(), k, settings, wants, nil)
+		if c.refused != (err != nil && strings.Contains(err.Error(), "they are somebody else's (sriov: externally-managed)")) || !c.refused && err != nil {
+			t.Errorf("%+v: %v", c, err)
+		}
 	}
 }
 

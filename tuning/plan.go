@@ -234,6 +234,7 @@ type planner struct {
 	problems PlanError
 	host     Planned                        // the host's settings, once they are planned
 	cpus     func() (inventory.CPUs, error) // asked once
+	wants    map[string]*wanted             // of the target that is planned
 }
 
 // ask is what a setting of a target is asked with for this plan.
@@ -249,12 +250,20 @@ func (p *planner) ask(nic inventory.NIC, target Target, s Setting, current Value
 			p.plan.Doubts = append(p.plan.Doubts, d)
 		}
 	}
+	a.switched = func(setting, field string) bool {
+		w := p.wants[setting]
+		return w != nil && slices.ContainsFunc(w.Fields, func(a policies.Assignment) bool {
+			on, _ := a.Value.Bool()
+			return a.Field == field && on
+		})
+	}
 	return a
 }
 
 // target plans what is wanted of one NIC, or of the host.
 func (p *planner) target(ctx context.Context, wants []policies.Want) {
 	byName := map[string]*wanted{}
+	p.wants = byName
 	target, nic := TargetOf(wants[0].NIC), wants[0].NIC
 	if nic == nil {
 		nic = &inventory.NIC{}

@@ -32,7 +32,14 @@ type Ask struct {
 	// host, and that still have the value that it gave them.
 	Owned Values
 
-	doubt func(why string)
+	doubt    func(why string)
+	switched func(setting, field string) bool
+}
+
+// SwitchedOn says whether the policies of a plan in the making switch a field of
+// another setting of the same target on, also one that changes nothing itself.
+func (a Ask) SwitchedOn(setting, field string) bool {
+	return a.switched != nil && a.switched(setting, field)
 }
 
 // Doubt says of a wish that can be had, or holds already, why that may not last: the
