@@ -46,7 +46,8 @@ func Counting() tuning.Knob[Count] {
 			}
 			return tuning.NICReset
 		},
-		Wish: tuning.WishOf(resolveCount),
+		Wish:       tuning.WishOf(resolveCount),
+		RemakesVFs: true,
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit Count, err error) {
 			d, err := deviceOf(ctx, r, nic)
 			if err != nil {

@@ -56,9 +56,10 @@ func PortFunctions() tuning.Knob[FunctionState] {
 		Doc: "What the functions behind a PF's devlink ports are given (devlink port function set): virtual functions while the eswitch's mode is " +
 			"switchdev, and subfunctions that are there. A VF is taken from its driver for that moment; where somebody uses it, that is refused unless " +
 			"--disrupt names the VF.",
-		After:  []string{CountSetting, SwitchSetting},
-		Impact: func(inventory.NIC, FunctionState, FunctionState) tuning.Impact { return tuning.Seamless },
-		Wish:   tuning.WishOf(resolveFunctions),
+		After:      []string{CountSetting, SwitchSetting},
+		Impact:     func(inventory.NIC, FunctionState, FunctionState) tuning.Impact { return tuning.Seamless },
+		Wish:       tuning.WishOf(resolveFunctions),
+		RemakesVFs: true,
 		Takes: func(current, next FunctionState) time.Duration {
 			return timeFor(len(functionsOf(current, next)))
 		},

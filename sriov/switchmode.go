@@ -47,8 +47,9 @@ func SwitchMode() tuning.Knob[SwitchState] {
 			}
 			return tuning.Seamless
 		},
-		Wish:    tuning.WishOf(resolveSwitch),
-		Renames: true,
+		Wish:       tuning.WishOf(resolveSwitch),
+		RemakesVFs: true,
+		Renames:    true,
 		Takes: func(SwitchState, SwitchState) time.Duration {
 			const all = 256 // how many VFs there are is not known here
 			return timeFor(all)

@@ -72,9 +72,10 @@ func VFs() tuning.Knob[VFState] {
 		Doc: "What a PF's virtual functions are set to (ip link set PF vf N), and which driver they have. VFs and fields that are not named " +
 			"stay as they are. A VF whose address, VLAN or number of vectors changes has its driver taken away for a moment; where somebody uses " +
 			"it, that is refused unless --disrupt names the VF; so is to take its link down (state: disable).",
-		After:  []string{CountSetting, SwitchSetting, FunctionSetting},
-		Impact: func(inventory.NIC, VFState, VFState) tuning.Impact { return tuning.Seamless },
-		Wish:   tuning.WishOf(resolveVFs),
+		After:      []string{CountSetting, SwitchSetting, FunctionSetting},
+		Impact:     func(inventory.NIC, VFState, VFState) tuning.Impact { return tuning.Seamless },
+		Wish:       tuning.WishOf(resolveVFs),
+		RemakesVFs: true,
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit VFState, err error) {
 			current, err = readVFs(ctx, r, nic)
 			return current, VFState{}, err
@@ -121,6 +122,12 @@ func VFs() tuning.Knob[VFState] {
 func keepVFs(ask tuning.Ask, before VFState) (VFState, error) {
 	kept := maps.Clone(before)
 	delete(kept, keyAutoprobe)
+	if planned, ok := tuning.Get[Count](ask.Planned, CountSetting); ok && planned.VFs != nil {
+		if numbers := chosenBy(ask.NIC, before, int(*planned.VFs)); len(numbers) > 0 {
+			ask.Doubt(fmt.Sprintf("VF %s: the address is assigned anew. If its user chose it, and not its PF, that user can change it no more "+
+				"without trust: on", strings.Join(numbers, ", ")))
+		}
+	}
 	if planned, ok := tuning.Get[SwitchState](ask.Planned, SwitchSetting); ok && planned.Mode != nil && *planned.Mode != modeLegacy {
 		maps.DeleteFunc(kept, func(key, _ string) bool {
 			_, name := splitKey(key)
@@ -128,6 +135,22 @@ func keepVFs(ask tuning.Ask, before VFState) (VFState, error) {
 		})
 	}
 	return kept, nil
+}
+
+// chosenBy are those of the first n VFs whose users may have chosen their addresses:
+// what a network device's driver asks for these list like what the PF assigned
+// (igb_set_vf_mac, ixgbe_set_vf_mac, i40e_update_vf_mac_addr, ice_vfhw_mac_add).
+func chosenBy(pf inventory.NIC, state VFState, n int) (numbers []string) {
+	if pf.Driver == nil || !slices.Contains([]string{"igb", "ixgbe", "i40e", "ice"}, pf.Driver.Name) {
+		return nil
+	}
+	for index := range n {
+		mac := state[keyOf(index, keyMAC)]
+		if mac != "" && mac != noAddress && mac != derivedMAC(&pf, index) && state[keyOf(index, keyDriver)] == networkDriver && state[keyOf(index, keyTrust)] != "on" {
+			numbers = append(numbers, strconv.Itoa(index))
+		}
+	}
+	return numbers
 }
 
 func keyOf(index int, name string) string { return strconv.Itoa(index) + "." + name }
@@ -297,7 +320,29 @@ func resolveVFs(ctx context.Context, ask tuning.Ask, wish []VFWish, current VFSt
 	if err := giveNetdevs(next, said); err != nil {
 		return nil, err
 	}
+	if rebound := reboundBy(changesOf(current, next), current); len(rebound) > 0 && vfs == *d.NumVFs {
+		ask.Doubt(fmt.Sprintf("the driver is taken from VF %s for a moment: its network device is a new one after that, with its MTU and up or down "+
+			"as before, and otherwise as the driver makes it (rings, channels, features)", strings.Join(rebound, ", ")))
+	}
 	return next, d.enoughVectors(ctx, current, next)
+}
+
+// reboundBy are the VFs with a network device that is lost for a moment although
+// nobody wants another driver.
+func reboundBy(changes map[int]map[string]string, current VFState) (numbers []string) {
+	for _, index := range slices.Sorted(maps.Keys(changes)) {
+		if _, another := changes[index][keyDriver]; !another && current[keyOf(index, keyDriver)] == networkDriver && rebinds(changes[index], networkDriver) {
+			numbers = append(numbers, strconv.Itoa(index))
+		}
+	}
+	return numbers
+}
+
+// rebinds says whether a VF is taken from its driver for a change of other settings. A
+// driver learns its VF's address when it is bound, and some their VLAN. The kernel
+// takes another number of vectors only while there is none.
+func rebinds(change map[string]string, driver string) bool {
+	return change[keyMSIX] != "" || driver == networkDriver && (change[keyMAC] != "" || change[keyVLAN] != "")
 }
 
 // giveNetdevs gives VFs without a driver a network device, where an MTU is said of
@@ -491,14 +536,7 @@ func (d *device) canDrive(ctx context.Context, driver string) error {
 // macFor is the address of one of n VFs.
 func (d *device) macFor(word string, index, n int) (string, error) {
 	if word == "derived" {
-		of := d.nic.PermanentMAC
-		if of == "" {
-			of = d.nic.ID()
-		}
-		sum := sha256.Sum256(fmt.Appendf(nil, "nictune VF of %s: %d", of, index))
-		mac := net.HardwareAddr(sum[:6])
-		mac[0] = mac[0]&^1 | 2 // one station's, assigned locally
-		return mac.String(), nil
+		return derivedMAC(d.nic, index), nil
 	}
 	mac, err := net.ParseMAC(word)
 	switch {
@@ -508,6 +546,18 @@ func (d *device) macFor(word string, index, n int) (string, error) {
 		return "", fmt.Errorf("mac: %s can be of one VF only: say derived for several", mac)
 	}
 	return mac.String(), nil
+}
+
+// derivedMAC is the address of a VF that is made of its PF's and its number.
+func derivedMAC(pf *inventory.NIC, index int) string {
+	of := pf.PermanentMAC
+	if of == "" {
+		of = pf.ID()
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "nictune VF of %s: %d", of, index))
+	mac := net.HardwareAddr(sum[:6])
+	mac[0] = mac[0]&^1 | 2 // one station's, assigned locally
+	return mac.String()
 }
 
 // changesOf are the settings that change, by the VF's number.
@@ -539,7 +589,7 @@ func setVFs(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, ne
 		return err
 	}
 	changes := changesOf(current, next)
-	drivers := map[*virtual]string{}
+	drivers, up := map[*virtual]string{}, map[*virtual]bool{}
 	var faults []error
 	fault := func(index int, doing string, err error) {
 		if err != nil {
@@ -553,14 +603,17 @@ func setVFs(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, ne
 		if vf == nil || stop() {
 			continue
 		}
-		// A driver learns its VF's address when it is bound, and some their VLAN. The
-		// kernel takes another number of vectors only while there is none.
 		change := changes[index]
 		driver, rebind := change[keyDriver]
-		if !rebind && (change[keyMSIX] != "" || now == networkDriver && (change[keyMAC] != "" || change[keyVLAN] != "")) {
+		if !rebind && rebinds(change, now) {
 			driver, rebind = now, true
 		}
 		if rebind {
+			var err error
+			if up[vf], err = d.isUp(ctx, vf); err != nil {
+				fault(index, "", err)
+				continue
+			}
 			drivers[vf] = driver
 			fault(index, "take it from its driver: ", unbind(ctx, w, vf))
 		}
@@ -598,6 +651,9 @@ func setVFs(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, ne
 			driver = current[keyOf(vf.Index, keyDriver)]
 		}
 		fault(vf.Index, fmt.Sprintf("driver %s: ", driver), d.bind(ctx, w, vf, driver))
+		if up[vf] && driver == networkDriver {
+			fault(vf.Index, "set it up again: ", d.setUp(ctx, w, vf))
+		}
 		delete(drivers, vf)
 		tell(rebound-len(drivers), "have their drivers")
 	}
@@ -631,6 +687,36 @@ func (d *device) distribute(ctx context.Context, w kernel.Writer, current VFStat
 		}
 	}
 	return faults
+}
+
+// isUp says whether a VF has a network device here that is administratively up.
+func (d *device) isUp(ctx context.Context, vf *virtual) (bool, error) {
+	if vf.Netdev == nil || vf.Netdev.Name == "" {
+		return false, nil
+	}
+	b, err := d.ReadFile(ctx, vf.file("flags"))
+	if reason := kernel.ReasonOf(err); reason == kernel.Unsupported || reason == kernel.Gone { // it was taken away meanwhile
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	flags, err := strconv.ParseUint(strings.TrimSpace(string(b)), 0, 32)
+	return flags&uapi.IFF_UP != 0, err
+}
+
+// setUp sets a VF's network device up that is another one now.
+func (d *device) setUp(ctx context.Context, w kernel.Writer, vf *virtual) error {
+	now, err := d.look(ctx, vf)
+	if err != nil || now.Netdev == nil || now.Netdev.Name == "" {
+		return err
+	}
+	header := make([]byte, linkHeader)
+	binary.NativeEndian.PutUint32(header[8:], uapi.IFF_UP)  // ifi_flags
+	binary.NativeEndian.PutUint32(header[12:], uapi.IFF_UP) // ifi_change
+	return w.NetlinkSet(ctx, kernel.Request{
+		Family: kernel.FamilyRoute, Command: uapi.RTM_SETLINK, Body: kernel.Body(header).String(uapi.IFLA_IFNAME, now.Netdev.Name),
+	})
 }
 
 // setMTU gives a VF's network device its MTU. One that was taken away and came

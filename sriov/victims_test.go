@@ -23,6 +23,7 @@ func guardedKernel(t *testing.T) (*fakeKernel, inventory.NIC) {
 	}
 	for n := range 2 {
 		delete(k.files, fmt.Sprintf("%s/net/eth%d/mtu", vfDir(n), 10+n))
+		delete(k.files, fmt.Sprintf("%s/net/eth%d/flags", vfDir(n), 10+n))
 	}
 	k.vfio(1, 21, vfioPCI)
 	k.users = kernel.Users{Files: []kernel.OpenFile{{PID: 4711, Path: "/dev/vfio/21"}}}

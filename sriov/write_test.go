@@ -87,6 +87,7 @@ func (k *fakeKernel) vectors(vf int) int {
 func (k *fakeKernel) bound(vf int) {
 	k.files[vfDir(vf)+"/driver"] = "-> ../../../../bus/pci/drivers/mlx5_core"
 	k.files[fmt.Sprintf("%s/net/eth%d/mtu", vfDir(vf), 10+vf)] = "1500\n"
+	k.files[fmt.Sprintf("%s/net/eth%d/flags", vfDir(vf), 10+vf)] = "0x1002\n"
 }
 
 func (k *fakeKernel) WriteFile(_ context.Context, name string, data []byte) error {
@@ -100,6 +101,7 @@ func (k *fakeKernel) WriteFile(_ context.Context, name string, data []byte) erro
 	case "unbind":
 		delete(k.files, vfDir(vf)+"/driver")
 		delete(k.files, fmt.Sprintf("%s/net/eth%d/mtu", vfDir(vf), 10+vf))
+		delete(k.files, fmt.Sprintf("%s/net/eth%d/flags", vfDir(vf), 10+vf))
 	case "drivers_probe":
 		switch override := strings.TrimSpace(k.files[vfDir(vf)+"/driver_override"]); override {
 		case "", "(null)":
@@ -199,7 +201,7 @@ func (k *fakeKernel) setSwitch(body []byte) error {
 	return a.Err()
 }
 
-// NetlinkSet knows ip link set NAME mtu N, and devlink dev eswitch set.
+// NetlinkSet knows ip link set NAME mtu N, ip link set NAME up, and devlink dev eswitch set.
 func (k *fakeKernel) NetlinkSet(_ context.Context, req kernel.Request) error {
 	k.did = append(k.did, req.String())
 	if req.Family == kernel.FamilyDevlink {
@@ -211,6 +213,13 @@ func (k *fakeKernel) NetlinkSet(_ context.Context, req kernel.Request) error {
 		switch a.Type {
 		case uapi.IFLA_IFNAME:
 			name = a.String()
+			if binary.NativeEndian.Uint32(req.Body[12:])&uapi.IFF_UP != 0 {
+				for file := range k.files {
+					if strings.HasSuffix(file, "/net/"+name+"/flags") {
+						k.files[file] = fmt.Sprintf("%#x\n", 0x1002|binary.NativeEndian.Uint32(req.Body[8:]))
+					}
+				}
+			}
 		case uapi.IFLA_MTU:
 			for file := range k.files {
 				if strings.HasSuffix(file, "/net/"+name+"/mtu") {
@@ -263,12 +272,16 @@ func turn(t *testing.T, k *fakeKernel, nic inventory.NIC, wish ...VFWish) (befor
 func TestVectors(t *testing.T) {
 	k, nic := smartKernel(t, 8) // all of the pool is in use
 	k.files[vfDir(3)+"/net/eth13/mtu"] = "9000\n"
+	k.files[vfDir(3)+"/net/eth13/flags"] = "0x1003\n"
 	before, after, err := turn(t, k, nic, VFWish{VF: new("0-3"), MSIX: new(uint32(12))}, VFWish{VF: new("4-7"), MSIX: new(uint32(4))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if before["0.msix"] != "8" || after["0.msix"] != "12" || after["7.msix"] != "4" || after["3.mtu"] != "9000" || after["3.driver"] != networkDriver {
 		t.Errorf("before %v, after %v", before, after)
+	}
+	if up, still := k.files[vfDir(3)+"/net/eth13/flags"], k.files[vfDir(2)+"/net/eth12/flags"]; up != "0x1003\n" || still != "0x1002\n" {
+		t.Errorf("flags %q of the one that was up, %q of one that was down", up, still)
 	}
 	if k.vectors(0) != 12 || k.vectors(7) != 4 {
 		t.Errorf("%d and %d vectors", k.vectors(0), k.vectors(7))
@@ -362,6 +375,7 @@ func TestUndoGoesOn(t *testing.T) {
 		for n := range 3 {
 			delete(f.files, vfDir(n)+"/driver")
 			delete(f.files, fmt.Sprintf("%s/net/eth%d/mtu", vfDir(n), 10+n))
+			delete(f.files, fmt.Sprintf("%s/net/eth%d/flags", vfDir(n), 10+n))
 		}
 		k := &strictKernel{fakeKernel: f, refused: map[string]bool{"0.max-tx-rate": true, "1.mac": true}}
 		err := setVFs(t.Context(), k, nic, before, next, undoing)
@@ -430,12 +444,14 @@ func TestMTUOfVFs(t *testing.T) {
 	k, nic := smartKernel(t, 2)
 	delete(k.files, vfDir(0)+"/driver")
 	delete(k.files, vfDir(0)+"/net/eth10/mtu")
+	delete(k.files, vfDir(0)+"/net/eth10/flags")
 	before, after, err := turn(t, k, nic, VFWish{VF: new("0-1"), MTU: new(uint32(9000))})
 	if err != nil || before["0.mtu"] != noMTU || after["0.mtu"] != "9000" || after["1.mtu"] != "9000" || after["0.driver"] != networkDriver {
 		t.Errorf("%v, then %v, %v", before, after, err)
 	}
 	k.vfio(1, 21, vfioPCI)
 	delete(k.files, vfDir(1)+"/net/eth11/mtu")
+	delete(k.files, vfDir(1)+"/net/eth11/flags")
 	if _, _, err := turn(t, k, nic, VFWish{VF: new("1"), MTU: new(uint32(1500))}); err == nil || !strings.Contains(err.Error(), "its driver is vfio-pci") {
 		t.Error(err)
 	}
@@ -626,6 +642,31 @@ func TestKeptInSwitchdev(t *testing.T) {
 	kept, err = keepVFs(tuning.Ask{Planned: planned}, before)
 	if err != nil || len(kept) != 2 || kept["0.mac"] == "" || kept["0.driver"] == "" {
 		t.Errorf("%v, %v", kept, err)
+	}
+}
+
+// TestAddressesOfTheirOwn: what a VF's user chose may be listed as what the PF assigned.
+// A plan that assigns it says so, and says nothing of what nobody else can have chosen.
+func TestAddressesOfTheirOwn(t *testing.T) {
+	pf := inventory.NIC{Name: "eth0", PermanentMAC: "02:00:00:00:00:10", Driver: &inventory.Driver{Name: "igb"}}
+	state := VFState{}
+	for n, vf := range []struct{ mac, driver, trust string }{
+		{"02:aa:00:00:00:00", networkDriver, "off"},
+		{"02:aa:00:00:00:01", networkDriver, "on"},
+		{"02:aa:00:00:00:02", vfioPCI, "off"},
+		{noAddress, networkDriver, "off"},
+		{derivedMAC(&pf, 4), networkDriver, "off"},
+		{"02:aa:00:00:00:05", networkDriver, "off"},
+		{"02:aa:00:00:00:06", networkDriver, "off"},
+	} {
+		state[keyOf(n, keyMAC)], state[keyOf(n, keyDriver)], state[keyOf(n, keyTrust)] = vf.mac, vf.driver, vf.trust
+	}
+	if got := chosenBy(pf, state, 6); !slices.Equal(got, []string{"0", "5"}) {
+		t.Errorf("%q", got)
+	}
+	pf.Driver.Name = "mlx5_core"
+	if got := chosenBy(pf, state, 6); len(got) > 0 {
+		t.Errorf("mlx5 lists what the PF assigned only: %q", got)
 	}
 }
 

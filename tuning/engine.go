@@ -209,6 +209,14 @@ func (t Target) find(nics []inventory.NIC, sameBoot bool) *inventory.NIC {
 			return nic
 		}
 	}
+	// A virtual function's permanent MAC is what its PF assigned when its driver came:
+	// which one it is its address says.
+	address, _, _ := strings.Cut(t.ID, "/")
+	for i := range nics {
+		if nics[i].Function == inventory.VF && nics[i].PCI != nil && nics[i].PCI.Address == address {
+			return &nics[i]
+		}
+	}
 	return nil
 }
 
@@ -671,6 +679,9 @@ func (t *transaction) write(ctx context.Context, i int, current, next Values) er
 	err = t.settings[i].write(ctx, t.Writer, *t.nics[i], current, next)
 	if t.settings[i].renames() {
 		err = errors.Join(err, t.refind(ctx, i)) // also of what failed half-way
+	}
+	if t.settings[i].remakesVFs() {
+		err = errors.Join(err, t.refindVFs(ctx, i))
 	}
 	return err
 }

@@ -86,6 +86,10 @@ type Knob[T any] struct {
 	// Renames says that a write may give the NIC another name or number: it is looked
 	// up anew after it.
 	Renames bool
+	// RemakesVFs says that a write may take the NIC's virtual functions from their
+	// drivers and give them back: their network devices are others then, and are
+	// looked up anew, too.
+	RemakesVFs bool
 	// Takes says how long Write may take where that is longer than [Engine.Timeout]:
 	// a device makes one virtual function after the other. nil: no longer.
 	Takes func(current, next T) time.Duration
@@ -140,6 +144,7 @@ type Setting interface {
 	write(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, next Values) error
 	takes(current, next Values) (time.Duration, error)
 	renames() bool
+	remakesVFs() bool
 }
 
 func (k Knob[T]) name() string       { return k.Name }
@@ -151,6 +156,7 @@ func (k Knob[T]) after() []string    { return k.After }
 func (k Knob[T]) bounds() bool       { return k.Bound != nil }
 func (k Knob[T]) choosesSpeed() bool { return k.ChoosesSpeed }
 func (k Knob[T]) renames() bool      { return k.Renames }
+func (k Knob[T]) remakesVFs() bool   { return k.RemakesVFs }
 
 func (k Knob[T]) shape() (reflect.Type, map[string][]string) {
 	if k.Wish != nil {

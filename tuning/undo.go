@@ -252,6 +252,11 @@ func (b *back) anew() bool {
 	if slices.ContainsFunc(b.indexes, func(i int) bool { return b.settings[i].renames() }) {
 		return false
 	}
+	for i, pf := range b.nics {
+		if b.settings[i].remakesVFs() && isVFOf(b.nics[b.indexes[0]], pf) {
+			return false
+		}
+	}
 	was, now := b.plan.Changes[b.indexes[0]].NIC, b.nics[b.indexes[0]]
 	return b.sameBoot && was.Index != 0 && now.Index != was.Index
 }
