@@ -4,6 +4,7 @@ package xdpcheck
 
 import (
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 
+	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/lab/labtest"
 )
 
@@ -48,6 +50,23 @@ func TestProbeJudgesTheTable(t *testing.T) {
 		up(t, name)
 		judgeMTU(t, live, name, name)
 	})
+	t.Run("bond", func(t *testing.T) {
+		labtest.Run(t, "modprobe", "bonding", "max_bonds=0")
+		for _, policy := range []string{"layer3+4", "vlan+srcmac"} {
+			labtest.Run(t, "ip", "link", "add", "b0", "type", "veth", "peer", "name", "b1")
+			labtest.Run(t, "ip", "link", "add", "lag0", "type", "bond", "mode", "balance-xor", "xmit_hash_policy", policy)
+			labtest.Run(t, "ip", "link", "set", "b0", "master", "lag0")
+			up(t, "b1")
+			up(t, "lag0")
+			want := map[string]Answer{"layer3+4": Yes, "vlan+srcmac": Blocked}[policy]
+			if n := surveyed(t, live, "lag0"); n.Stack.Bond == nil || n.Stack.Bond.HashPolicy != policy || n.Capabilities().Native.Answer != want {
+				t.Errorf("%s: %+v, %+v", policy, n.Stack.Bond, n.Capabilities().Native)
+			}
+			judge(t, live, "lag0")
+			labtest.Run(t, "ip", "link", "del", "lag0")
+			labtest.Run(t, "ip", "link", "del", "b0")
+		}
+	})
 	t.Run("veth", func(t *testing.T) {
 		labtest.Run(t, "ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
 		t.Cleanup(func() { labtest.Run(t, "ip", "link", "del", "v0") })
@@ -55,6 +74,21 @@ func TestProbeJudgesTheTable(t *testing.T) {
 		up(t, "v1")
 		judgeMTU(t, live, "v0", "v1")
 	})
+}
+
+// A port of netdevsim tells of its switch in both modes, as ice does; only switchdev
+// is ready for rules in hardware.
+func TestSwitchMode(t *testing.T) {
+	labtest.Require(t, "nics")
+	live := open(t)
+	name := labtest.Netdevsim(t, 13, 1)[0]
+	for mode, want := range map[string]findings.Status{"legacy": findings.Fail, "switchdev": findings.Pass} {
+		labtest.Run(t, "devlink", "dev", "eswitch", "set", "netdevsim/netdevsim13", "mode", mode)
+		n := surveyed(t, live, name)
+		if got := n.switchdevItem(); got.Status != want || !strings.Contains(got.Seen, "mode is "+mode) {
+			t.Errorf("%s: %+v, of switch %q", mode, got, n.Port.SwitchID)
+		}
+	}
 }
 
 // up brings a device up and gives it the time to find a link.
