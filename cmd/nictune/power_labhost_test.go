@@ -77,7 +77,7 @@ func forTheLab(t *testing.T) (program, policy string) {
 	t.Helper()
 	dir := t.TempDir()
 	program, policy = filepath.Join(dir, "nictune"), filepath.Join(dir, "igb.yaml")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", program, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -159,6 +159,10 @@ func (o *options) vm(profile string) (*vm, error) {
 	return v, nil
 }
 
+// forTests has Go collect its garbage less often in the tests and in what they start: under emulation
+// that was a fifth of what they cost. What -env says counts more.
+func (v *vm) forTests() { v.env = append([]string{"GOGC=800"}, v.env...) }
+
 // show makes a host folder visible at the same path; one inside another is not mounted twice.
 func (v *vm) show(dir string) error {
 	dir, err := filepath.Abs(dir)
@@ -244,6 +248,7 @@ func runBinary(ctx context.Context, args []string) (int, error) {
 	if err != nil {
 		return exitFailed, err
 	}
+	v.forTests()
 	dir, err := os.Getwd()
 	if err != nil {
 		return exitFailed, err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +45,21 @@ func TestMountsHoldEachOther(t *testing.T) {
 	}
 	if err := v.show(filepath.Join(root, "none")); err == nil {
 		t.Error("a folder that is not there is no error")
+	}
+}
+
+func TestEnvOfTests(t *testing.T) {
+	o := options{image: t.TempDir(), env: words{"GOGC=50"}}
+	v, err := o.vm("hub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(v.env, "GOGC=800") {
+		t.Errorf("a command has the environment of tests: %q", v.env)
+	}
+	v.forTests()
+	if given, own := slices.Index(v.env, "GOGC=800"), slices.Index(v.env, "GOGC=50"); given < 0 || own < given {
+		t.Errorf("%q: what -env says is to come last, and count", v.env)
 	}
 }
 

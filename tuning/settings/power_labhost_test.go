@@ -54,7 +54,7 @@ func powerCuts(t *testing.T, test string, wanted func(write int) bool) (cuts, wr
 	t.Helper()
 	dir := t.TempDir()
 	program := filepath.Join(dir, "settings.test")
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "lab", "-o", program, ".")
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-ldflags=-s -w", "-tags", "lab", "-o", program, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as the lab's other tests, so that nothing is compiled anew
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -75,7 +75,7 @@ func powerCuts(t *testing.T, test string, wanted func(write int) bool) (cuts, wr
 				t.Parallel()
 				vm := labtest.VM{Disk: filepath.Join(dir, fmt.Sprintf("disk%d", machine)), Files: []string{program}}
 				for i := machine; i < len(at); i += machines {
-					out, code := vm.Run(t, fmt.Sprintf("%s=%d exec /lab/settings.test -test.v -test.run '^%s$'", cutAt, at[i], test))
+					out, code := vm.Run(t, fmt.Sprintf("GOGC=800 %s=%d exec /lab/settings.test -test.v -test.run '^%s$'", cutAt, at[i], test))
 					const cut = 99
 					if m := ended.FindStringSubmatch(out); code == 0 && m != nil {
 						n, _ := strconv.Atoi(m[1])
