@@ -2,6 +2,9 @@ package settings
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -13,9 +16,47 @@ import (
 
 // ErrorCorrection is what ethtool --show-fec shows as configured.
 type ErrorCorrection struct {
-	// Encoding is one of ethtool's words, or several with blanks between them,
-	// which some drivers report.
-	Encoding *string `json:"encoding,omitempty" doc:"the code; both ends of a cable need the same" words:"auto,off,rs,baser,llrs"`
+	Encoding *FECEncodings `json:"encoding,omitempty" doc:"the code; both ends of a cable need the same. Of several, as some drivers have them, the driver takes one that the link can have" form:"a list as in [rs, baser]" words:"auto,off,rs,baser,llrs" example:"rs"`
+}
+
+// FECEncodings is one of ethtool's words, or several of them with blanks between, in the
+// order in which they are read.
+type FECEncodings string
+
+// UnmarshalJSON takes them in any order, with commas or blanks between, and false for off.
+func (f *FECEncodings) UnmarshalJSON(b []byte) error {
+	var text string
+	if string(b) == "false" {
+		text = "off"
+	} else if err := json.Unmarshal(b, &text); err != nil {
+		return fmt.Errorf("it takes %s, or several of them, not %s", strings.Join(fecWords(), ", "), b)
+	}
+	words := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+	var ordered []string
+	for _, known := range fecWords() {
+		if slices.Contains(words, known) {
+			ordered = append(ordered, known)
+		}
+	}
+	for _, word := range words {
+		if !slices.Contains(ordered, word) {
+			return fmt.Errorf("it takes %s, or several of them, not %q", strings.Join(fecWords(), ", "), word)
+		}
+	}
+	if len(ordered) == 0 {
+		return errors.New("name at least one encoding, or off")
+	}
+	*f = FECEncodings(strings.Join(ordered, " "))
+	return nil
+}
+
+// fecWords are the words of ethtool --set-fec in their order.
+func fecWords() []string {
+	words := []string{encodingAuto}
+	for _, e := range encodings() {
+		words = append(words, e.set)
+	}
+	return words
 }
 
 // FEC is ethtool --set-fec.
@@ -60,7 +101,7 @@ func readFEC(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, 
 		}
 	}
 	if len(words) > 0 {
-		current.Encoding = new(strings.Join(words, " "))
+		current.Encoding = new(FECEncodings(strings.Join(words, " ")))
 	}
 	return current, limit, nil
 }
@@ -69,7 +110,7 @@ func writeFEC(ctx context.Context, w kernel.Writer, nic inventory.NIC, current, 
 	b := about(nic)
 	if differ(current.Encoding, next.Encoding) {
 		// The set as a whole: what it does not name goes off.
-		words := strings.Fields(*next.Encoding)
+		words := strings.Fields(string(*next.Encoding))
 		var bits kernel.Body
 		for _, e := range encodings() {
 			if slices.Contains(words, e.set) {

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,10 +113,75 @@ func readVectors(ctx context.Context, r kernel.Reader, nic inventory.NIC) (map[s
 }
 
 // queueVector finds the number of the queue in a vector's name: "eth0-TxRx-3",
-// "virtio2-input.1", "mlx5_comp4@pci:0000:03:00.0".
+// "virtio2-input.1", "mlx5_comp4@pci:0000:03:00.0", "mlx4-1@pci:0000:03:00.0", be2net's
+// "eth0-q0", xen-netfront's "eth0-q0-rx", "eth0-fp-0" of bnx2x and qede.
 var queueVector = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(?i)(?:tx|rx|input|output|comp|queue|_q|ntfy-blk|ntfy-block\.)[-._]?([0-9]+)(?:@.*)?$`)
+	return regexp.MustCompile(`(?i)(?:tx|rx|input|output|comp|queue|[-_]q|-fp|^mlx4|ntfy-blk|ntfy-block\.)[-._]?([0-9]+)(?:-[rt]x)?(?:@.*)?$`)
 })
+
+// plainVector is one of a driver that says nothing but the number: "eth0-0" of bnx2 and
+// sfc.
+var plainVector = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[^-]+-([0-9]+)$`) })
+
+// servingVectors groups vectors by the queue that they serve, in the order of queues: as
+// the kernel tells it (netdev's NAPI_GET with irq and QUEUE_GET with napi-id, Linux 6.13,
+// of drivers that link the two), or else by their names.
+func servingVectors(ctx context.Context, ask tuning.Ask, names []string) ([][]string, error) {
+	if len(names) == 1 {
+		return byQueue(names)
+	}
+	napis, queues, err := inventory.ReadNAPI(ctx, ask.Reader, ask.NIC)
+	if err != nil && kernel.ReasonOf(err) != kernel.Unsupported {
+		return nil, err
+	}
+	if err == nil && len(queues) > 0 {
+		vectors, err := readVectors(ctx, ask.Reader, ask.NIC)
+		if err != nil {
+			return nil, err
+		}
+		if told := byNAPI(vectors, napis, queues); told != nil {
+			return told, nil
+		}
+	}
+	return byQueue(names)
+}
+
+// byNAPI groups vectors by the queues that are polled at their word. It is nil where the
+// kernel doesn't tell that of each queue.
+func byNAPI(vectors map[string]inventory.IRQ, napis []inventory.NAPI, queues []inventory.Queue) [][]string {
+	names, irqs := map[int]string{}, map[uint32]int{}
+	for name, irq := range vectors {
+		names[irq.Number] = name
+	}
+	for _, n := range napis {
+		if n.IRQ != nil {
+			irqs[n.ID] = *n.IRQ
+		}
+	}
+	groups, taken := map[uint32][]string{}, map[string]bool{}
+	queues = slices.SortedStableFunc(slices.Values(queues), func(a, b inventory.Queue) int { // rx before tx
+		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Direction, b.Direction))
+	})
+	for _, q := range queues {
+		if q.NAPI == nil {
+			return nil
+		}
+		irq, linked := irqs[*q.NAPI]
+		name := names[irq]
+		if !linked || name == "" {
+			return nil
+		}
+		if !taken[name] { // one can serve several queues
+			taken[name] = true
+			groups[q.ID] = append(groups[q.ID], name)
+		}
+	}
+	var ordered [][]string
+	for _, id := range slices.Sorted(maps.Keys(groups)) {
+		ordered = append(ordered, groups[id])
+	}
+	return ordered
+}
 
 // byQueue groups vectors by the queue that they serve, in the order of queues.
 // A single vector serves them all.
@@ -124,13 +190,18 @@ func byQueue(names []string) ([][]string, error) {
 		return [][]string{names}, nil
 	}
 	groups := map[int][]string{}
-	for _, name := range names {
-		if m := queueVector().FindStringSubmatch(name); m != nil {
-			queue, err := strconv.Atoi(m[1])
-			if err != nil {
-				return nil, fmt.Errorf("interrupt %s: %w", name, err)
+	for _, pattern := range []*regexp.Regexp{queueVector(), plainVector()} {
+		for _, name := range names {
+			if m := pattern.FindStringSubmatch(name); m != nil {
+				queue, err := strconv.Atoi(m[1])
+				if err != nil {
+					return nil, fmt.Errorf("interrupt %s: %w", name, err)
+				}
+				groups[queue] = append(groups[queue], name)
 			}
-			groups[queue] = append(groups[queue], name)
+		}
+		if len(groups) > 0 {
+			break
 		}
 	}
 	if len(groups) == 0 {
@@ -174,7 +245,7 @@ func resolveIRQ(ctx context.Context, ask tuning.Ask, wish IRQWish, current IRQAf
 	if err != nil {
 		return nil, err
 	}
-	groups, err := byQueue(current.vectorNames())
+	groups, err := servingVectors(ctx, ask, current.vectorNames())
 	if err != nil {
 		return nil, err
 	}

@@ -80,7 +80,8 @@ func NAPI() tuning.Knob[NAPIState] {
 	return tuning.Knob[NAPIState]{
 		Name: "napi",
 		Doc: "How the queues are polled. Without queues it sets the device (/sys/class/net/*/napi_defer_hard_irqs, gro_flush_timeout, threaded), " +
-			"and with that each queue; with queues it sets these alone (netdev NAPI_SET, Linux 6.13). What a queue has for itself is seen only while the device is up.",
+			"and with that each queue; with queues it sets these alone (netdev NAPI_SET, Linux 6.13). What a queue has for itself is seen only while the device is up. " +
+			"The weight of a driver's queue is 64 (NAPI_POLL_WEIGHT): the kernel has no setting for it; how much a round of all queues takes is sysctl's netdev-budget.",
 		Impact: func(inventory.NIC, NAPIState, NAPIState) tuning.Impact { return tuning.Seamless },
 		Wish:   tuning.WishOf(resolveNAPI),
 		After:  rebuildQueues,

@@ -395,11 +395,11 @@ func TestFECEncodings(t *testing.T) {
 			Uint8(uapi.ETHTOOL_A_FEC_AUTO, want.auto)}
 		nic := inventory.NIC{Name: "eth7", Index: 7}
 		current, _, err := FEC().Read(t.Context(), s, nic)
-		if err != nil || current.Encoding == nil || *current.Encoding != configured {
+		if err != nil || current.Encoding == nil || string(*current.Encoding) != configured {
 			t.Errorf("%s: read %+v, %v", configured, current.Encoding, err)
 			continue
 		}
-		if err := FEC().Write(t.Context(), s, nic, ErrorCorrection{Encoding: new("other")}, current); err != nil || s.set[0].Command != uapi.ETHTOOL_MSG_FEC_SET {
+		if err := FEC().Write(t.Context(), s, nic, ErrorCorrection{Encoding: new(FECEncodings("other"))}, current); err != nil || s.set[0].Command != uapi.ETHTOOL_MSG_FEC_SET {
 			t.Fatal(err)
 		}
 		auto := "missing"

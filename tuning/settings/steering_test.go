@@ -84,6 +84,11 @@ func TestVectorsByQueue(t *testing.T) {
 		"mlx5_async0@pci:0000:03:00.0 mlx5_comp0@pci:0000:03:00.0 mlx5_comp1@pci:0000:03:00.0": "[[mlx5_comp0@pci:0000:03:00.0] [mlx5_comp1@pci:0000:03:00.0]]",
 		"eth2-event-4 eth2-rxtx-0 eth2-rxtx-1":                                                 "[[eth2-rxtx-0] [eth2-rxtx-1]]",
 		"ens5-Tx-Rx-0 ens5-Tx-Rx-1 ena-mgmnt@pci:0.0":                                          "[[ens5-Tx-Rx-0] [ens5-Tx-Rx-1]]",
+		"eth4-q0 eth4-q1": "[[eth4-q0] [eth4-q1]]",
+		"eth4-q0-rx eth4-q0-tx eth4-q1-rx eth4-q1-tx":                                 "[[eth4-q0-rx eth4-q0-tx] [eth4-q1-rx eth4-q1-tx]]",
+		"eth4 eth4-fp-0 eth4-fp-1":                                                    "[[eth4-fp-0] [eth4-fp-1]]",
+		"eth4-0 eth4-1 eth4-10 eth4-2":                                                "[[eth4-0] [eth4-1] [eth4-2] [eth4-10]]",
+		"mlx4-async@pci:0000:03:00.0 mlx4-1@pci:0000:03:00.0 mlx4-2@pci:0000:03:00.0": "[[mlx4-1@pci:0000:03:00.0] [mlx4-2@pci:0000:03:00.0]]",
 		"eth3":                     "[[eth3]]",
 		"eth3-rx-0 eth3-tx-0 eth3": "[[eth3-rx-0 eth3-tx-0]]",
 	} {
@@ -94,6 +99,27 @@ func TestVectorsByQueue(t *testing.T) {
 	}
 	if _, err := byQueue([]string{"a", "b"}); err == nil {
 		t.Error("guessed which interrupts serve queues")
+	}
+}
+
+// The kernel's word counts where it tells of each queue; names are then of no account.
+func TestVectorsByNAPI(t *testing.T) {
+	vectors := map[string]inventory.IRQ{"a": {Number: 30}, "b": {Number: 31}, "c": {Number: 32}, "event": {Number: 33}}
+	napis := []inventory.NAPI{{ID: 8, IRQ: new(32)}, {ID: 7, IRQ: new(31)}, {ID: 6, IRQ: new(30)}, {ID: 5}}
+	queue := func(direction string, id, napi uint32) inventory.Queue {
+		return inventory.Queue{Direction: direction, ID: id, NAPI: &napi}
+	}
+	for want, queues := range map[string][]inventory.Queue{
+		"[[c] [a]]":   {queue("rx", 1, 6), queue("rx", 0, 8), queue("tx", 0, 8), queue("tx", 1, 6)},
+		"[[c b] [a]]": {queue("tx", 0, 7), queue("rx", 0, 8), queue("rx", 1, 6), queue("tx", 1, 7)},
+		"[]":          {queue("rx", 0, 8), queue("rx", 1, 5)}, // without an interrupt
+	} {
+		if got := fmt.Sprint(byNAPI(vectors, napis, queues)); got != want {
+			t.Errorf("%v: %s, want %s", queues, got, want)
+		}
+	}
+	if got := byNAPI(vectors, napis, []inventory.Queue{{Direction: "rx"}}); got != nil {
+		t.Errorf("of a queue without NAPI it is told %v", got)
 	}
 }
 

@@ -15,9 +15,9 @@ type Sysctls struct {
 	NetdevBudget         *uint32 `json:"netdev-budget,omitempty" doc:"packets that one round of receiving takes from all queues of a CPU at most (net.core.netdev_budget); a time_squeeze in softnet_stat says that it, or the time, ran out"`
 	NetdevBudgetUsecs    *uint32 `json:"netdev-budget-usecs,omitempty" doc:"microseconds that such a round takes at most (net.core.netdev_budget_usecs)"`
 	NetdevMaxBacklog     *uint32 `json:"netdev-max-backlog,omitempty" doc:"packets that wait for a CPU which RPS, a veth or a tunnel hands them to; more are dropped (net.core.netdev_max_backlog)"`
-	DevWeight            *uint32 `json:"dev-weight,omitempty" doc:"packets that one queue may pass on before it is the next one's turn (net.core.dev_weight)"`
-	DevWeightRXBias      *uint32 `json:"dev-weight-rx-bias,omitempty" doc:"by what dev-weight is multiplied for the backlog of a CPU (net.core.dev_weight_rx_bias)"`
-	DevWeightTXBias      *uint32 `json:"dev-weight-tx-bias,omitempty" doc:"and for the queueing disciplines of sending (net.core.dev_weight_tx_bias)"`
+	DevWeight            *uint32 `json:"dev-weight,omitempty" doc:"packets of its backlog (RPS, veth, tunnels) that a CPU takes before another queue's turn; the driver's own queues have 64 each, which nothing sets (net.core.dev_weight)"`
+	DevWeightRXBias      *uint32 `json:"dev-weight-rx-bias,omitempty" doc:"by what dev-weight is multiplied for that (net.core.dev_weight_rx_bias)"`
+	DevWeightTXBias      *uint32 `json:"dev-weight-tx-bias,omitempty" doc:"and for what a queueing discipline sends in one turn (net.core.dev_weight_tx_bias)"`
 	NetdevTstampPrequeue *uint32 `json:"netdev-tstamp-prequeue,omitempty" doc:"1: packets are timestamped before RPS hands them on; 0: after, on the CPU that they are handed to (net.core.netdev_tstamp_prequeue)"`
 	GRONormalBatch       *uint32 `json:"gro-normal-batch,omitempty" doc:"packets that GRO passes up together (net.core.gro_normal_batch)"`
 	BusyPoll             *uint32 `json:"busy-poll,omitempty" doc:"microseconds that poll and select look at the queues themselves; 0 is never (net.core.busy_poll)"`
