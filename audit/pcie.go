@@ -22,7 +22,7 @@ func pcieRules() []findings.Rule[nic] {
 		}, Judge: linkDegraded},
 		{About: findings.About{
 			ID: "pcie/below-slot", Severity: findings.Info,
-			Title:   "a PCIe link runs below what its slot can do",
+			Title:   "a PCIe link is degraded below what its slot can do",
 			Why:     "The device at its lower end can do no more, so nothing is broken. A slot faster than its card is one that a faster card could use; a slot that is faster than a switch or bridge in it holds back what is below that.",
 			Remedy:  "Nothing, unless the port needs more than the link carries (pcie/too-narrow): then it is the card, switch or riser in the slot that limits it.",
 			Sources: []string{"PCI Express Base Specification, 7.5.3.6: link capabilities", "Linux Documentation/ABI/testing/sysfs-bus-pci: max_link_speed"},
