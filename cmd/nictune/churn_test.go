@@ -260,7 +260,7 @@ settings:
 			t.Fatal("the agent is not ready after 10 s")
 		}
 	}
-	return func() ([]byte, error) {
+	scrape = func() ([]byte, error) {
 		response, err := server.Client().Get(server.URL + "/metrics")
 		if err != nil {
 			return nil, err
@@ -274,7 +274,20 @@ settings:
 			return nil, fmt.Errorf("%s: %s", response.Status, body)
 		}
 		return body, nil
-	}, readings.Load
+	}
+	// It is ready with the facts, before it has compared them.
+	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		page, err := scrape()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if samples(page, "nictune_scrape_collector_success", "collector")["policy"] == "1" {
+			return scrape, readings.Load
+		}
+		if time.Since(start) > 30*time.Second {
+			t.Fatal("the agent has compared nothing after 30 s")
+		}
+	}
 }
 
 // completeScrape checks that every part of a scrape was read, and that the
