@@ -136,13 +136,30 @@ func (d *device) refusesRate(ctx context.Context, rate uint32) string {
 	return ""
 }
 
+// firmwareSwitch says how SR-IOV is switched on in the firmware of a driver's cards,
+// which show no sriov_numvfs without it; empty for those that have no such switch, or
+// none that is known.
+func firmwareSwitch(driver, address string) string {
+	switch driver {
+	case "mlx5_core", "mlx4_core":
+		return fmt.Sprintf("mlxconfig -d %s set SRIOV_EN=1 NUM_OF_VFS=8, and a restart of the device", address)
+	case "bnxt_en":
+		return fmt.Sprintf("devlink dev param set pci/%s name enable_sriov value true cmode permanent, and a restart of the host", address)
+	case "sfc":
+		return "sfboot sriov=enabled vf-count=8, and a restart of the host"
+	}
+	return ""
+}
+
 // moreVFs says where the limit is set.
 func (d *device) moreVFs(n uint32) string {
 	switch d.Driver {
 	case "mlx5_core":
 		return fmt.Sprintf("; more are set in the firmware: mlxconfig -d %s set SRIOV_EN=1 NUM_OF_VFS=%d, and a restart of the device", d.Address, n)
 	case "bnxt_en":
-		return fmt.Sprintf("; more are set in the firmware: niccli's option number_of_vfs_per_pf, or devlink dev param set pci/%s name enable_sriov value true cmode permanent, and a restart of the host", d.Address)
+		return "; more are set in the firmware: niccli's option number_of_vfs_per_pf, and a restart of the host"
+	case "sfc":
+		return fmt.Sprintf("; more are set in the firmware: sfboot vf-count=%d, and a restart of the host", n)
 	case "igb", "ixgbe", "i40e", "ice":
 		return "; it is fixed in the driver or the device"
 	}

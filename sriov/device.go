@@ -53,6 +53,10 @@ func deviceOf(ctx context.Context, r kernel.Reader, nic inventory.NIC) (*device,
 	}
 	d := &device{pf, directory{s, dir, entries}}
 	if !d.has("sriov_numvfs") {
+		driver, err := d.linked(ctx, "driver")
+		if hint := firmwareSwitch(driver, d.Address); err == nil && hint != "" {
+			return nil, fmt.Errorf("%w; if the card can have some, its firmware has SR-IOV switched off: %s", errNoPF, hint)
+		}
 		return nil, errNoPF
 	}
 	for file, field := range map[string]**int{"sriov_numvfs": &pf.NumVFs, "sriov_totalvfs": &pf.TotalVFs} {

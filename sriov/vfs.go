@@ -377,7 +377,11 @@ func (d *device) enoughVectors(ctx context.Context, current, next VFState) error
 		return nil
 	}
 	if pool, err := d.msixPool(ctx); err != nil || sum > pool {
-		return cmp.Or(err, fmt.Errorf("msix: the VFs would have %d vectors, and the PF has %d for them (sriov_vf_total_msix)", sum, pool))
+		more := ""
+		if d.Driver == "mlx5_core" {
+			more = fmt.Sprintf("; more are set in the firmware: mlxconfig -d %s set NUM_VF_MSIX=N, for each VF, and a restart of the device", d.Address)
+		}
+		return cmp.Or(err, fmt.Errorf("msix: the VFs would have %d vectors, and the PF has %d for them (sriov_vf_total_msix)%s", sum, pool, more))
 	}
 	return nil
 }

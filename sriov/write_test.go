@@ -494,10 +494,29 @@ func TestLimitsInFirmware(t *testing.T) {
 		"mlx5_core": "mlxconfig -d 0000:3b:00.0 set SRIOV_EN=1 NUM_OF_VFS=16",
 		"bnxt_en":   "number_of_vfs_per_pf",
 		"ice":       "fixed in the driver or the device",
+		"sfc":       "sfboot vf-count=16",
 		"nfp":       "its vendor's tool sets them in the firmware",
 	} {
 		k.files[pfDir+"/driver"] = "-> ../../../../bus/pci/drivers/" + driver
 		if err := resolve(16); err == nil || !strings.Contains(err.Error(), "8 VFs at most") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", driver, err, want)
+		}
+	}
+	// Switched off as a whole, the card shows nothing of SR-IOV.
+	for file := range k.files {
+		if strings.HasPrefix(file, pfDir+"/sriov_") {
+			delete(k.files, file)
+		}
+	}
+	for driver, want := range map[string]string{
+		"mlx5_core": "no virtual functions; if the card can have some, its firmware has SR-IOV switched off: mlxconfig -d 0000:3b:00.0 set SRIOV_EN=1",
+		"bnxt_en":   "devlink dev param set pci/0000:3b:00.0 name enable_sriov value true cmode permanent",
+		"sfc":       "sfboot sriov=enabled",
+		"e1000e":    "no virtual functions",
+	} {
+		k.files[pfDir+"/driver"] = "-> ../../../../bus/pci/drivers/" + driver
+		_, _, err := Counting().Read(t.Context(), k, nic)
+		if kernel.ReasonOf(err) != kernel.Unsupported || !strings.Contains(err.Error(), want) || driver == "e1000e" && strings.Contains(err.Error(), "firmware") {
 			t.Errorf("%s: %v, want %s", driver, err, want)
 		}
 	}
