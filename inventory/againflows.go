@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
@@ -57,13 +58,14 @@ func ReadRSSContexts(ctx context.Context, r kernel.Reader, nic NIC) ([]RSSContex
 
 // LacksRSSContexts says whether the driver of a NIC can have no RSS context but the
 // default one. No fact tells; asked for a context that there is not, the kernel has
-// looked first whether the driver knows of any (ethtool_get_rxfh in net/ethtool/ioctl.c).
+// looked first whether the driver knows of any (EOPNOTSUPP), and then for the one
+// (ENOENT): ethtool_get_rxfh in net/ethtool/ioctl.c.
 func LacksRSSContexts(ctx context.Context, r kernel.Reader, nic NIC) bool {
 	request := make([]byte, rxfhConfig)
 	binary.NativeEndian.PutUint32(request, uapi.ETHTOOL_GRSSH)
 	binary.NativeEndian.PutUint32(request[rxfhContext:], uapi.ETH_RXFH_CONTEXT_ALLOC-1)
 	_, err := r.Ethtool(ctx, nic.Name, request)
-	return kernel.ReasonOf(err) == kernel.Unsupported && !errors.Is(err, kernel.ErrNotRecorded)
+	return errors.Is(err, syscall.EOPNOTSUPP)
 }
 
 // ReadHashFields reads which fields of which packets one NIC hashes, in ethtool's
