@@ -306,7 +306,7 @@ func (v *vm) command(dir string, p profile) (*exec.Cmd, error) {
 		"-smp", p.smp, "-m", fmt.Sprintf("%dM", p.memory),
 		"-serial", "file:" + filepath.Join(dir, "console"),
 		"-kernel", filepath.Join(v.image, "vmlinux"), "-initrd", filepath.Join(dir, "initrd"),
-		"-append", strings.TrimSpace("console=ttyS0 panic=-1 quiet loglevel=4 intel_iommu=on iommu=pt mitigations=off nokaslr " +
+		"-append", strings.TrimSpace("console=ttyS0 panic=-1 quiet loglevel=4 intel_iommu=on iommu=pt mitigations=off nokaslr init_on_alloc=0 " +
 			"tsc=unstable no_timer_check rcupdate.rcu_expedited=1 audit=0 apparmor=0 cryptomgr.notests " + v.append),
 		"-device", "intel-iommu,intremap=on",
 		"-device", "isa-debug-exit,iobase=0xf4,iosize=1",
