@@ -119,7 +119,7 @@ metrics name it, and who runs here that may do it.`,
 	flags.StringVar(&f.reconcile, "reconcile", agent.Report, "what becomes of drift from the policies: `MODE` off, report or enforce")
 	flags.StringVar(&f.allow, "allow", string(tuning.Seamless), "enforce changes of up to this `IMPACT`: seamless, link-flap, nic-reset")
 	flags.StringSliceVar(&f.disrupt, "disrupt", nil, "enforce also what disturbs the use of these `NICS`: default route, XDP")
-	f.gates.add(flags)
+	f.gates.add(cmd)
 	stateFlag(cmd, &f.state)
 	f.collectors.add(cmd)
 	return cmd

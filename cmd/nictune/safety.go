@@ -9,7 +9,6 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/nictune/nictune/tuning"
 )
@@ -20,7 +19,8 @@ type gateFlags struct {
 	timeout time.Duration
 }
 
-func (f *gateFlags) add(flags *pflag.FlagSet) {
+func (f *gateFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
 	flags.StringSliceVar(&f.tcp, "gate-tcp", nil, "undo unless these `HOST:PORTS` take a TCP connection afterwards")
 	flags.DurationVar(&f.timeout, "gate-timeout", 30*time.Second, "undo unless each carrier, gateway and --gate-tcp is back after this long")
 }
@@ -50,7 +50,7 @@ type safetyFlags struct {
 func (f *safetyFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&f.disrupt, "disrupt", nil, "disturb what these `NICS` are used for: default route, SSH session, XDP")
 	cmd.Flags().StringVar(&f.reason, "reason", "", "why: `TEXT` for nictune history, such as a ticket's number")
-	f.gateFlags.add(cmd.Flags())
+	f.gateFlags.add(cmd)
 }
 
 func (f *safetyFlags) addConfirm(cmd *cobra.Command) {
