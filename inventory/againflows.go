@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"syscall"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
@@ -65,7 +64,7 @@ func LacksRSSContexts(ctx context.Context, r kernel.Reader, nic NIC) bool {
 	binary.NativeEndian.PutUint32(request, uapi.ETHTOOL_GRSSH)
 	binary.NativeEndian.PutUint32(request[rxfhContext:], uapi.ETH_RXFH_CONTEXT_ALLOC-1)
 	_, err := r.Ethtool(ctx, nic.Name, request)
-	return errors.Is(err, syscall.EOPNOTSUPP)
+	return errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, kernel.ErrNotRecorded)
 }
 
 // ReadHashFields reads which fields of which packets one NIC hashes, in ethtool's
