@@ -326,7 +326,12 @@ func TestAgentThatDoesNotEnforce(t *testing.T) {
 		s := startInProcess(t, "--reconcile="+mode, "-f", policy)
 		base := "http://" + s.address(t)
 		ready(t, base)
-		_, page := get(t, base+"/metrics")
+		var page string
+		if shown { // it is compared after it is read
+			s.until(t, "drift", func() bool { _, page = get(t, base+"/metrics"); return strings.Contains(page, drift) })
+		} else {
+			_, page = get(t, base+"/metrics")
+		}
 		if strings.Contains(page, drift) != shown || strings.Contains(page, "nictune_policy_error") != shown ||
 			!strings.Contains(page, `nictune_reconcile_info{mode="`+mode+`"} 1`) {
 			t.Errorf("%s:\n%s", mode, page)
