@@ -1,6 +1,9 @@
 package fleet
 
 import (
+	"cmp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nictune/nictune/findings"
@@ -36,7 +39,8 @@ type Host struct {
 	// Drift is what tuning policies want of the host, those settings that it has as
 	// wanted, too. It is absent where no policies were given.
 	Drift []Drift `json:"drift,omitzero"`
-	// Waivers are those that a finding of this host names, also the expired.
+	// Waivers are those that the policies for this host have: also the expired, and those
+	// that nothing fails without.
 	Waivers []Waiver `json:"waivers,omitempty"`
 	// Problems are what went wrong on the host and is no finding.
 	Problems []string `json:"problems,omitempty"`
@@ -172,6 +176,19 @@ type Waiver struct {
 	Reason string `json:"reason,omitempty"`
 	// Expires is the last day on which it holds, in UTC: "2027-01-31".
 	Expires string `json:"expires"`
-	// Subjects is how many findings of this host it is about.
+	// Subjects is how many findings of this host it is about; 0 where nothing needs it.
 	Subjects int `json:"subjects"`
+}
+
+// waiversOf is a list of waivers in order, each with how many findings it is about.
+func waiversOf(subjects map[Waiver]int) []Waiver {
+	all := make([]Waiver, 0, len(subjects))
+	for w, n := range subjects {
+		w.Subjects = n
+		all = append(all, w)
+	}
+	slices.SortFunc(all, func(a, b Waiver) int {
+		return cmp.Or(strings.Compare(a.Rule, b.Rule), strings.Compare(a.Expires, b.Expires), strings.Compare(a.Owner, b.Owner), strings.Compare(a.Reason, b.Reason))
+	})
+	return all
 }

@@ -63,6 +63,13 @@ const given = `origin="given"`
 // drivers' own counters, takes nothing from a report.
 const told = `collector=~"findings|host|link|module|nic|pci|policy|sriov|xdp_ready"`
 
+// When waivers end: of those that a failure needs, once for each failure, and of all that the
+// policies for a host have.
+const (
+	neededWaivers = "nictune_waiver_expiry_timestamp_seconds"
+	allWaivers    = "nictune_check_waiver_expiry_timestamp_seconds"
+)
+
 // target is what is known of a host before its shard is asked for.
 type target struct {
 	Host
@@ -558,7 +565,7 @@ func (s *shard) queries() []question {
 		{"undecided policies", by("group", "policy, device", "nictune_policy_undecided", given), func(h *shardHost, l map[string]string, _ float64) {
 			h.addDrift(l, audit.Undecided, 1)
 		}},
-		{"waivers", by("max", "rule, owner, device, part", "nictune_waiver_expiry_timestamp_seconds"), (*shardHost).addWaiver},
+		{"waivers", by("max", "__name__, rule, owner, device, part, policy, source", "", `__name__=~"`+neededWaivers+"|"+allWaivers+`"`), (*shardHost).addWaiver},
 	}
 }
 

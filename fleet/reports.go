@@ -468,13 +468,15 @@ func hostFrom(r *audit.HostReport, j *judged) *Host {
 	slices.SortFunc(h.Verdicts, func(a, b Verdict) int {
 		return cmp.Or(strings.Compare(a.Rule, b.Rule), cmp.Compare(a.Severity, b.Severity), cmp.Compare(a.Status, b.Status))
 	})
-	for w, n := range j.waivers {
-		w.Subjects = n
-		h.Waivers = append(h.Waivers, w)
+	waivers := maps.Clone(j.waivers)
+	if waivers == nil {
+		waivers = map[Waiver]int{}
 	}
-	slices.SortFunc(h.Waivers, func(a, b Waiver) int {
-		return cmp.Or(strings.Compare(a.Rule, b.Rule), strings.Compare(a.Expires, b.Expires), strings.Compare(a.Owner, b.Owner), strings.Compare(a.Reason, b.Reason))
-	})
+	for i := range r.Waivers { // those that no finding names, too
+		w := &r.Waivers[i]
+		waivers[Waiver{Rule: w.Rule, Owner: w.Owner, Reason: w.Reason, Expires: w.Expires}] += 0
+	}
+	h.Waivers = waiversOf(waivers)
 	for i := range r.NICs {
 		if n := &r.NICs[i]; n.Kind != inventory.Virtual {
 			h.NICs = append(h.NICs, nicOf(n))

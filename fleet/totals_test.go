@@ -187,6 +187,33 @@ func TestWaivers(t *testing.T) {
 	}
 }
 
+// A waiver is there whether something fails without it or not: an expired one whose
+// failure was mended, and one that nothing needs yet.
+func TestWaiversThatNothingNeeds(t *testing.T) {
+	of := func(rule, expires string) audit.WaiverSummary {
+		return audit.WaiverSummary{Rule: rule, Reason: "why not", Owner: "ann", Expires: expires, Policy: "edge", Source: "edge.yaml:9"}
+	}
+	report := audit.HostReport{
+		Host: audit.HostSummary{Name: "web-1"}, CollectedAt: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC),
+		Waivers: []audit.WaiverSummary{of("link/eee", "2026-06-30"), of("link/down", "2026-12-31"), of("link/duplex", "2026-12-31")},
+		Findings: []findings.Finding{{
+			Rule: "link/duplex", Severity: findings.Warning, Status: findings.Waived,
+			Waiver: &findings.Waiver{Reason: "why not", Owner: "ann", Expires: "2026-12-31", Policy: "edge.yaml:9"},
+		}},
+	}
+	h := FromReport(&report)
+	want := []Waiver{
+		{"link/down", "ann", "why not", "2026-12-31", 0}, {"link/duplex", "ann", "why not", "2026-12-31", 1}, {"link/eee", "ann", "why not", "2026-06-30", 0},
+	}
+	if !reflect.DeepEqual(h.Waivers, want) {
+		t.Errorf("got  %+v\nwant %+v", h.Waivers, want)
+	}
+	r := reportOf(t, Options{Now: time.Date(2026, 7, 1, 13, 0, 0, 0, time.UTC), MaxAge: 0}, *h)
+	if w := r.Waivers; w.Active != 2 || w.Expired != 1 {
+		t.Errorf("%+v", w)
+	}
+}
+
 // What could not be judged is no pass, whatever rule it is; neither is what a host says
 // went wrong on it.
 func TestWhatCouldNotBeJudgedFails(t *testing.T) {

@@ -221,6 +221,10 @@ func agreesWith(t *testing.T, address string, names []string, audits, gone strin
 	if w := asked.Waivers; w.Active == 0 || w.Expiring == 0 || w.Expired == 0 || asked.Drift.Drifted == 0 || len(asked.Optics.Lowest) == 0 || len(asked.Hosts.Worst) == 0 {
 		t.Errorf("too little to agree on: waivers %+v, drift %+v, optics %+v, worst hosts %+v", w, asked.Drift, asked.Optics, asked.Hosts)
 	}
+	if !slices.ContainsFunc(asked.Waivers.List, func(w fleet.WaiverRow) bool { return w.State == fleet.WaiverExpired && w.Subjects == 0 }) ||
+		!slices.ContainsFunc(asked.Waivers.List, func(w fleet.WaiverRow) bool { return w.State == fleet.WaiverActive && w.Subjects == 0 }) {
+		t.Errorf("waivers that nothing needs are not all there: %+v", asked.Waivers.List)
+	}
 	for _, name := range names {
 		one, own := report(append(fromServer, "--host", name)...), report("--reports", audits, "--host", name)
 		if len(one.Details) != 1 || len(own.Details) != 1 {
@@ -260,7 +264,8 @@ func agreesWith(t *testing.T, address string, names []string, audits, gone strin
 }
 
 // fleetPolicies are policies of all kinds. One has the name of one that nictune ships, and
-// the waivers are one that holds, one that ends soon and one that has ended.
+// the waivers are one that holds, one that ends soon and one that has ended, and two that nothing
+// needs, of which one has ended.
 func fleetPolicies(now time.Time) string {
 	day := func(days int) string { return now.AddDate(0, 0, days).Format(time.DateOnly) }
 	return fmt.Sprintf(`apiVersion: nictune/v1
@@ -302,7 +307,15 @@ kind: CheckPolicy
 name: ended
 match: {name: eth3}
 waivers: [{rule: pcie/below-slot, reason: ordered, owner: eve@example.org, expires: %q}]
-`, day(90), day(5), day(-3))
+---
+apiVersion: nictune/v1
+kind: CheckPolicy
+name: needless
+match: {name: eth1}
+waivers:
+- {rule: link/down, reason: mended since, owner: eve@example.org, expires: %q}
+- {rule: link/down, reason: in case, owner: ann@example.org, expires: %q}
+`, day(90), day(5), day(-3), day(-1), day(60))
 }
 
 // withModule records a recorded host anew, with a module in one of its NICs: none of the

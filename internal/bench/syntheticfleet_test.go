@@ -351,9 +351,15 @@ func (f *syntheticFleet) writeVerdicts(sample func(name, host, labels string, va
 			}
 		}
 	})
+	ends := func(h int) float64 { return float64(f.at.Truncate(24*time.Hour).Unix() + int64(h%9-2)*7*86400) }
 	family("nictune_waiver_expiry_timestamp_seconds", func(h int, _ *rand.Rand) {
 		if h%50 == 0 {
-			sample("nictune_waiver_expiry_timestamp_seconds", target[h], `rule="link/eee",device="eth0",part="",owner="net@example.org"`, float64(f.at.Truncate(24*time.Hour).Unix()+int64(h%9-2)*7*86400))
+			sample("nictune_waiver_expiry_timestamp_seconds", target[h], `rule="link/eee",device="eth0",part="",owner="net@example.org"`, ends(h))
+		}
+	})
+	family("nictune_check_waiver_expiry_timestamp_seconds", func(h int, _ *rand.Rand) {
+		if h%25 == 0 { // half of them are needed
+			sample("nictune_check_waiver_expiry_timestamp_seconds", target[h], `rule="link/eee",owner="net@example.org",policy="edge",source="edge.yaml:9"`, ends(h))
 		}
 	})
 }
