@@ -52,7 +52,15 @@ func ReadRSSContexts(ctx context.Context, r kernel.Reader, nic NIC) ([]RSSContex
 	if read.Queues.RSS == nil {
 		return nil, fmt.Errorf("the driver has no RSS: %w", errors.ErrUnsupported)
 	}
-	return read.Queues.RSS.Contexts, nil
+	err = contextHashFields(ctx, r, nic.Name, read.Queues.RSS.Contexts)
+	return read.Queues.RSS.Contexts, err
+}
+
+// LacksContextHashFields says why the contexts of a NIC have no hash fields of their
+// own: nil is that one to be made would have them. unused is a number that no context
+// has.
+func LacksContextHashFields(ctx context.Context, r kernel.Reader, nic NIC, unused uint32) error {
+	return heedsContext(ctx, r, nic.Name, unused)
 }
 
 // LacksRSSContexts says whether the driver of a NIC can have no RSS context but the
@@ -74,7 +82,7 @@ func ReadHashFields(ctx context.Context, r kernel.Reader, nic NIC) (map[string]s
 	if err == nil && rss != nil && rss.Fields != nil {
 		return rss.Fields, nil
 	}
-	fields, err := hashFields(ctx, r, nic.Name)
+	fields, err := hashFields(ctx, r, nic.Name, 0)
 	if errors.Is(err, kernel.ErrNotRecorded) {
 		return nil, nic.whyUnread("queues.rss.fields")
 	}

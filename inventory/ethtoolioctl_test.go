@@ -277,6 +277,41 @@ func TestReadHashFields(t *testing.T) {
 	}
 }
 
+// What older kernels do not tell of contexts is asked for, unless the driver answers for a
+// context that there is not, or refuses it.
+func TestReadContextHashFields(t *testing.T) {
+	for name, c := range map[string]struct {
+		unknown error // what is said to a context that there is not
+		want    string
+	}{
+		"by context":       {syscall.ENOENT, `[{"id": 1, "fields": {"tcp4": "s"}}, {"id": 3, "fields": {"tcp4": "sd"}}]`},
+		"heeds no context": {nil, `[{"id": 1}, {"id": 3}]`},
+		"refused":          {syscall.EINVAL, `[{"id": 1}, {"id": 3}]`},
+	} {
+		known := map[uint32]uint64{0: uapi.RXH_VLAN, 1: uapi.RXH_IP_SRC, 3: uapi.RXH_IP_SRC | uapi.RXH_IP_DST}
+		fake := &fakeEthtool{ioctl: func(_ string, b []byte) ([]byte, error) {
+			flow, number := binary.NativeEndian.Uint32(b[rxnfcFlowType:]), binary.NativeEndian.Uint32(b[rxnfcCount:])
+			bits, ok := known[number]
+			switch {
+			case flow&^uapi.FLOW_RSS != uapi.TCP_V4_FLOW, (flow&uapi.FLOW_RSS != 0) != (number != 0), number != 0 && errors.Is(c.unknown, syscall.EINVAL):
+				return nil, &kernel.Error{Op: "SIOCETHTOOL", Err: syscall.EINVAL}
+			case !ok && c.unknown != nil:
+				return nil, &kernel.Error{Op: "SIOCETHTOOL", Err: c.unknown}
+			}
+			binary.NativeEndian.PutUint64(b[rxnfcData:], bits)
+			return b, nil
+		}}
+		s := threeNICs(fake)
+		s.nics = s.nics[:1]
+		s.nics[0].Queues.RSS = &RSS{Contexts: []RSSContext{{ID: 1}, {ID: 3}}}
+		readHashFields(t.Context(), s)
+		if got := s.nics[0].Queues.RSS.Fields; got["tcp4"] != "v" {
+			t.Errorf("%s: the default context: %v", name, got)
+		}
+		t.Run(name, func(t *testing.T) { sameJSON(t, s.nics[0].Queues.RSS.Contexts, c.want) })
+	}
+}
+
 func TestReadTunables(t *testing.T) {
 	fake := &fakeEthtool{ioctl: func(device string, b []byte) ([]byte, error) {
 		switch id := binary.NativeEndian.Uint32(b[4:]); {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -197,24 +200,19 @@ func HashFields(letters string) (bits uint64, ordered string, err error) {
 	return bits, fieldLetters(bits), nil
 }
 
-// HashFlow is the number that ETHTOOL_SRXFH has for a kind of packets: "udp4".
-func HashFlow(name string) (number uint32, ok bool) {
-	for _, f := range flows() {
-		if f.name == name {
-			return f.number, true
-		}
-	}
-	return 0, false
-}
-
 // readHashFields asks by ioctl for the hash fields of those whose RSS_GET said
 // nothing of them: kernels before 6.17, and drivers that hash without a table.
 func readHashFields(ctx context.Context, s *survey) {
 	s.askEach("queues.rss.fields", func(n *NIC) error {
-		if n.Queues.RSS != nil && n.Queues.RSS.Fields != nil {
-			return nil
+		if n.Queues.RSS != nil {
+			if err := contextHashFields(ctx, s, n.Name, n.Queues.RSS.Contexts); err != nil {
+				return err
+			}
+			if n.Queues.RSS.Fields != nil {
+				return nil
+			}
 		}
-		fields, err := hashFields(ctx, s, n.Name)
+		fields, err := hashFields(ctx, s, n.Name, 0)
 		if err == nil {
 			present(&n.Queues.RSS).Fields = fields
 		}
@@ -222,14 +220,99 @@ func readHashFields(ctx context.Context, s *survey) {
 	})
 }
 
-// hashFields are the hash fields of one device. Where TCP is refused there are
-// none; other kinds of packets are refused one by one.
-func hashFields(ctx context.Context, s kernel.Reader, device string) (map[string]string, error) {
+// contextHashFields fills in the hash fields of contexts whose RSS_GET said nothing of
+// them. A driver that refuses has none by context.
+func contextHashFields(ctx context.Context, s kernel.Reader, device string, contexts []RSSContext) error {
+	for i := range contexts {
+		if contexts[i].Fields != nil {
+			return nil // all of them were told
+		}
+	}
+	if len(contexts) == 0 {
+		return nil
+	}
+	if kernel.ReasonOf(heedsContext(ctx, s, device, unusedContext(contexts))) == kernel.Unsupported {
+		return nil
+	}
+	for i := range contexts {
+		fields, err := hashFields(ctx, s, device, contexts[i].ID)
+		switch {
+		case err == nil:
+			contexts[i].Fields = fields
+		case lost(err):
+			return err
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+// unusedContext is the lowest number that no context has.
+func unusedContext(contexts []RSSContext) uint32 {
+	unused := uint32(1)
+	for slices.ContainsFunc(contexts, func(c RSSContext) bool { return c.ID == unused }) {
+		unused++
+	}
+	return unused
+}
+
+// heedsContext says why the hash fields of one context can't be told from those of
+// another: nil is that they can. Asked for a context that there is not, a driver that
+// keeps them by context says so (ENOENT); newer kernels refuse for others
+// (rxfh_per_ctx_fields in net/ethtool/ioctl.c: EINVAL), and with older ones some
+// answer for the default context.
+func heedsContext(ctx context.Context, s kernel.Reader, device string, unused uint32) error {
+	_, err := s.Ethtool(ctx, device, hashFieldsOf(flows()[0], unused))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil:
+		return fmt.Errorf("the driver does not tell the hash fields of RSS contexts apart: %w", errors.ErrUnsupported)
+	case lost(err), kernel.ReasonOf(err) == kernel.Denied:
+		return err
+	}
+	// Whatever the driver calls it, here it means that there are none.
+	return fmt.Errorf("the driver has no hash fields by RSS context (%s): %w", err.Error(), errors.ErrUnsupported)
+}
+
+// hashFieldsOf asks for the fields of one kind of packets, in a context besides the
+// default one if that is not 0.
+func hashFieldsOf(f flow, rssContext uint32) []byte {
+	request, kind := rxnfc(uapi.ETHTOOL_GRXFH, 0), f.number
+	if rssContext != 0 {
+		kind |= uapi.FLOW_RSS
+		binary.NativeEndian.PutUint32(request[rxnfcCount:], rssContext)
+	}
+	binary.NativeEndian.PutUint32(request[rxnfcFlowType:], kind)
+	return request
+}
+
+// HashFieldsRequest has the fields of one kind of packets ("udp4") set, in ethtool's
+// letters, in the default context, which is 0, or in another: ETHTOOL_SRXFH.
+func HashFieldsRequest(name, letters string, rssContext uint32) ([]byte, error) {
+	for _, f := range flows() {
+		if f.name != name {
+			continue
+		}
+		bits, _, err := HashFields(letters)
+		if err != nil {
+			return nil, err
+		}
+		request := hashFieldsOf(f, rssContext)
+		binary.NativeEndian.PutUint32(request, uapi.ETHTOOL_SRXFH)
+		binary.NativeEndian.PutUint64(request[rxnfcData:], bits)
+		return request, nil
+	}
+	return nil, fmt.Errorf("ethtool has no flow %q", name)
+}
+
+// hashFields are the hash fields of one device, in one of its contexts. Where TCP is
+// refused there are none; other kinds of packets are refused one by one.
+func hashFields(ctx context.Context, s kernel.Reader, device string, rssContext uint32) (map[string]string, error) {
 	fields := map[string]string{}
 	for i, f := range flows() {
-		request := rxnfc(uapi.ETHTOOL_GRXFH, 0)
-		binary.NativeEndian.PutUint32(request[rxnfcFlowType:], f.number)
-		answer, err := s.Ethtool(ctx, device, request)
+		answer, err := s.Ethtool(ctx, device, hashFieldsOf(f, rssContext))
 		switch {
 		case err == nil:
 			if len(answer) < rxnfcData+8 {

@@ -158,7 +158,11 @@ func (b *binder) fields(text string, s *Setting, written []Assignment) []Assignm
 		}
 		fields := s.fields(a.Field)
 		if len(fields) == 0 {
-			b.add(text, a.Source, utf8.RuneCountInString(a.Field), "unknown field %s of %s%s",
+			written := a.Field
+			if s.List { // within a mapping the last part of the name is what is there
+				written = written[strings.LastIndexByte(written, '.')+1:]
+			}
+			b.add(text, a.Source, utf8.RuneCountInString(written), "unknown field %s of %s%s",
 				quoted(a.Field), s.Name, suggest(a.Field, s.names()))
 			continue
 		}

@@ -23,7 +23,8 @@ type Setting struct {
 
 // Field is one field of a setting, and what values it takes.
 type Field struct {
-	// Name is the key: "rx-mini".
+	// Name is the key: "rx-mini". One with a dot is the key of a mapping in an item of a
+	// list, and a key in that: "rx-flow-hash.udp4" is udp4 in {rx-flow-hash: {udp4: sdfn}}.
 	Name string
 	// Aliases are other names that users know the field by. One alias may stand
 	// for several fields ("tcp-segmentation-offload"): it then sets them all.

@@ -198,7 +198,15 @@ func settingsTable(catalogue policies.Catalogue) string {
 			b.WriteString("It is a list: each item, behind a dash, has these fields.\n\n")
 		}
 		b.WriteString("| field | takes | what it is |\n|---|---|---|\n")
+		inside := ""
 		for _, f := range s.Fields {
+			if outer, _, ok := strings.Cut(f.Name, "."); ok && s.List { // a mapping that has a setting's fields
+				if inside != outer {
+					fmt.Fprintf(&b, "| `%s` | a mapping, as under [`%s`](#%s) | the same, of this item alone |\n", outer, outer, outer)
+				}
+				inside = outer
+				continue
+			}
 			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", f.Name, f.Takes(), f.Doc)
 		}
 	}

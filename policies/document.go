@@ -461,11 +461,32 @@ func (d *decoder) fields(n ast.Node, at *token.Token, what, example string) (fie
 			d.fault(f.token, "within { } a comma ends a value: put the expression in quotes, as in \"min(local-cpus, 16)\"")
 			continue
 		}
-		if v, ok := d.value(f.value, strings.TrimPrefix(what, "an item of ")+"."+f.key); ok {
+		setting, isItem := strings.CutPrefix(what, "an item of ")
+		if _, isMap := f.value.(ast.MapNode); isItem && isMap {
+			fields = append(fields, d.inside(f, setting)...)
+			continue
+		}
+		if v, ok := d.value(f.value, setting+"."+f.key); ok {
 			fields = append(fields, Assignment{Field: f.key, Source: d.source(f.token), Value: v})
 		}
 	}
 	return fields, len(fields) > 0
+}
+
+// inside reads a mapping in an item of a list: each of its entries becomes a field of the
+// item, by both names.
+func (d *decoder) inside(f entry, setting string) (fields []Assignment) {
+	what, before := setting+"."+f.key, len(d.faults)
+	entries := d.mapping(f.value, what)
+	if len(entries) == 0 && len(d.faults) == before {
+		d.fault(f.token, "%s asks for nothing: leave it out", what)
+	}
+	for _, e := range entries {
+		if v, ok := d.value(e.value, what+"."+e.key); ok {
+			fields = append(fields, Assignment{Field: f.key + "." + e.key, Source: d.source(e.token), Value: v})
+		}
+	}
+	return fields
 }
 
 // selection reads true, or names of settings and fields; which exist is not known

@@ -73,6 +73,9 @@ func (s *Setting) Example(f Field) string {
 		return ""
 	}
 	if s.List {
+		if outer, inner, ok := strings.Cut(name, "."); ok {
+			name, value = outer, "{"+inner+": "+value+"}"
+		}
 		return fmt.Sprintf("%s:\n- {%s: %s}", s.Name, name, value)
 	}
 	return fmt.Sprintf("%s: {%s: %s}", s.Name, name, value)

@@ -13,6 +13,7 @@ func steering() Catalogue {
 		Setting{Name: "flows", Doc: "Flow rules.", List: true, Fields: []Field{
 			{Name: "proto", Words: []string{"tcp4", "udp4"}}, {Name: "dst-port", Aliases: []string{"dport"}, Type: Number},
 			{Name: "queue", Type: Number, Words: []string{"max"}}, {Name: "cpus", Type: Text, Form: "CPUs"},
+			{Name: "hash.udp4", Type: Text, Form: "letters"}, {Name: "hash.tcp4", Type: Text, Form: "letters"},
 		}},
 		Setting{Name: "softnet", Doc: "Sysctls.", Host: true, Fields: []Field{{Name: "netdev-budget", Type: Number}, {Name: "backlog", Type: Number}}},
 	)
@@ -74,6 +75,8 @@ func TestListSettings(t *testing.T) {
 		"none": {[]string{doc("a", 0, "{name: eth0}", "{flows: []}")}, "eth0 flows from 6:12:\n"},
 		"priority": {[]string{doc("a", 0, "{name: eth0}", rules), doc("b", 1, "{}", "{flows: [{queue: 7}]}")},
 			"eth0 flows from 17:12: 17:21 queue=7;\neth1 flows from 17:12: 17:21 queue=7;\neth2 flows from 17:12: 17:21 queue=7;\neth3 flows from 17:12: 17:21 queue=7;\n"},
+		"a mapping in an item": {[]string{doc("a", 0, "{name: eth0}", "{flows: [{hash: {udp4: sdfn, tcp4: sd}, queue: 1}]}")},
+			"eth0 flows from 6:12: 6:28 hash.udp4=sdfn hash.tcp4=sd queue=1;\n"},
 		"agreed": {[]string{doc("a", 0, "{name: eth0}", "{flows: [{proto: udp4, queue: 1}]}") + "optional: [flows]\n",
 			doc("b", 0, "{name: eth0}", "{flows: [{queue: 1, proto: udp4}]}") + "optional: true\nclamp: true\n"},
 			"eth0 flows from 6:12 optional: 6:21 proto=udp4 queue=1;\n"},
@@ -89,7 +92,7 @@ func TestListSettings(t *testing.T) {
 		}
 	}
 
-	policies, err := bind(t, "a.yaml", doc("a", 0, "{name: eth0}", rules), doc("b", 0, "{name: \"eth[01]\"}", "{flows: [{queue: 7, cpus: [1, 2]}]}"))
+	policies, err := bind(t, "a.yaml", doc("a", 0, "{name: eth0}", rules), doc("b", 0, "{name: \"eth[01]\"}", "{flows: [{queue: 7, hash: {udp4: sd, tcp4: s}, cpus: [1, 2]}]}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,9 +101,22 @@ func TestListSettings(t *testing.T) {
 	if !errors.As(err, &conflict) || wants != nil || err.Error() != `conflict: two policies of priority 0 want different values for flows of eth0; give one of them a higher priority, or a narrower match
   a.yaml:7: policy a wants [{dst-port: 53, proto: udp4, queue: max}, {proto: tcp4, queu...
     flows:
-  a.yaml:17: policy b wants [{cpus: [1,2], queue: 7}]
-    settings: {flows: [{queue: 7, cpus: [1, 2]}]}` {
+  a.yaml:17: policy b wants [{cpus: [1,2], hash: {tcp4: s, udp4: sd}, queue: 7}]
+    settings: {flows: [{queue: 7, hash: {udp4: sd, tcp4: s}, cpus: [1, 2]}]}` {
 		t.Errorf("%v\n%v", wants, err)
+	}
+	for settings, want := range map[string]string{
+		"{flows: [{hash: {udp5: sd}}]}":                 `unknown field "hash.udp5" of flows; did you mean "hash.udp4"?`,
+		"{flows: [{hash: {udp4: {a: b}}}]}":             "flows.hash.udp4 takes a single value, not a mapping",
+		"{flows: [{queue: {udp4: 1}}]}":                 `unknown field "queue.udp4" of flows`,
+		"{flows: [{hash: sd}]}":                         `unknown field "hash" of flows`,
+		"{flows: [{hash: {}}]}":                         "flows.hash asks for nothing",
+		"{rings: {rx: {max: 4}}}":                       "rings.rx takes a single value, not a mapping",
+		"{flows: [{hash: {udp4: s}, hash: {udp4: d}}]}": "",
+	} {
+		if _, err := bind(t, "a.yaml", doc("a", 0, "{}", settings)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", settings, err, want)
+		}
 	}
 }
 

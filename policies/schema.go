@@ -180,8 +180,16 @@ func anys(words []string) []any {
 type object map[string]any
 
 func (s *Setting) schema() object {
-	fields := object{}
+	fields, inside := object{}, map[string]object{}
 	for _, f := range s.Fields {
+		if outer, inner, ok := strings.Cut(f.Name, "."); ok && s.List {
+			if inside[outer] == nil {
+				inside[outer] = object{}
+				fields[outer] = object{"type": "object", "minProperties": 1, "properties": inside[outer], "additionalProperties": false}
+			}
+			inside[outer][inner] = f.schema()
+			continue
+		}
 		fields[f.Name] = f.schema()
 		for _, alias := range f.Aliases {
 			fields[alias] = described(f.schema(), strings.TrimSpace("Sets "+strings.Join(s.meaning(alias), ", ")+". "+f.Doc))

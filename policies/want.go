@@ -265,12 +265,22 @@ func (g groupClaim) claim() claim {
 
 // fieldTexts are fields and their values as a document has them, sorted.
 func fieldTexts(fields []Assignment) []string {
-	texts := make([]string, len(fields))
-	for i, a := range fields {
-		texts[i] = a.Field + ": " + a.Value.String()
+	var texts []string
+	inside := map[string][]string{} // of the mappings in an item, by their key
+	for _, a := range fields {
+		value := a.Value.String()
 		if _, list := a.Value.List(); list {
-			texts[i] = a.Field + ": [" + a.Value.String() + "]"
+			value = "[" + value + "]"
 		}
+		if outer, inner, ok := strings.Cut(a.Field, "."); ok {
+			inside[outer] = append(inside[outer], inner+": "+value)
+			continue
+		}
+		texts = append(texts, a.Field+": "+value)
+	}
+	for outer, entries := range inside {
+		slices.Sort(entries)
+		texts = append(texts, outer+": {"+strings.Join(entries, ", ")+"}")
 	}
 	slices.Sort(texts)
 	return texts

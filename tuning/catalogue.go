@@ -31,9 +31,7 @@ func Catalogue(settings []Setting, named ...string) policies.Catalogue {
 		}
 		switch shape.Kind() {
 		case reflect.Struct:
-			for i := range shape.NumField() {
-				f := shape.Field(i)
-				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			for name, f := range wishFields(shape) {
 				field := policies.Field{Name: name, Doc: f.Tag.Get("doc"), Type: takes(f.Type), Form: f.Tag.Get("form"), Group: f.Tag.Get("group"), Example: f.Tag.Get("example")}
 				if field.Form != "" {
 					field.Type = policies.Text
@@ -62,6 +60,31 @@ func Catalogue(settings []Setting, named ...string) policies.Catalogue {
 		c = append(c, entry)
 	}
 	return c
+}
+
+// wishFields are the fields of a struct by their names. Those of a struct in it stand for
+// it, each behind its name and a dot.
+func wishFields(shape reflect.Type) func(yield func(string, reflect.StructField) bool) {
+	return func(yield func(string, reflect.StructField) bool) {
+		for i := range shape.NumField() {
+			f := shape.Field(i)
+			inside := f.Type
+			if inside.Kind() == reflect.Pointer {
+				inside = inside.Elem()
+			}
+			if !plain(inside) {
+				if !yield(nameOf(f), f) {
+					return
+				}
+				continue
+			}
+			for name, of := range wishFields(inside) {
+				if !yield(nameOf(f)+"."+name, of) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // hasNumber says whether a state has one number of this name.

@@ -567,13 +567,24 @@ func (w *wanted) wish(ctx context.Context, s Setting, current, limit Values) (js
 func (w *wanted) mapping(
 	ctx context.Context, fields []policies.Assignment, shape reflect.Type, current, limit Values,
 ) (json.RawMessage, error) {
-	wish := Values{}
+	wish, inside := Values{}, map[string]Values{}
 	for _, a := range fields {
 		v, err := w.wished(ctx, a, shape, current, limit)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", a.Field, err)
 		}
-		wish[a.Field] = v
+		outer, inner, nested := strings.Cut(a.Field, ".")
+		if !nested {
+			wish[a.Field] = v
+			continue
+		}
+		if inside[outer] == nil {
+			inside[outer] = Values{}
+		}
+		inside[outer][inner] = v
+		if wish[outer], err = json.Marshal(inside[outer]); err != nil {
+			return nil, fmt.Errorf("%s: %w", a.Field, err)
+		}
 	}
 	return json.Marshal(wish)
 }
@@ -594,9 +605,8 @@ func (w *wanted) wished(
 	if !isNumber {
 		return json.Marshal(a.Value.String())
 	}
-	for i := range shape.NumField() {
-		f := shape.Field(i)
-		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name == a.Field && f.Tag.Get("form") != "" {
+	for name, f := range wishFields(shape) {
+		if name == a.Field && f.Tag.Get("form") != "" {
 			return json.Marshal(a.Value.String())
 		}
 	}

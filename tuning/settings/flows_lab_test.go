@@ -22,17 +22,23 @@ func netdevsim(t *testing.T, id int, driverChooses bool) []string {
 		labtest.Ethtool(t, "-K", port, "ntuple", "on")
 	}
 	for _, parameter := range []string{"lab_special", "lab_only_special"} {
-		path := "/sys/module/netdevsim/parameters/" + parameter
-		was, err := os.ReadFile(path)
-		if err == nil {
-			err = os.WriteFile(path, map[bool][]byte{true: []byte("Y"), false: []byte("N")}[driverChooses], 0)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = os.WriteFile(path, was, 0) })
+		netdevsimParameter(t, parameter, driverChooses)
 	}
 	return ports
+}
+
+// netdevsimParameter switches a parameter of the lab's add-on for the time of the test.
+func netdevsimParameter(t *testing.T, name string, on bool) {
+	t.Helper()
+	path := "/sys/module/netdevsim/parameters/" + name
+	was, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, map[bool][]byte{true: []byte("Y"), false: []byte("N")}[on], 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.WriteFile(path, was, 0) })
 }
 
 // labRules are rules as policies say them, and as ethtool takes them.
@@ -342,6 +348,88 @@ func TestFlowsMakeWay(t *testing.T) {
 	if got, err := labtest.Try(t, "ethtool", "-x", port, "context", "1"); err == nil {
 		t.Errorf("context 1 after the first rollback:\n%s", got)
 	}
+}
+
+// TestContextHashFields: which fields of which packets an RSS context hashes, as ethtool
+// sees them, beside those of the default context and of a context of somebody else.
+func TestContextHashFields(t *testing.T) {
+	labtest.Require(t, "nics")
+	port := netdevsim(t, 35, false)[0]
+	h := tune(t)
+	const ports = "L4 bytes 0 & 1 [TCP/UDP src port] L4 bytes 2 & 3 [TCP/UDP dst port]"
+	hashed := func(flow, context, want string) {
+		t.Helper()
+		args := []string{"-n", port, "rx-flow-hash", flow}
+		if context != "" {
+			args = append(args, "context", context)
+		}
+		if got := strings.Join(strings.Fields(string(labtest.Ethtool(t, args...))), " "); !strings.HasSuffix(got, "key: "+want) {
+			t.Errorf("%s of context %s: %s, want %s", flow, context, got, want)
+		}
+	}
+	labtest.Ethtool(t, "-X", port, "context", "new", "equal", "3") // somebody else's
+	labtest.Ethtool(t, "-N", port, "rx-flow-hash", "udp4", "d", "context", "1")
+	contexts := `rss-contexts: [{context: 2, equal: 2, rx-flow-hash: {udp4: fnsd, tcp6: s}}, {context: 3, weight: [1, 3]}]`
+	first := h.apply(t, policyFor(port, contexts))
+	hashed("udp4", "2", "IP SA IP DA "+ports)
+	hashed("tcp6", "2", "IP SA")
+	hashed("tcp4", "2", "IP SA IP DA") // the driver's
+	hashed("udp4", "3", "IP SA IP DA")
+	hashed("udp4", "1", "IP DA")
+	hashed("udp4", "", "IP SA IP DA")
+	if plan := h.planned(t, policyFor(port, contexts)); len(plan.Changes) != 0 {
+		t.Errorf("planned again: %+v", plan.Changes)
+	}
+
+	// Changed by ethtool it is drift; one field changes, and comes back.
+	labtest.Ethtool(t, "-N", port, "rx-flow-hash", "tcp6", "sd", "context", "2")
+	drift := h.planned(t, policyFor(port, contexts)).Changes[0]
+	if drift.Setting != "rss-contexts" || len(drift.Fields) != 1 || drift.Fields[0].Name != "2/tcp6" {
+		t.Errorf("drift: %+v", drift.Fields)
+	}
+	labtest.Ethtool(t, "-N", port, "rx-flow-hash", "tcp6", "s", "context", "2")
+	second := h.apply(t, policyFor(port, `rss-contexts: [{context: 2, equal: 2, rx-flow-hash: {udp4: sd}}, {context: 3, weight: [1, 3]}]`))
+	hashed("udp4", "2", "IP SA IP DA")
+	hashed("tcp6", "2", "IP SA")
+	h.rollback(t, second, false)
+	hashed("udp4", "2", "IP SA IP DA "+ports)
+
+	// A context that goes comes back with its fields.
+	gone := h.apply(t, policyFor(port, "rss-contexts: []"))
+	if got, err := labtest.Try(t, "ethtool", "-x", port, "context", "2"); err == nil {
+		t.Errorf("context 2 is still there:\n%s", got)
+	}
+	h.rollback(t, gone, false)
+	hashed("udp4", "2", "IP SA IP DA "+ports)
+	hashed("tcp6", "2", "IP SA")
+	hashed("udp4", "3", "IP SA IP DA")
+	h.rollback(t, first, false)
+	hashed("udp4", "1", "IP DA")
+
+	for wish, want := range map[string]string{
+		"{equal: 2, rx-flow-hash: {udp4: sdx}}": "rx-flow-hash: udp4: \"sdx\": it takes letters of",
+		"{equal: 2, rx-flow-hash: {udp4: sr}}":  "stands alone",
+	} {
+		if _, err := h.plan(t, policyFor(port, "rss-contexts: ["+wish+"]")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", wish, err, want)
+		}
+	}
+
+	// A driver that has none by context: refused before a write, or left out.
+	netdevsimParameter(t, "lab_ctx_fields", false)
+	contexts = "rss-contexts: [{context: 2, equal: 2, rx-flow-hash: {udp4: sdfn}}]"
+	before, err := h.plan(t, policyFor(port, contexts))
+	if err == nil || !strings.Contains(err.Error(), "rx-flow-hash: the driver has no hash fields by RSS context (") {
+		t.Errorf("no fields by context: %+v, %v", before, err)
+	}
+	if plan := h.planned(t, policyFor(port, contexts)+"optional: true\n"); len(plan.Changes) != 0 || len(plan.Skipped) != 1 {
+		t.Errorf("optional: %+v, skipped %+v", plan.Changes, plan.Skipped)
+	}
+	if got, err := labtest.Try(t, "ethtool", "-x", port, "context", "2"); err == nil {
+		t.Errorf("context 2 was made:\n%s", got)
+	}
+	done := h.apply(t, policyFor(port, "rss-contexts: [{context: 2, equal: 2}]")) // without them it is had
+	h.rollback(t, done, false)
 }
 
 // TestRSSKinds: hash functions, symmetric hashing, hash fields, and coalescing by

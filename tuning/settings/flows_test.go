@@ -233,9 +233,69 @@ func TestRSSRequests(t *testing.T) {
 	if got := fmt.Sprintf("%x", arg); err != nil || got != want {
 		t.Errorf("%s, %v, want\n%s", got, err, want)
 	}
-	arg, err = hashFieldsRequest("udp4", "fnsd")
-	if got := fmt.Sprintf("%x", arg); err != nil || got != "2a00000002000000f000000000000000" {
-		t.Errorf("%s, %v", got, err)
+	// The same with context 3: FLOW_RSS in the flow type, and the number where rules have it.
+	for context, want := range map[uint32]string{0: "2a00000002000000f000000000000000", 3: "2a00000002000020f000000000000000"} {
+		arg, err = inventory.HashFieldsRequest("udp4", "fnsd", context)
+		if got := fmt.Sprintf("%x", arg[:16]); err != nil || len(arg) != 192 || got != want || binary.NativeEndian.Uint32(arg[testCount:]) != context {
+			t.Errorf("context %d: %s in %d bytes, %v", context, got, len(arg), err)
+		}
+	}
+	for _, bad := range [][2]string{{"udp5", "sd"}, {"udp4", "x"}} {
+		if arg, err := inventory.HashFieldsRequest(bad[0], bad[1], 0); err == nil {
+			t.Errorf("%v: %x", bad, arg)
+		}
+	}
+}
+
+// hashingDriver keeps hash fields by context, unless it is one of those that pay no heed to
+// the number of a context or refuse it.
+type hashingDriver struct {
+	kernel.Writer
+	answer   error // to a context that there is not
+	contexts map[uint32]map[uint32]uint64
+}
+
+func (d *hashingDriver) Ethtool(_ context.Context, _ string, arg []byte) ([]byte, error) {
+	if binary.NativeEndian.Uint32(arg) != uapi.ETHTOOL_GRXFH {
+		return nil, &kernel.Error{Op: "SIOCETHTOOL", Err: syscall.EOPNOTSUPP}
+	}
+	flow, number := binary.NativeEndian.Uint32(arg[4:]), binary.NativeEndian.Uint32(arg[testCount:])
+	if flow&uapi.FLOW_RSS == 0 {
+		number = 0
+	}
+	fields, ok := d.contexts[number]
+	if !ok && d.answer != nil {
+		return nil, &kernel.Error{Op: "SIOCETHTOOL GRXFH", Err: d.answer}
+	}
+	answer := slices.Clone(arg)
+	binary.NativeEndian.PutUint64(answer[8:], fields[flow&^uapi.FLOW_RSS])
+	return answer, nil
+}
+
+func (d *hashingDriver) Netlink(context.Context, kernel.Request) ([]kernel.Message, error) {
+	return nil, &kernel.Error{Op: "RSS_GET", Err: syscall.EOPNOTSUPP}
+}
+
+// A context that is to be made can have hash fields only with drivers that have them by
+// context: what those answer that do not is told before anything is written.
+func TestContextHashFieldsRefused(t *testing.T) {
+	for _, c := range []struct {
+		answer error
+		want   string
+	}{
+		{syscall.ENOENT, ""},
+		{syscall.EINVAL, "the driver has no hash fields by RSS context (SIOCETHTOOL GRXFH"},
+		{syscall.EOPNOTSUPP, "the driver has no hash fields by RSS context (SIOCETHTOOL GRXFH"},
+		{nil, "the driver does not tell the hash fields of RSS contexts apart"},
+	} {
+		d := &hashingDriver{answer: c.answer, contexts: map[uint32]map[uint32]uint64{0: {uapi.UDP_V4_FLOW: uapi.RXH_IP_SRC}}}
+		got, err := contextLetters(t.Context(), tuning.Ask{Reader: d, NIC: inventory.NIC{Name: "eth0"}}, 1, HashFieldsWish{UDP4: new("ds")}, RSSContextSet{})
+		switch {
+		case c.want == "" && (err != nil || got["udp4"] != "sd"):
+			t.Errorf("%v: %v, %v", c.answer, got, err)
+		case c.want != "" && (kernel.ReasonOf(err) != kernel.Unsupported || !strings.HasPrefix(fmt.Sprint(err), c.want)):
+			t.Errorf("%v: %v, %v, want %q", c.answer, got, err, c.want)
+		}
 	}
 }
 

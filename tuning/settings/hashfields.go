@@ -2,14 +2,12 @@ package settings
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/nictune/nictune/internal/kernel"
-	"github.com/nictune/nictune/internal/kernel/uapi"
 	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/tuning"
 )
@@ -62,6 +60,30 @@ func (w HashFieldsWish) byFlow() map[string]*string {
 	}
 }
 
+// letters are the fields that are wished for, of flows that the device has, in the
+// order in which the kernel tells them.
+func (w HashFieldsWish) letters(has map[string]string) (HashFieldSet, error) {
+	wished := HashFieldSet{}
+	flows := w.byFlow()
+	for _, flow := range slices.Sorted(maps.Keys(flows)) {
+		if flows[flow] == nil {
+			continue
+		}
+		_, letters, err := inventory.HashFields(*flows[flow])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", flow, err)
+		}
+		if strings.Contains(letters, discards) && letters != discards {
+			return nil, fmt.Errorf("%s: r discards these packets: it stands alone", flow)
+		}
+		if _, ok := has[flow]; !ok {
+			return nil, unsupported("the device has no hash fields for " + flow)
+		}
+		wished[flow] = letters
+	}
+	return wished, nil
+}
+
 // HashFields is ethtool -N rx-flow-hash.
 func HashFields() tuning.Knob[HashFieldSet] {
 	return tuning.Knob[HashFieldSet]{
@@ -87,24 +109,9 @@ func HashFields() tuning.Knob[HashFieldSet] {
 		},
 		Wish: tuning.WishOf(func(_ context.Context, _ tuning.Ask, wish HashFieldsWish, current HashFieldSet) (HashFieldSet, error) {
 			next := maps.Clone(current)
-			flows := wish.byFlow()
-			for _, flow := range slices.Sorted(maps.Keys(flows)) {
-				if flows[flow] == nil {
-					continue
-				}
-				_, letters, err := inventory.HashFields(*flows[flow])
-				if err != nil {
-					return nil, fmt.Errorf("%s: %w", flow, err)
-				}
-				if strings.Contains(letters, discards) && letters != discards {
-					return nil, fmt.Errorf("%s: r discards these packets: it stands alone", flow)
-				}
-				if _, ok := current[flow]; !ok {
-					return nil, unsupported("the device has no hash fields for " + flow)
-				}
-				next[flow] = letters
-			}
-			return next, nil
+			letters, err := wish.letters(current)
+			maps.Copy(next, letters)
+			return next, err
 		}),
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit HashFieldSet, err error) {
 			fields, err := inventory.ReadHashFields(ctx, r, nic)
@@ -115,11 +122,7 @@ func HashFields() tuning.Knob[HashFieldSet] {
 				if next[flow] == current[flow] {
 					continue
 				}
-				arg, err := hashFieldsRequest(flow, next[flow])
-				if err == nil {
-					_, err = w.EthtoolSet(ctx, nic.Name, arg)
-				}
-				if err != nil {
+				if err := writeHashFields(ctx, w, nic, 0, flow, next[flow]); err != nil {
 					return fmt.Errorf("%s: %w", flow, err)
 				}
 			}
@@ -128,18 +131,12 @@ func HashFields() tuning.Knob[HashFieldSet] {
 	}
 }
 
-// hashFieldsRequest is the beginning of struct ethtool_rxnfc, which is all of it
-// that ETHTOOL_SRXFH reads.
-func hashFieldsRequest(flow, letters string) ([]byte, error) {
-	number, ok := inventory.HashFlow(flow)
-	if !ok {
-		return nil, fmt.Errorf("ethtool has no flow %q", flow)
+// writeHashFields sets the fields of one kind of packets in one RSS context, 0 being
+// the default one.
+func writeHashFields(ctx context.Context, w kernel.Writer, nic inventory.NIC, rssContext uint32, flow, letters string) error {
+	arg, err := inventory.HashFieldsRequest(flow, letters, rssContext)
+	if err == nil {
+		_, err = w.EthtoolSet(ctx, nic.Name, arg)
 	}
-	bits, _, err := inventory.HashFields(letters)
-	if err != nil {
-		return nil, err
-	}
-	arg := binary.NativeEndian.AppendUint32(nil, uapi.ETHTOOL_SRXFH)
-	arg = binary.NativeEndian.AppendUint32(arg, number)
-	return binary.NativeEndian.AppendUint64(arg, bits), nil
+	return err
 }

@@ -18,7 +18,8 @@ import (
 
 // RSSContextSet are the RSS contexts of a NIC besides the default one, whoever made
 // them: "1/table" is the queue of each bucket of context 1, "1/key", "1/hfunc" and
-// "1/input-xfrm" what it has of its own besides.
+// "1/input-xfrm" what it has of its own besides, and "1/udp4" the fields of such
+// packets that it hashes, as in a [HashFieldSet].
 type RSSContextSet map[string]string
 
 // What a context has of its own.
@@ -50,12 +51,22 @@ func (c RSSContextSet) has(number uint32) bool { return slices.Contains(c.number
 // parts is what one context has.
 func (c RSSContextSet) parts(number uint32) map[string]string {
 	parts := map[string]string{}
-	for _, part := range []string{contextTable, contextKey, contextHash, contextXfrm} {
-		if v, ok := c[contextField(number, part)]; ok {
+	prefix := contextField(number, "")
+	for field, v := range c {
+		if part, ok := strings.CutPrefix(field, prefix); ok {
 			parts[part] = v
 		}
 	}
 	return parts
+}
+
+// hashFields are those among the parts of a context.
+func hashFields(parts map[string]string) HashFieldSet {
+	fields := HashFieldSet(maps.Clone(parts))
+	for _, other := range []string{contextTable, contextKey, contextHash, contextXfrm} {
+		delete(fields, other)
+	}
+	return fields
 }
 
 // RSSContextWish is one context as policies say it, in the words of ethtool -X.
@@ -68,6 +79,8 @@ type RSSContextWish struct {
 	Key           *string `json:"key,omitempty" form:"bytes in hex as in 6d:5a:..." doc:"a hash key of its own"`
 	HashFunction  *string `json:"hfunc,omitempty" words:"toeplitz,xor,crc32" doc:"a hash function of its own"`
 	Transform     *string `json:"input-xfrm,omitempty" words:"none,symmetric-xor,symmetric-or-xor" doc:"what is done to the packet's fields before hashing"`
+	// Fields are written as under rx-flow-hash.
+	Fields *HashFieldsWish `json:"rx-flow-hash,omitempty" doc:"hash fields of its own"`
 }
 
 // rss is the wish as of the default context.
@@ -104,6 +117,9 @@ func RSSContexts() tuning.Knob[RSSContextSet] {
 			current = RSSContextSet{}
 			for _, c := range contexts {
 				current[contextField(c.ID, contextTable)] = showTable(c.Table)
+				for flow, letters := range c.Fields {
+					current[contextField(c.ID, flow)] = letters
+				}
 				for part, value := range map[string]string{contextKey: c.Key, contextHash: c.Hash, contextXfrm: c.InputTransform} {
 					if value != "" {
 						current[contextField(c.ID, part)] = value
@@ -117,9 +133,18 @@ func RSSContexts() tuning.Knob[RSSContextSet] {
 }
 
 // contextsBreak: as [rssBreaks], for any of the contexts that names the socket's
-// queue.
+// queue, and as with rx-flow-hash what one discards.
 func contextsBreak(use inventory.Use, current, next RSSContextSet) string {
-	if use.Kind != inventory.XDPSocket {
+	switch use.Kind {
+	case inventory.XDPSocket:
+	case inventory.DefaultRoute, inventory.SSHSession:
+		for _, field := range slices.Sorted(maps.Keys(next)) {
+			if number, flow, _ := strings.Cut(field, "/"); next[field] == discards && current[field] != discards {
+				return "discards " + flow + " in RSS context " + number
+			}
+		}
+		return ""
+	default:
 		return ""
 	}
 	queue := strconv.FormatUint(uint64(use.Queue), 10)
@@ -191,8 +216,40 @@ func resolveContexts(ctx context.Context, ask tuning.Ask, wish []RSSContextWish,
 		default:
 			next[contextField(n, contextXfrm)] = state.InputTransform
 		}
+		if w.Fields == nil {
+			continue
+		}
+		fields, err := contextLetters(ctx, ask, n, *w.Fields, current)
+		if err != nil {
+			return nil, &tuning.ItemError{Item: i, Err: fmt.Errorf("rx-flow-hash: %w", err)}
+		}
+		for flow, letters := range fields {
+			next[contextField(n, flow)] = letters
+		}
 	}
 	return next, nil
+}
+
+// contextLetters are the hash fields that are wished for in a context. Of one that
+// does not exist yet it is asked whether it would have any: it has the flows of the
+// default context then.
+func contextLetters(ctx context.Context, ask tuning.Ask, number uint32, wish HashFieldsWish, current RSSContextSet) (HashFieldSet, error) {
+	has := hashFields(current.parts(number))
+	if len(has) > 0 {
+		return wish.letters(has)
+	}
+	unused := number
+	for current.has(unused) {
+		unused++
+	}
+	if err := inventory.LacksContextHashFields(ctx, ask.Reader, ask.NIC, unused); err != nil {
+		return nil, err
+	}
+	has, err := inventory.ReadHashFields(ctx, ask.Reader, ask.NIC)
+	if err != nil {
+		return nil, err
+	}
+	return wish.letters(has)
 }
 
 // ownedContext says whether nictune made a context.
@@ -373,6 +430,12 @@ func writeContexts(ctx context.Context, w kernel.Writer, nic inventory.NIC, curr
 			continue
 		}
 		exists := current.has(n)
+		if exists && onlyFieldsDiffer(from, to) {
+			if err := writeContextFields(ctx, w, nic, n, from, to); err != nil {
+				return err
+			}
+			continue
+		}
 		number := n
 		if !exists {
 			number = uapi.ETH_RXFH_CONTEXT_ALLOC
@@ -385,14 +448,58 @@ func writeContexts(ctx context.Context, w kernel.Writer, nic inventory.NIC, curr
 		if err != nil {
 			return fmt.Errorf("context %d: %w", n, err)
 		}
-		if exists || len(answer) < rxfhConfig {
+		if !exists && len(answer) >= rxfhConfig {
+			if got := binary.NativeEndian.Uint32(answer[rxfhContext:]); got != n {
+				arg := rxfhRequest(got)
+				binary.NativeEndian.PutUint32(arg[rxfhIndirSize:], 0)
+				_, err := w.EthtoolSet(ctx, nic.Name, arg)
+				return cmp.Or(err, fmt.Errorf("context %d: the driver gave a new one the number %d, and it was removed again", n, got))
+			}
+		}
+		if !exists && len(hashFields(to)) > 0 {
+			// It has some already, and not all that a driver tells can be set.
+			if from, err = newContextFields(ctx, w, nic, n); err != nil {
+				return fmt.Errorf("context %d: %w", n, err)
+			}
+		}
+		if err := writeContextFields(ctx, w, nic, n, from, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// onlyFieldsDiffer says of the parts of a context that nothing but hash fields is to
+// change, which are set apart.
+func onlyFieldsDiffer(from, to map[string]string) bool {
+	for _, part := range []string{contextTable, contextKey, contextHash, contextXfrm} {
+		if from[part] != to[part] {
+			return false
+		}
+	}
+	return true
+}
+
+// newContextFields are the hash fields that a driver gave a context.
+func newContextFields(ctx context.Context, r kernel.Reader, nic inventory.NIC, number uint32) (map[string]string, error) {
+	contexts, err := inventory.ReadRSSContexts(ctx, r, nic)
+	for _, c := range contexts {
+		if c.ID == number {
+			return c.Fields, err
+		}
+	}
+	return nil, err
+}
+
+// writeContextFields sets the hash fields of a context that are to change.
+func writeContextFields(ctx context.Context, w kernel.Writer, nic inventory.NIC, number uint32, from, to map[string]string) error {
+	fields := hashFields(to)
+	for _, flow := range slices.Sorted(maps.Keys(fields)) {
+		if fields[flow] == from[flow] {
 			continue
 		}
-		if got := binary.NativeEndian.Uint32(answer[rxfhContext:]); got != n {
-			arg := rxfhRequest(got)
-			binary.NativeEndian.PutUint32(arg[rxfhIndirSize:], 0)
-			_, err := w.EthtoolSet(ctx, nic.Name, arg)
-			return cmp.Or(err, fmt.Errorf("context %d: the driver gave a new one the number %d, and it was removed again", n, got))
+		if err := writeHashFields(ctx, w, nic, number, flow, fields[flow]); err != nil {
+			return fmt.Errorf("context %d: %s: %w", number, flow, err)
 		}
 	}
 	return nil
