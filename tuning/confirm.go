@@ -1,6 +1,7 @@
 package tuning
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +67,7 @@ func (t *Transaction) Left(now Now) time.Duration {
 // Awaiting are the transactions that await confirmation, without locking
 // anything.
 func Awaiting(dir string) ([]Transaction, error) {
-	all, err := transactions(filepath.Join(dir, pendingDir))
+	all, err := transactions(filepath.Join(dir, pendingDir), 0)
 	var waiting []Transaction
 	for _, t := range all {
 		if t.Outcome == Unconfirmed {
@@ -80,7 +81,7 @@ func Awaiting(dir string) ([]Transaction, error) {
 // all, or so long from now. A transaction that is being carried out, or was
 // interrupted, is due at once.
 func Unfinished(ctx context.Context, r kernel.Reader, dir string) (due bool, in time.Duration, err error) {
-	all, err := transactions(filepath.Join(dir, pendingDir))
+	all, err := transactions(filepath.Join(dir, pendingDir), 0)
 	if err != nil || len(all) == 0 {
 		return false, 0, err
 	}
@@ -184,7 +185,8 @@ func (e *Engine) confirmed(id int) (*Transaction, error) {
 	past, err := readJournal(filepath.Join(e.Store.dir, historyDir, fileName(id)))
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || err == nil && past == nil:
-		return nil, fmt.Errorf("there is no transaction %d; nictune history lists them", id)
+		l, err := readLedger(e.Store.dir)
+		return nil, cmp.Or(err, l.lacks(id))
 	case err != nil:
 		return nil, err
 	case past.Outcome == Undone:

@@ -108,7 +108,7 @@ func TestUnconfirmedNICTakesNoOtherPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteHistory(&text, all, now); err != nil || !strings.Contains(text.String(), "unconfirmed, 41s left") {
+	if err := WriteHistory(&text, all, now, 0); err != nil || !strings.Contains(text.String(), "unconfirmed, 41s left") {
 		t.Errorf("%v\n%s", err, text.String())
 	}
 	if due, in, err := Unfinished(t.Context(), h, dir); err != nil || !due || in.Round(time.Second) != 41*time.Second {

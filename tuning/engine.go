@@ -129,7 +129,7 @@ func (e *Engine) open(ctx context.Context, plan *Plan, nics []inventory.NIC) (*t
 	t := &transaction{Engine: e, plan: plan, host: readHostID(ctx, e.Writer), gates: gates{bonds: bondsOf(nics)}}
 	t.sameBoot = plan.Host.BootID != "" && t.host.BootID == plan.Host.BootID
 	t.past = sync.OnceValues(func() ([]Transaction, error) {
-		all, err := History(e.Store.dir)
+		all, err := Remembered(e.Store.dir)
 		return thisBoot(all, t.host), err
 	})
 	for _, c := range plan.Changes {

@@ -28,17 +28,20 @@ type Result struct {
 
 // HistoryDocument is a list of transactions, the oldest first, as a document.
 type HistoryDocument struct {
-	APIVersion   string        `json:"apiVersion"`
-	Kind         string        `json:"kind"`
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	// Trimmed is the last transaction that is not in it any more, absent where all are.
+	Trimmed      int           `json:"trimmed,omitempty"`
 	Transactions []Transaction `json:"transactions"`
 }
 
-// HistoryOf makes the document of some transactions.
-func HistoryOf(all []Transaction) HistoryDocument {
+// HistoryOf makes the document of some transactions. trimmed is the last that is not
+// kept any more, 0 for none.
+func HistoryOf(all []Transaction, trimmed int) HistoryDocument {
 	if all == nil {
 		all = []Transaction{}
 	}
-	return HistoryDocument{APIVersion, HistoryKind, all}
+	return HistoryDocument{APIVersion, HistoryKind, trimmed, all}
 }
 
 // LastApplied is the number of the last transaction that holds, confirmed or not, and is no
@@ -56,8 +59,8 @@ func LastApplied(all []Transaction) int {
 func (t *Transaction) isRollback() bool { return t.RollbackOf != 0 || t.RollbackTo != nil }
 
 // WriteHistory writes a line for each transaction. now is the host's, empty if it
-// is unknown.
-func WriteHistory(w io.Writer, all []Transaction, now Now) error {
+// is unknown, and trimmed the last transaction that is not kept any more, 0 for none.
+func WriteHistory(w io.Writer, all []Transaction, now Now, trimmed int) error {
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, "ID\tWHEN\tWHO\tOUTCOME\tCHANGES\tWHY")
 	for _, t := range all {
@@ -74,7 +77,11 @@ func WriteHistory(w io.Writer, all []Transaction, now Now) error {
 		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%d on %s\t%s\n", t.ID, when(t.Started), t.Request.who(), t.outcome(now),
 			len(t.Plan.Changes), strings.Join(nics, ", "), t.Request.Reason)
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil || trimmed == 0 {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\nTransactions up to %d were trimmed: the last %d are kept.\n", trimmed, keptJournals)
+	return err
 }
 
 // WriteText writes one transaction with its changes and how far each came.

@@ -184,11 +184,16 @@ func encodeRecord(r *record) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fmt.Appendf(nil, "%08x %s\n", crc32.Checksum(b, castagnoli()), b), nil
+	return withChecksum(b), nil
 }
 
-// decodeRecord reads a line without its end.
-func decodeRecord(line []byte) (*record, error) {
+// withChecksum makes a line of JSON.
+func withChecksum(b []byte) []byte {
+	return fmt.Appendf(nil, "%08x %s\n", crc32.Checksum(b, castagnoli()), b)
+}
+
+// checked is the JSON in a line without its end.
+func checked(line []byte) ([]byte, error) {
 	if len(line) <= crcLength || line[crcLength] != ' ' {
 		return nil, errors.New("no checksum")
 	}
@@ -199,6 +204,15 @@ func decodeRecord(line []byte) (*record, error) {
 	body := line[crcLength+1:]
 	if !bytes.Equal(sum, crcBytes(body)) {
 		return nil, errors.New("the checksum does not fit")
+	}
+	return body, nil
+}
+
+// decodeRecord reads a line without its end.
+func decodeRecord(line []byte) (*record, error) {
+	body, err := checked(line)
+	if err != nil {
+		return nil, err
 	}
 	var r record
 	d := json.NewDecoder(bytes.NewReader(body))

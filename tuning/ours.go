@@ -3,13 +3,14 @@ package tuning
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
 )
 
-// What nictune did to a host in its present boot, as its journals tell. Nothing
-// else is kept of it: what a journal can't prove to be ours is not.
+// What nictune did to a host in its present boot, as its journals and the ledger tell.
+// Nothing else is kept of it: what a journal can't prove to be ours is not.
 
 // thisBoot are the transactions of the boot that the host is in: what was set
 // before it is gone.
@@ -33,32 +34,48 @@ func ask(
 // owned are the fields of a setting that transactions added, that none removed,
 // and that are in current as they were added.
 func owned(past []Transaction, target Target, s Setting, current Values) Values {
-	ours := Values{}
 	if !s.entries() {
-		return ours
+		return Values{}
 	}
-	moved := map[string]bool{} // ours that made way in a plan, whose next change of s may add them again
-	for c, step := range steps(past, target, s.name()) {
-		for field, value := range step.After {
-			_, has := ours[field]
-			switch {
-			case value == nil:
-				moved[field] = has
-				delete(ours, field)
-			case has || moved[field] || c.Before[field] == nil:
-				ours[field] = value
-			}
-		}
-		if c.Turn != MakingWay {
-			clear(moved)
-		}
-	}
+	ours := added(past, target, s.name()).ours
 	for field, value := range ours {
 		if !bytes.Equal(value, current[field]) {
 			delete(ours, field)
 		}
 	}
 	return ours
+}
+
+// additions is what transactions added to a setting.
+type additions struct {
+	ours Values
+	// moved are those of ours that made way in a plan, whose next change of the setting
+	// may add them again.
+	moved map[string]bool
+	// removed are fields that were taken away last.
+	removed []string
+}
+
+func added(past []Transaction, target Target, setting string) additions {
+	a := additions{Values{}, map[string]bool{}, nil}
+	for c, step := range steps(past, target, setting) {
+		for field, value := range step.After {
+			_, has := a.ours[field]
+			a.removed = slices.DeleteFunc(a.removed, func(f string) bool { return f == field })
+			switch {
+			case value == nil:
+				a.moved[field] = has
+				a.removed = append(a.removed, field)
+				delete(a.ours, field)
+			case has || a.moved[field] || c.Before[field] == nil:
+				a.ours[field] = value
+			}
+		}
+		if c.Turn != MakingWay {
+			clear(a.moved)
+		}
+	}
+	return a
 }
 
 // original is what a field was before the first of the transactions that changed

@@ -82,8 +82,19 @@ func (p *Past) Summary() (Summary, error) {
 	if ids, err = journals(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		faults = append(faults, err)
 	}
+	l, err := readLedger(p.dir) // now: since they were listed some can have gone
+	if err != nil {
+		faults = append(faults, err)
+	}
+	for outcome, gone := range l.Gone {
+		s.Ended[outcome], s.Last[outcome] = gone.Count, gone.Last
+	}
+	s.Rollbacks = l.Rollbacks
 	known := make(map[int]summary, len(ids))
 	for _, id := range ids {
+		if id <= l.Trimmed {
+			continue
+		}
 		one, ok := p.ended[id]
 		if !ok || one.damaged {
 			t, err := readJournal(filepath.Join(dir, fileName(id)))

@@ -155,7 +155,7 @@ func (c *Change) names() []string {
 
 // MakePlan compares what is wanted with what is. The settings are in the order
 // in which they are to be applied; past reads the history of the host, which says
-// what is nictune's own and what was there before ([History]).
+// what is nictune's own and what was there before ([Remembered]).
 //
 // The error is a [PlanError] that names everything that can't be done, all at
 // once. The plan is there beside it, with all that can be: it is for comparing,

@@ -709,12 +709,13 @@ func anyPolicy(t *testing.T, dir string, seed uint64, counts map[string]int) {
 	open := func() *Engine {
 		store, err := OpenStore(dir)
 		must(err)
+		store.batch = int(seed % 3) // 0 is as usual
 		return &Engine{Settings: settings, Writer: h, Store: store, Settle: time.Millisecond}
 	}
 	e := open()
 	defer func() { e.Store.Close() }()
 	mustPlan := func(wants []policies.Want) (*Plan, error) {
-		return MakePlan(t.Context(), h, settings, wants, func() ([]Transaction, error) { return History(dir) })
+		return MakePlan(t.Context(), h, settings, wants, func() ([]Transaction, error) { return Remembered(dir) })
 	}
 	points := map[int]string{0: h.state()} // after each transaction
 	reach := func() {

@@ -1,6 +1,7 @@
 package tuning
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,9 @@ func (e *Engine) Rollback(ctx context.Context, id int, nics []inventory.NIC, req
 	past, err := readJournal(filepath.Join(e.Store.dir, historyDir, fileName(id)))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if l, err := readLedger(e.Store.dir); err != nil || id <= l.Trimmed {
+			return nil, cmp.Or(err, l.lacks(id))
+		}
 		return nil, fmt.Errorf("there is no finished transaction %d; nictune history lists them", id)
 	case err != nil:
 		return nil, err
@@ -45,9 +49,18 @@ func (e *Engine) RollbackTo(ctx context.Context, id int, nics []inventory.NIC, r
 	if err != nil {
 		return nil, fmt.Errorf("nothing was changed: %w", err)
 	}
+	l, err := readLedger(e.Store.dir)
+	if err != nil {
+		return nil, fmt.Errorf("nothing was changed: %w", err)
+	}
 	at := slices.IndexFunc(all, func(t Transaction) bool { return t.ID == id })
-	if at < 0 && id != 0 {
-		return nil, fmt.Errorf("there is no transaction %d; nictune history lists them", id)
+	switch {
+	case at < 0 && id == 0 && l.Trimmed > 0:
+		return nil, fmt.Errorf("%w: the beginning is not in the history any more: the oldest transaction that is kept is %d", ErrRefused, l.Trimmed+1)
+	case at < 0 && id != 0 && id <= l.Trimmed:
+		return nil, fmt.Errorf("%w: %w", ErrRefused, l.lacks(id))
+	case at < 0 && id != 0:
+		return nil, l.lacks(id)
 	}
 	var later []Transaction
 	before := id

@@ -43,7 +43,7 @@ func TestRollbackTo(t *testing.T) {
 		t.Errorf("of %d transactions %d is the last that holds, %v", len(all), LastApplied(all), err)
 	}
 	var text bytes.Buffer
-	if err := WriteHistory(&text, all, Now{}); err != nil || !strings.Contains(text.String(), "back to 2") {
+	if err := WriteHistory(&text, all, Now{}, 0); err != nil || !strings.Contains(text.String(), "back to 2") {
 		t.Errorf("%v\n%s", err, text.String())
 	}
 }

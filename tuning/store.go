@@ -16,8 +16,8 @@ import (
 // StateDir is where transactions are kept unless told otherwise.
 const StateDir = "/var/lib/nictune"
 
-// The state directory holds a lock and two folders of journals, each named by
-// the number of its transaction: what has not ended, and what has.
+// The state directory holds a lock, two folders of journals, each named by the number of
+// its transaction: what has not ended, and what has; and the ledger of what has.
 const (
 	lockFile   = "lock"
 	pendingDir = "pending"
@@ -32,6 +32,8 @@ var ErrLocked = errors.New("another nictune is changing this host; try again whe
 type Store struct {
 	dir  string
 	lock *os.File
+	// keep and batch, where set, are for keptJournals and ledgerBatch.
+	keep, batch int
 }
 
 // OpenStore makes the state directory if need be and locks it. The lock ends
@@ -90,23 +92,14 @@ func trustworthy(dir string) error {
 // Close gives the state directory free.
 func (s *Store) Close() error { return s.lock.Close() }
 
-// History reads all transactions, the oldest first, without locking anything.
-// A journal that can't be read is missing from the list and in the error.
+// History reads all transactions that are kept, the oldest first, without locking
+// anything. A journal that can't be read is missing from the list and in the error.
 func History(dir string) ([]Transaction, error) {
-	var all []Transaction
-	var faults []error
-	// Pending ones first: one that ends meanwhile is then seen at least once.
-	for _, d := range []string{pendingDir, historyDir} {
-		some, err := transactions(filepath.Join(dir, d))
-		all, faults = append(all, some...), append(faults, err)
-	}
-	slices.SortStableFunc(all, func(a, b Transaction) int { return a.ID - b.ID })
-	for i := 1; i < len(all); i++ {
-		if all[i].ID == all[i-1].ID { // seen on both sides of its end
-			all = slices.Delete(all, i-1, i)
-			i--
-		}
-	}
+	all, err := transactionsAfter(dir, 0)
+	faults := []error{err}
+	l, err := readLedger(dir) // now: while journals were read some can have gone
+	faults = append(faults, err)
+	all = slices.DeleteFunc(all, func(t Transaction) bool { return t.ID <= l.Trimmed })
 	for _, t := range all {
 		if t.Outcome != Applied {
 			continue
@@ -139,15 +132,37 @@ func returned(all []Transaction, back *Transaction) {
 	}
 }
 
-// transactions are those whose journals are in a folder. A folder that is not there
-// has none.
-func transactions(dir string) (all []Transaction, err error) {
+// transactionsAfter are those with a journal that came after another, the oldest first.
+func transactionsAfter(dir string, id int) ([]Transaction, error) {
+	var all []Transaction
+	var faults []error
+	// Pending ones first: one that ends meanwhile is then seen at least once.
+	for _, d := range []string{pendingDir, historyDir} {
+		some, err := transactions(filepath.Join(dir, d), id)
+		all, faults = append(all, some...), append(faults, err)
+	}
+	slices.SortStableFunc(all, func(a, b Transaction) int { return a.ID - b.ID })
+	for i := 1; i < len(all); i++ {
+		if all[i].ID == all[i-1].ID { // seen on both sides of its end
+			all = slices.Delete(all, i-1, i)
+			i--
+		}
+	}
+	return all, errors.Join(faults...)
+}
+
+// transactions are those after another whose journals are in a folder. A folder that is
+// not there has none.
+func transactions(dir string, after int) (all []Transaction, err error) {
 	ids, err := journals(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	faults := []error{err}
 	for _, id := range ids {
+		if id <= after {
+			continue
+		}
 		t, err := readJournal(filepath.Join(dir, fileName(id)))
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // it ended meanwhile
@@ -206,6 +221,11 @@ type journal struct {
 
 // begin starts a journal. When it returns the plan is on the disk.
 func (s *Store) begin(b beginning) (*journal, error) {
+	l, err := readLedger(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	b.ID = max(b.ID, l.Through) // no number is given twice
 	for _, d := range []string{pendingDir, historyDir} {
 		ids, err := journals(filepath.Join(s.dir, d))
 		if err != nil {
@@ -304,10 +324,15 @@ func (j *journal) endWith(outcome Outcome, who string) error {
 		}
 	}
 	from, to := filepath.Join(j.store.dir, pendingDir), filepath.Join(j.store.dir, historyDir)
-	return errors.Join(
+	err := errors.Join(
 		os.Rename(j.file.Name(), filepath.Join(to, filepath.Base(j.file.Name()))),
 		syncDir(to), syncDir(from), j.close(),
 	)
+	if err == nil {
+		// It has ended whatever comes of this, which the next end tries again.
+		_ = j.store.balance()
+	}
+	return err
 }
 
 // close leaves a journal as it is, for recovery. Its records are on the disk.

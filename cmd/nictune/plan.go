@@ -136,7 +136,7 @@ func (a *app) plan(ctx context.Context, r host, known []inventory.NIC, m matchin
 	return plan, inv.NICs, nil
 }
 
-// pastOf reads what the journals in the directory state tell.
+// pastOf reads what is remembered in the directory state.
 func pastOf(state string) func() ([]tuning.Transaction, error) {
-	return func() ([]tuning.Transaction, error) { return tuning.History(state) }
+	return func() ([]tuning.Transaction, error) { return tuning.Remembered(state) }
 }

@@ -86,7 +86,7 @@ It is refused where a value is not what the transaction made it, or a NIC is gon
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "put back also over what was set since, and leave out NICs that are gone")
-	cmd.Flags().IntVar(&to, "to", 0, "put back all that came after transaction `ID`; 0: all that nictune ever changed")
+	cmd.Flags().IntVar(&to, "to", 0, "put back all that came after transaction `ID`; 0: all that nictune ever changed, where the history still has it")
 	stateFlag(cmd, &state)
 	safety.add(cmd)
 	outputFlag(cmd, &format, "text", "json")
