@@ -2,6 +2,9 @@ package inventory
 
 import (
 	"context"
+	"errors"
+
+	"github.com/nictune/nictune/internal/kernel"
 )
 
 // Driver is the driver bound to a NIC, as ethtool -i shows it.
@@ -17,8 +20,12 @@ type Driver struct {
 
 // readDrivers reads what ethtool -i shows, which netlink has no command for.
 func readDrivers(ctx context.Context, s *survey) {
+	ask := func(n *NIC) (kernel.DriverInfo, error) { return s.DriverInfo(ctx, n.Name) }
+	if s.brief { // the host is read once, and little else
+		ask = driversInTurn(ctx, s)
+	}
 	s.askEach("driver", func(n *NIC) error {
-		info, err := s.DriverInfo(ctx, n.Name)
+		info, err := ask(n)
 		if err != nil {
 			return err
 		}
@@ -28,4 +35,21 @@ func readDrivers(ctx context.Context, s *survey) {
 		}
 		return nil
 	})
+}
+
+// driversInTurn asks all NICs, and gives the answer of each.
+func driversInTurn(ctx context.Context, s *survey) func(*NIC) (kernel.DriverInfo, error) {
+	at := make(map[*NIC]int, len(s.nics))
+	names := make([]string, len(s.nics))
+	for i, n := range s.nics {
+		at[n], names[i] = i, n.Name
+	}
+	infos, errs := kernel.InTurn(ctx, len(names), func(ctx context.Context, i int) (kernel.DriverInfo, error) { return s.DriverInfo(ctx, names[i]) })
+	return func(n *NIC) (kernel.DriverInfo, error) {
+		err := errs[at[n]]
+		if known := (*kernel.Error)(nil); err != nil && !errors.As(err, &known) {
+			err = &kernel.Error{Op: "ethtool -i", Object: n.Name, Err: err}
+		}
+		return infos[at[n]], err
+	}
 }

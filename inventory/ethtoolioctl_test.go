@@ -363,3 +363,31 @@ func TestRSSByIoctl(t *testing.T) {
 	}
 	sameJSON(t, s.nics[0].Queues.RSS, `{"hash": "toeplitz", "table": [0, 1, 2, 3], "key": "ab:01"}`)
 }
+
+// driverless answers ethtool -i for some devices, as who asks all in turn sees it.
+type driverless struct {
+	kernel.Reader
+	errs map[string]error
+}
+
+func (d driverless) DriverInfo(_ context.Context, device string) (kernel.DriverInfo, error) {
+	return kernel.DriverInfo{Driver: "of " + device}, d.errs[device]
+}
+
+// Asked in turn for an identity or one by one for all facts, the drivers are the same,
+// and so is what is said of those that do not tell.
+func TestDriversInTurn(t *testing.T) {
+	for _, brief := range []bool{false, true} {
+		s := threeNICs(driverless{errs: map[string]error{
+			"eth3": &kernel.Error{Op: "SIOCETHTOOL GDRVINFO", Object: "eth3", Err: syscall.ENODEV}, "eth4": context.DeadlineExceeded,
+		}})
+		s.brief = brief
+		readDrivers(t.Context(), s)
+		if d := s.nics[0].Driver; d == nil || d.Name != "of eth2" || s.nics[1].Driver != nil || s.nics[2].Driver != nil {
+			t.Errorf("brief %v: %+v, %+v, %+v", brief, s.nics[0].Driver, s.nics[1].Driver, s.nics[2].Driver)
+		}
+		if gone, late := unreadOf(s.nics[1], "driver"), unreadOf(s.nics[2], "driver"); !strings.HasPrefix(gone, "gone") || !strings.HasPrefix(late, "failed") || s.lost[s.nics[2]] == nil {
+			t.Errorf("brief %v: %q, %q", brief, gone, late)
+		}
+	}
+}

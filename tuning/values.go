@@ -81,13 +81,17 @@ func eraseField[T any](t T, name string) (json.RawMessage, error) {
 			key = key.Convert(whole.Type().Key())
 		}
 		return marshal(whole.MapIndex(key))
-	case plain(whole.Type()):
+	case whole.Kind() == reflect.Struct && !whole.Type().Implements(reflect.TypeFor[json.Marshaler]()):
+		// Whatever the other fields are: to look at all of them costs more than this one.
 		for i := range whole.NumField() {
-			if nameOf(whole.Type().Field(i)) == name && !empty(whole.Field(i)) {
+			switch f := whole.Type().Field(i); {
+			case f.Tag.Get("json") != name+",omitempty" || f.Anonymous || !f.IsExported():
+			case empty(whole.Field(i)):
+				return nil, nil
+			default:
 				return marshal(whole.Field(i))
 			}
 		}
-		return nil, nil
 	}
 	v, err := erase(t)
 	return v[name], err
