@@ -604,6 +604,7 @@ func TestSimulatedSameAsEthtool(t *testing.T) {
 		labtest.Ethtool(t, append([]string{"-N", name}, strings.Fields(rule)...)...)
 	}
 	labtest.Ethtool(t, "-X", name, "context", "new", "equal", "1")
+	labtest.Ethtool(t, "-N", name, "rx-flow-hash", "udp4", "d", "context", "1")
 
 	inventory := labSurvey(t)
 	for _, port := range ports {
@@ -622,6 +623,9 @@ func TestSimulatedSameAsEthtool(t *testing.T) {
 	}
 	context := n.Queues.RSS.Contexts[0]
 	theirs := ethtoolObject(t, labtest.Ethtool(t, "--json", "-x", name, "context", fmt.Sprint(context.ID)))
+	if f := context.Fields; f["udp4"] != "d" || f["tcp4"] != "sd" || n.Queues.RSS.Fields["udp4"] != "sd" {
+		t.Errorf("fields of the context %v, of the device %v", f, n.Queues.RSS.Fields)
+	}
 	delete(theirs, "rss-context")
 	same(t, "context", plain(t, ethtoolRSS(context.Hash, context.InputTransform, context.Table, context.Key)), any(theirs))
 	if n.Queues.Ntuple == nil || len(n.Queues.Ntuple.Rules) != 6 || *n.Queues.Ntuple.Capacity != 32 {
