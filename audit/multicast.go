@@ -2,7 +2,9 @@ package audit
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/inventory"
@@ -57,7 +59,7 @@ func multicastRules() []findings.Rule[nic] {
 	}
 }
 
-// membershipRules judge the host's limits.
+// membershipRules judge the host's limits, and its sockets.
 func membershipRules() []findings.Rule[host] {
 	return []findings.Rule[host]{
 		{About: findings.About{
@@ -67,7 +69,22 @@ func membershipRules() []findings.Rule[host] {
 			Remedy:  "Raise it before it is reached: sysctl: {igmp-max-memberships: ...}.",
 			Sources: []string{"ip(7): IP_ADD_MEMBERSHIP", "Documentation/networking/ip-sysctl.rst: igmp_max_memberships", "net/ipv4/igmp.c: ip_mc_join_group"},
 		}, Judge: memberships},
+		{About: findings.About{
+			ID: "multicast/socket-drops", Severity: findings.Warning,
+			Title:   "a socket that can hear groups loses datagrams",
+			Why:     "Who sends to a group sends nothing again: what a receiver's socket has no room for is lost, though the NIC and the queues are clean. The kernel counts it for each socket, and for the host as UDP's RcvbufErrors. Judged are the sockets of this network namespace that are bound to a group, and, where the host is in groups beyond the link's own (224.0.0.0/24, ff02::/16), those bound to all addresses: the kernel doesn't tell which of these are in a group. Without --watch it fails where a socket lost anything since it was opened; with it, where more was lost meanwhile.",
+			Remedy:  "Let the program read faster (a thread that does nothing else, recvmmsg, a CPU of its own), or split the groups among sockets. For bursts give the socket a larger buffer: SO_RCVBUF takes effect up to the sysctl net.core.rmem_max, and who asks for none has net.core.rmem_default.",
+			Sources: []string{"proc_net(5), last column of /proc/net/udp and udp6", "net/ipv4/udp.c: __udp_enqueue_schedule_skb, __udp4_lib_mcast_deliver", "socket(7): SO_RCVBUF, rmem_max; ss(8) -m: d"},
+		}, Judge: socketDrops},
 	}
+}
+
+// noMemberships reports whether groups that the host is in could not be read. A kernel
+// without IPv6 has no IPv6 groups to tell of.
+func (e *Evidence) noMemberships() bool {
+	return slices.ContainsFunc(e.Unread, func(u inventory.Unread) bool {
+		return u.Fact == "nics.multicast.memberships" && (u.Reason != inventory.Unsupported || u.NotRecorded())
+	})
 }
 
 // linkGroups is how many multicast addresses the device's filter has to hold.
@@ -95,8 +112,8 @@ func filterOverflow(n nic) findings.Verdict {
 	case m.Promiscuous == nil || m.AllMulti == nil:
 		return findings.Unread(n.Unread, "multicast.allMulti")
 	}
-	if u := n.evidence.Unread; slices.ContainsFunc(u, func(u inventory.Unread) bool { return u.Fact == "nics.multicast.memberships" }) {
-		return findings.Unread(u, "nics.multicast.memberships")
+	if n.evidence.noMemberships() {
+		return findings.Unread(n.evidence.Unread, "nics.multicast.memberships")
 	}
 	groups := n.linkGroups()
 	var limit int
@@ -362,7 +379,7 @@ func memberships(h host) findings.Verdict {
 	if !known {
 		return h.unreadTraffic("sysctls.ipv4.igmp_max_memberships")
 	}
-	if slices.ContainsFunc(h.Unread, func(u inventory.Unread) bool { return u.Fact == "nics.multicast.memberships" }) {
+	if h.noMemberships() {
 		return findings.Unread(h.Unread, "nics.multicast.memberships")
 	}
 	groups := 0
@@ -374,4 +391,73 @@ func memberships(h host) findings.Verdict {
 		}
 	}
 	return nearLimit(groups, int(min(most, 1<<30)), "IPv4 groups of igmp_max_memberships")
+}
+
+// linksOwn reports whether a group stays on the link: those that hosts are in by
+// themselves (all hosts, solicited nodes, mDNS) are among them.
+func linksOwn(group string) bool {
+	a, err := netip.ParseAddr(group)
+	return err != nil || a.IsLinkLocalMulticast() || a.IsInterfaceLocalMulticast()
+}
+
+func socketDrops(h host) findings.Verdict {
+	if h.Counted.Traffic == nil || h.Counted.Traffic.UDPSockets == nil {
+		return h.unreadTraffic("udpSockets")
+	}
+	inGroups := false
+	for _, n := range h.All() {
+		for _, m := range n.Multicast.Memberships {
+			inGroups = inGroups || m.Family != "link" && !linksOwn(m.Address)
+		}
+	}
+	before, _ := h.earlierTraffic()
+	watched := before != nil && before.UDPSockets != nil
+	since := "since it was opened"
+	if watched {
+		since = "in " + h.Watched().String()
+	}
+	judged, doubtful := 0, 0
+	var lossy []string
+	for _, s := range h.Counted.Traffic.UDPSockets {
+		lost := s.Drops
+		if watched {
+			for _, b := range before.UDPSockets {
+				if b.Inode == s.Inode && b.Local == s.Local {
+					lost -= b.Drops
+				}
+			}
+		}
+		if !s.Group() && !inGroups {
+			if lost > 0 && h.noMemberships() {
+				doubtful++
+			}
+			continue
+		}
+		if judged++; lost == 0 {
+			continue
+		}
+		whose := fmt.Sprintf("a process of user %d", s.UID)
+		if len(s.Processes) > 0 {
+			whose = strings.Join(s.Processes, ", ")
+		}
+		text := fmt.Sprintf("UDP %s of %s lost %d datagrams %s", s.Local, whose, lost, since)
+		if !s.Group() {
+			text += " (bound to all addresses: perhaps it is in no group)"
+		}
+		lossy = append(lossy, text)
+	}
+	switch {
+	case len(lossy) > 0:
+		const shown = 3
+		seen := strings.Join(lossy[:min(len(lossy), shown)], "; ")
+		if more := len(lossy) - shown; more > 0 {
+			seen += fmt.Sprintf("; and %d sockets more", more)
+		}
+		return findings.Fails(seen, "no loss in sockets")
+	case doubtful > 0:
+		return findings.Unread(h.Unread, "nics.multicast.memberships")
+	case judged == 0:
+		return findings.Inapplicable("no UDP socket is bound to a group, or could be in one beyond the link's own")
+	}
+	return findings.Passes("none of %d UDP sockets that can hear groups lost anything %s", judged, since)
 }

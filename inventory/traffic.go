@@ -19,6 +19,8 @@ type Traffic struct {
 	// Sysctls are those of [trafficSysctls] that the kernel has here, by their names
 	// below net ("core.netdev_max_backlog").
 	Sysctls map[string]uint64 `json:"sysctls,omitempty"`
+	// UDPSockets are those that can hear groups; nil where they could not be read.
+	UDPSockets []UDPSocket `json:"udpSockets,omitzero"`
 	// Unread lists what of the host could not be read.
 	Unread []Unread `json:"unread,omitempty"`
 }
@@ -69,6 +71,8 @@ func ReadTraffic(ctx context.Context, r kernel.Reader, inv *Inventory) *Traffic 
 		}
 		missed("sysctls."+name, err)
 	}
+	t.UDPSockets, err = readUDPSockets(ctx, r)
+	missed("udpSockets", err)
 	queues, noQueues := readQueueStats(ctx, r)
 	for i := range inv.NICs {
 		n := &inv.NICs[i]

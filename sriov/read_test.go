@@ -66,6 +66,10 @@ func (h *fakeHost) Netlink(_ context.Context, req kernel.Request) ([]kernel.Mess
 	return nil, &kernel.Error{Op: req.String(), Err: syscall.EOPNOTSUPP}
 }
 
+func (h *fakeHost) SocketHolders(context.Context, []uint64) ([]kernel.SocketHolder, error) {
+	return nil, kernel.ErrNotRecorded
+}
+
 func (h *fakeHost) Users(context.Context) (kernel.Users, error) {
 	h.asked["users"]++
 	return h.users, nil

@@ -45,6 +45,10 @@ func (k *fakeKernel) ReadDir(ctx context.Context, name string) ([]string, error)
 func (k *fakeKernel) Netlink(ctx context.Context, req kernel.Request) ([]kernel.Message, error) {
 	return k.fakeHost.Netlink(ctx, req)
 }
+func (k *fakeKernel) SocketHolders(ctx context.Context, inodes []uint64) ([]kernel.SocketHolder, error) {
+	return k.fakeHost.SocketHolders(ctx, inodes)
+}
+
 func (k *fakeKernel) Users(ctx context.Context) (kernel.Users, error) { return k.fakeHost.Users(ctx) }
 
 // smartKernel has VFs with eight vectors each, of a pool of 64.

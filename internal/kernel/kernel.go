@@ -62,6 +62,9 @@ type Reader interface {
 	// Users is who holds network devices where a netlink dump does not look:
 	// processes that drive one by a device file, and other network namespaces.
 	Users(ctx context.Context) (Users, error)
+	// SocketHolders are the processes that have sockets of these inodes open, as far
+	// as the caller may see. No recording holds it: /proc has processes of all kinds.
+	SocketHolders(ctx context.Context, inodes []uint64) ([]SocketHolder, error)
 }
 
 // A Writer can change the host, too. Only Live is one.

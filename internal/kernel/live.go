@@ -228,6 +228,11 @@ func (l *Live) Users(ctx context.Context) (Users, error) {
 	return users, nil
 }
 
+// SocketHolders implements Reader.
+func (l *Live) SocketHolders(ctx context.Context, inodes []uint64) ([]SocketHolder, error) {
+	return guard(ctx, l.slots, opSockets, "/proc", func() ([]SocketHolder, error) { return socketHolders(ctx, inodes) })
+}
+
 // Netlink implements Reader.
 func (l *Live) Netlink(ctx context.Context, req Request) ([]Message, error) {
 	if !readOnly(req) {

@@ -135,3 +135,8 @@ func (r *Recorder) Users(ctx context.Context) (Users, error) {
 	r.keep(ctx, question{kind: askUsers, subject: usersSubject}, answer{users: users, err: err})
 	return users, err
 }
+
+// SocketHolders implements Reader. They are no part of a recording.
+func (r *Recorder) SocketHolders(ctx context.Context, inodes []uint64) ([]SocketHolder, error) {
+	return r.from.SocketHolders(ctx, inodes)
+}

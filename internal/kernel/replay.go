@@ -98,6 +98,11 @@ func (p *Replay) Users(ctx context.Context) (Users, error) {
 	return a.users, err
 }
 
+// SocketHolders implements Reader; no recording has them.
+func (p *Replay) SocketHolders(_ context.Context, _ []uint64) ([]SocketHolder, error) {
+	return nil, &Error{Op: opSockets, Err: ErrNotRecorded}
+}
+
 func (p *Replay) answer(ctx context.Context, q question) (answer, error) {
 	if err := ctx.Err(); err != nil {
 		return answer{}, &Error{Op: q.op(), Object: q.object(), Err: err}

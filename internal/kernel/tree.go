@@ -111,6 +111,11 @@ func (t *Tree) Users(context.Context) (Users, error) {
 	return Users{}, &Error{Op: opUsers, Object: usersSubject, Err: errOnlyFiles}
 }
 
+// SocketHolders implements Reader; a tree does not have them.
+func (t *Tree) SocketHolders(_ context.Context, _ []uint64) ([]SocketHolder, error) {
+	return nil, &Error{Op: opSockets, Object: "/proc", Err: errOnlyFiles}
+}
+
 func (t *Tree) readFile(p string) ([]byte, error) {
 	f, err := t.open(p, false)
 	if err != nil {
