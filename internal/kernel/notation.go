@@ -12,7 +12,7 @@ import (
 )
 
 // The notation of bytes in a recording. nictune writes netlink messages as
-// attributes and everything else as hex; people may mix all of it:
+// attributes and everything else as hex and zeros; people may mix all of it:
 //
 //	0a0b 0c          hex digits, spaced as one likes
 //	u16:5 u32:0x10   numbers of 8, 16, 32 or 64 bits in the host's byte order
@@ -27,8 +27,9 @@ const (
 	// notationDepth bounds attributes within attributes; the kernel's own limit
 	// is lower.
 	notationDepth = 32
-	// notationZeros bounds the one thing that is much longer than its notation.
-	notationZeros = 16 << 20
+	// notationZeros bounds the one thing that is much longer than its notation. A
+	// thousand veth devices make less than three million.
+	notationZeros = 64 << 20
 )
 
 const (
@@ -36,12 +37,29 @@ const (
 	hexLine      = 32 // bytes
 )
 
-// hexLines writes bytes as lines of hex digits.
+// hexLines writes bytes as lines of hex digits, and long runs of zeros, of which C
+// structs consist mostly, as their number.
 func hexLines(b []byte) []string {
 	var lines []string
-	for chunk := range slices.Chunk(b, hexLine) {
-		lines = append(lines, hex.EncodeToString(chunk))
+	written := func(b []byte) {
+		for chunk := range slices.Chunk(b, hexLine) {
+			lines = append(lines, hex.EncodeToString(chunk))
+		}
 	}
+	start := 0 // of what is not yet written
+	for at := 0; at < len(b); {
+		end := at
+		for end < len(b) && b[end] == 0 {
+			end++
+		}
+		if end-at >= hexLine {
+			written(b[start:at])
+			lines = append(lines, fmt.Sprintf("zero:%d", end-at))
+			start = end
+		}
+		at = end + 1
+	}
+	written(b[start:])
 	return lines
 }
 
