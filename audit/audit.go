@@ -7,7 +7,9 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -139,6 +141,35 @@ func Gather(ctx context.Context, r kernel.Reader, groups []Group, watch time.Dur
 	if err != nil {
 		return nil, err
 	}
+	return gathered(ctx, r, earlier, now, groups, modules), nil
+}
+
+// GatherPair is [Gather] for a host that was recorded twice. How far apart the
+// recordings are their uptimes tell.
+func GatherPair(ctx context.Context, before, after kernel.Reader, groups []Group, modules *inventory.Modules) (*Evidence, error) {
+	earlier, err := look(ctx, before, groups)
+	if err != nil {
+		return nil, fmt.Errorf("the earlier one: %w", err)
+	}
+	now, err := look(ctx, after, groups)
+	if err != nil {
+		return nil, err
+	}
+	switch was, is := earlier.Counted.Uptime, now.Counted.Uptime; {
+	case was == 0 || is == 0:
+		return nil, errors.New("the two recordings can't be compared: one lacks /proc/uptime")
+	case was >= is:
+		return nil, fmt.Errorf("the host was up for %s in the earlier recording, for %s in the later: the two are in the wrong order, or it started anew between them", was, is)
+	case identity(ctx, before) != identity(ctx, after):
+		return nil, errors.New("the two recordings are of two hosts: /etc/machine-id is another")
+	default:
+		earlier.Counted.At = now.Counted.At.Add(was - is)
+	}
+	return gathered(ctx, after, earlier, now, groups, modules), nil
+}
+
+// gathered makes evidence of the looks that a caller may take from, with modules.
+func gathered(ctx context.Context, r kernel.Reader, earlier, now *Look, groups []Group, modules *inventory.Modules) *Evidence {
 	if named(groups, "link") {
 		// Each page of a module costs milliseconds of a slow bus.
 		modules.ReadAll(ctx, r, &now.Inventory)
@@ -149,7 +180,16 @@ func Gather(ctx context.Context, r kernel.Reader, groups []Group, watch time.Dur
 	for i := range e.PFs {
 		e.PFs[i].VFs = slices.Clone(e.PFs[i].VFs)
 	}
-	return e, nil
+	return e
+}
+
+// identity is /etc/machine-id, empty where it could not be read.
+func identity(ctx context.Context, r kernel.Reader) string {
+	id, err := r.ReadFile(ctx, "/etc/machine-id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
 }
 
 // look reads the facts, and what else the groups' rules need.
@@ -190,10 +230,7 @@ func Observe(ctx context.Context, r kernel.Reader, inv *inventory.Inventory, gro
 // one (nil: none). Both must have been made for the same groups. The evidence's NICs
 // and PFs are those of now, and not to be written on.
 func Since(ctx context.Context, r kernel.Reader, earlier, now *Look, groups []Group) *Evidence {
-	e := &Evidence{Inventory: sriov.Inventory{Inventory: now.Inventory, PFs: now.PFs}, Counted: now.Counted, Earlier: earlier}
-	if id, err := r.ReadFile(ctx, "/etc/machine-id"); err == nil {
-		e.MachineID = strings.TrimSpace(string(id))
-	}
+	e := &Evidence{Inventory: sriov.Inventory{Inventory: now.Inventory, PFs: now.PFs}, Counted: now.Counted, Earlier: earlier, MachineID: identity(ctx, r)}
 	whole := e.Inventory
 	e.whole = &whole
 	if named(groups, "link") {
@@ -305,7 +342,11 @@ func left(ctx context.Context, r kernel.Reader, e *Evidence) map[string]bool {
 			})...)
 		}
 	}
-	all := map[string]bool{}
+	type listed struct {
+		devices []string
+		err     error
+	}
+	all, buses := map[string]bool{}, map[string]listed{}
 	for _, n := range gone {
 		var bus, address string
 		switch {
@@ -316,11 +357,20 @@ func left(ctx context.Context, r kernel.Reader, e *Evidence) map[string]bool {
 		default:
 			continue // a software device
 		}
-		_, err := r.ReadDir(ctx, "/sys/bus/"+bus+"/devices/"+address)
-		all[n.ID()] = err == nil
+		there, read := buses[bus]
+		if !read {
+			there.devices, there.err = r.ReadDir(ctx, BusDevices(bus))
+			buses[bus] = there
+		}
+		// A bus that could not be read tells nothing of what left it.
+		all[n.ID()] = slices.Contains(there.devices, address) || there.err != nil && !errors.Is(there.err, fs.ErrNotExist)
 	}
 	return all
 }
+
+// BusDevices is the directory of a bus's devices ("pci"), by which a NIC that went away
+// is judged.
+func BusDevices(bus string) string { return "/sys/bus/" + bus + "/devices" }
 
 // wentAway reports whether the kernel said that there is no such device.
 func wentAway(u inventory.Unread) bool { return u.Reason == inventory.Gone }

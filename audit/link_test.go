@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -67,16 +66,16 @@ func TestNoSuchDeviceIsNotGone(t *testing.T) {
 // unlisted is a recorded host on which nothing is called by a name any more.
 type unlisted struct {
 	*kernel.Replay
-	on []string
+	on map[string][]string // the devices in a bus's directory
 }
 
 func (u unlisted) Netlink(context.Context, kernel.Request) ([]kernel.Message, error) { return nil, nil }
 
 func (u unlisted) ReadDir(_ context.Context, path string) ([]string, error) {
-	if slices.Contains(u.on, path) {
-		return nil, nil
+	if devices, there := u.on[path]; there {
+		return devices, nil
 	}
-	return nil, &kernel.Error{Op: "read", Object: path, Err: fmt.Errorf("none: %w", errors.ErrUnsupported)}
+	return nil, &kernel.Error{Op: "read", Object: path, Err: kernel.ErrNotRecorded}
 }
 
 // What left is told apart by whether its hardware is still on its bus.
@@ -90,10 +89,14 @@ func TestLeft(t *testing.T) {
 	stays := at("0000:03:00.0")
 	stays.Name = "renamed"
 	e.NICs = []inventory.NIC{stays, at("0000:04:00.0", inventory.Unread{Fact: "link.fec", Reason: inventory.Gone})}
-	host := unlisted{on: []string{"/sys/bus/pci/devices/0000:02:00.0", "/sys/bus/usb/devices/1-1:1.0"}}
+	host := unlisted{on: map[string][]string{"/sys/bus/pci/devices": {"0000:02:00.0", "0000:03:00.0"}, "/sys/bus/usb/devices": {"1-1:1.0"}}}
 	got := left(t.Context(), host, e)
 	if want := fmt.Sprint(map[string]bool{"0000:01:00.0": false, "0000:02:00.0": true, "1-1:1.0": true, "0000:04:00.0": false}); fmt.Sprint(got) != want {
 		t.Errorf("%v, want %v", got, want)
+	}
+	// What was not recorded of a bus says nothing of what left it.
+	if got := left(t.Context(), unlisted{}, e); !got["0000:01:00.0"] {
+		t.Errorf("%v", got)
 	}
 	// One that only isn't asked for did not go.
 	whole := e.Inventory

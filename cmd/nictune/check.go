@@ -22,6 +22,8 @@ import (
 // checking is what all forms of nictune check share.
 type checking struct {
 	format, failOn, explain string
+	// earlier is the file with an earlier recording.
+	earlier string
 	all                     bool
 	watch                   time.Duration
 	flags                   inventory.Flags
@@ -40,7 +42,8 @@ DEVICE is a name, an alternative name or a PCI address, also as a shell pattern.
 A group's name as the first word judges by the rules of that group only.
 
 What counters say is judged by what happened while the host is watched: --watch 10s
-looks twice. A counter by itself has counted since nobody knows when.
+looks twice. A counter by itself has counted since nobody knows when. Of a
+recorded host --earlier names a recording that was made before.
 
 A rule that could not be judged is "unknown" where the driver or kernel doesn't
 tell, "error" where reading failed; neither is a pass. docs/rules.md lists all
@@ -52,6 +55,7 @@ Exit status: 0 when nothing fails, 2 when a rule of at least the severity of
   nictune check link eth0
   nictune check --all -o json | jq '.findings[] | select(.status == "unknown")'
   nictune check link --watch 10s
+  nictune check --host 9h.txtar --earlier 8h.txtar
   nictune check -f checks.yaml --fail-on critical
   nictune check --explain link/half-duplex`
 	for _, g := range audit.Groups() {
@@ -100,6 +104,7 @@ func newCheckGroupCommand(app *app, group audit.Group) *cobra.Command {
 	flags.BoolVar(&c.all, "all", false, "list what passes, is unknown or does not apply, too")
 	flags.StringVar(&c.failOn, "fail-on", string(findings.Warning), "the least `SEVERITY` that makes the exit status 2: info, warning or critical")
 	flags.DurationVar(&c.watch, "watch", 0, "look twice, `INTERVAL` apart (10s), and judge what happened between")
+	flags.StringVar(&c.earlier, "earlier", "", "with --host: judge what happened since the earlier recording of the host in `FILE`")
 	flags.StringSliceVarP(&c.matching.policies, "policy", "f", nil, "obey the check policies in these `FILES` or directories: rules off, severities, waivers; judge by the rules of your own in them; of tuning policies, judge whether VFs are as migratable as they ask")
 	if group.Name == "link" {
 		flags.BoolVar(&latched, "flags", false, "judge also the flags of QSFP and CMIS modules that reading clears, for whoever else watches them, too; what was raised is read again a second later")
@@ -117,7 +122,7 @@ func newCheckGroupCommand(app *app, group audit.Group) *cobra.Command {
 // apart declares that what a flag asks for is no judging by rules, so that the flags
 // about that can't be meant.
 func apart(cmd *cobra.Command, flag string) {
-	for _, other := range []string{"watch", "policy", "all", "fail-on", "explain", "label", "labels"} {
+	for _, other := range []string{"watch", "earlier", "policy", "all", "fail-on", "explain", "label", "labels"} {
 		cmd.MarkFlagsMutuallyExclusive(flag, other)
 	}
 }
@@ -133,6 +138,9 @@ func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devic
 	if c.watch < 0 || c.watch > 0 && (a.host != "" || a.root != "") {
 		return errors.New("--watch takes an interval as 10s, and a running host to look at twice")
 	}
+	if c.earlier != "" && a.host == "" {
+		return errors.New("--earlier needs a recorded host to compare with: --host; a running one is watched with --watch 10s")
+	}
 	documents, labels, err := a.checkPolicies(c.matching)
 	if err != nil {
 		return err
@@ -142,7 +150,7 @@ func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devic
 		a.sayWait(c.watch)
 	}
 	return a.read(ctx, func(ctx context.Context, reader host) error {
-		evidence, err := audit.Gather(ctx, reader, groups, c.watch, a.modules(reader, c.flags, false))
+		evidence, err := a.gather(ctx, c, reader, groups)
 		if err != nil {
 			return err
 		}
@@ -191,6 +199,23 @@ func (a *app) check(ctx context.Context, c checking, groups []audit.Group, devic
 		}
 		return nil
 	})
+}
+
+// gather looks at the host, or at two recordings of it.
+func (a *app) gather(ctx context.Context, c checking, reader host, groups []audit.Group) (*audit.Evidence, error) {
+	modules := a.modules(reader, c.flags, false)
+	if c.earlier == "" {
+		return audit.Gather(ctx, reader, groups, c.watch, modules)
+	}
+	before, err := openRecording("--earlier", c.earlier)
+	if err != nil {
+		return nil, err
+	}
+	evidence, err := audit.GatherPair(ctx, before, reader, groups, modules)
+	if err != nil {
+		return nil, fmt.Errorf("--earlier %s: %w", c.earlier, err)
+	}
+	return evidence, nil
 }
 
 // checkPolicies are the documents that the flags name: check policies, held against

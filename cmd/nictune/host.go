@@ -32,13 +32,9 @@ func (h host) Close() {
 func (a *app) open() (host, error) {
 	switch {
 	case a.host != "":
-		b, err := os.ReadFile(a.host)
+		replay, err := openRecording("--host", a.host)
 		if err != nil {
-			return host{}, fmt.Errorf("--host: %w", err)
-		}
-		replay, err := kernel.ParseRecording(b)
-		if err != nil {
-			return host{}, fmt.Errorf("--host %s: %w", a.host, err)
+			return host{}, err
 		}
 		return host{Reader: replay, recorded: replay.Header().Recorded}, nil
 	case a.root != "":
@@ -53,6 +49,19 @@ func (a *app) open() (host, error) {
 		return host{}, err
 	}
 	return host{Reader: live, live: live, closer: live}, nil
+}
+
+// openRecording reads the recorded host in a file that a flag names.
+func openRecording(flag, file string) (*kernel.Replay, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flag, err)
+	}
+	replay, err := kernel.ParseRecording(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", flag, file, err)
+	}
+	return replay, nil
 }
 
 // read hands the host that the flags name to f, for as long as --timeout allows.

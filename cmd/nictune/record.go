@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nictune/nictune/audit"
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/sriov"
@@ -77,6 +78,12 @@ func ask(ctx context.Context, r kernel.Reader, vfs, modules bool) error {
 	}
 	for _, file := range []string{"/proc/uptime", "/etc/machine-id"} {
 		_, _ = r.ReadFile(ctx, file) // what it says is recorded, an error too
+	}
+	_, _ = r.ReadDir(ctx, audit.BusDevices("pci")) // by which a later recording is judged
+	for i := range inv.NICs {
+		if p := inv.NICs[i].Parent; p != nil {
+			_, _ = r.ReadDir(ctx, audit.BusDevices(p.Bus))
+		}
 	}
 	inventory.ReadCounters(ctx, r, inv)
 	inventory.ReadTraffic(ctx, r, inv)
