@@ -23,11 +23,11 @@ import (
 type checking struct {
 	format, failOn, explain string
 	// earlier is the file with an earlier recording.
-	earlier string
-	all                     bool
-	watch                   time.Duration
-	flags                   inventory.Flags
-	matching                matching
+	earlier  string
+	all      bool
+	watch    time.Duration
+	flags    inventory.Flags
+	matching matching
 }
 
 func newCheckCommand(app *app) *cobra.Command {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
@@ -51,17 +53,34 @@ func (a *app) open() (host, error) {
 	return host{Reader: live, live: live, closer: live}, nil
 }
 
-// openRecording reads the recorded host in a file that a flag names.
+// openRecording reads the recorded host in a file that a flag names; gzip may have made
+// it a tenth as large.
 func openRecording(flag, file string) (*kernel.Replay, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", flag, err)
+	}
+	if b, err = unzipped(b); err != nil {
+		return nil, fmt.Errorf("%s %s: %w", flag, file, err)
 	}
 	replay, err := kernel.ParseRecording(b)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", flag, file, err)
 	}
 	return replay, nil
+}
+
+// unzipped is what gzip made of a recording, or the recording where it is one.
+func unzipped(b []byte) ([]byte, error) {
+	if !bytes.HasPrefix(b, []byte{0x1f, 0x8b}) {
+		return b, nil
+	}
+	z, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	const most = 256 << 20 // as the parser takes
+	return io.ReadAll(io.LimitReader(z, most+1))
 }
 
 // read hands the host that the flags name to f, for as long as --timeout allows.

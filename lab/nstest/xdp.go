@@ -58,11 +58,21 @@ func XDPSocket(t testing.TB, index int, queue uint32) (closer func()) {
 // until the test ends or detach is called.
 func XDPProgram(t testing.TB, index int) (detach func()) {
 	t.Helper()
+	return attachXDP(t, index, unix.XDP_FLAGS_DRV_MODE)
+}
+
+// GenericXDPProgram is XDPProgram in generic mode.
+func GenericXDPProgram(t testing.TB, index int) (detach func()) {
+	t.Helper()
+	return attachXDP(t, index, unix.XDP_FLAGS_SKB_MODE)
+}
+
+func attachXDP(t testing.TB, index int, flags uint32) (detach func()) {
+	t.Helper()
 	Require(t)
 	const (
 		progLoad, linkCreate = 5, 28 // enum bpf_cmd
 		typeXDP, attachXDP   = 6, 37 // enum bpf_prog_type, bpf_attach_type
-		driverMode           = 1 << 2
 	)
 	bpf := func(what string, command uintptr, attributes unsafe.Pointer, size uintptr) int {
 		fd, _, errno := unix.Syscall(unix.SYS_BPF, command, uintptr(attributes), size)
@@ -81,7 +91,7 @@ func XDPProgram(t testing.TB, index int) (detach func()) {
 	runtime.KeepAlive(&passes)
 	runtime.KeepAlive(licence)
 	defer unix.Close(fd)
-	attached := struct{ program, device, kind, flags uint32 }{uint32(fd), uint32(index), attachXDP, driverMode}
+	attached := struct{ program, device, kind, flags uint32 }{uint32(fd), uint32(index), attachXDP, flags}
 	held := bpf("attach an XDP program", linkCreate, unsafe.Pointer(&attached), unsafe.Sizeof(attached))
 	detach = sync.OnceFunc(func() { _ = unix.Close(held) })
 	t.Cleanup(detach)
