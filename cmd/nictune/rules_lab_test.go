@@ -161,12 +161,20 @@ func carries(name string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// rename gives a driver's first interfaces names that tell the driver.
+// rename gives a driver's first interfaces names that tell the driver, until the test ends.
 func rename(t *testing.T, driver string, names ...string) {
 	t.Helper()
+	call := func(from, to string) {
+		labtest.Run(t, "ip", "link", "set", from, "down")
+		labtest.Run(t, "ip", "link", "set", from, "name", to)
+	}
 	for i, name := range labtest.NICs(t, driver, len(names))[:len(names)] {
-		labtest.Run(t, "ip", "link", "set", name, "down")
-		labtest.Run(t, "ip", "link", "set", name, "name", names[i])
+		call(name, names[i])
+		t.Cleanup(func() {
+			if _, err := net.InterfaceByName(names[i]); err == nil { // VFs went with their PF's
+				call(names[i], name)
+			}
+		})
 	}
 }
 
