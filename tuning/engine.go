@@ -495,7 +495,7 @@ func (t *transaction) change(ctx context.Context, i int) error {
 	switch c.Turn {
 	case Direct, MakingWay:
 		fields := c.names()
-		goal = only(c.After, fields)
+		goal = only(c.After, slices.Concat(fields, c.Stay))
 		fields = without(fields, s.volatile(current))
 		if !same(current, c.After, fields) && !same(current, c.Before, fields) {
 			return fmt.Errorf("%s was changed by somebody else meanwhile, or by an earlier change of this plan", c.Setting)

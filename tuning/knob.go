@@ -33,6 +33,10 @@ type Knob[T any] struct {
 	// their number: a plan may add and remove them. Otherwise a key is something
 	// that the device has or lacks.
 	Entries bool
+	// Entry is the entry that a field is a part of, where one has several: what the
+	// device gave an entry of ours besides what was asked for goes with it. nil: each
+	// field is an entry by itself.
+	Entry func(field string) string
 	// Wish, where set, is how policies say what they want where that is not T's
 	// fields themselves: "over four queues" for a table of 128. See [WishOf].
 	Wish *Wish[T]
@@ -112,6 +116,9 @@ type Setting interface {
 	doc() string
 	scope() Scope
 	entries() bool
+	// writes says whether a field is among those that were written, or a part of an
+	// entry that is.
+	writes(written Values, field string) bool
 	// shape is the type whose fields policies name, and aliases of these fields. It
 	// is a slice where policies name a list.
 	shape() (reflect.Type, map[string][]string)
@@ -157,6 +164,19 @@ func (k Knob[T]) bounds() bool       { return k.Bound != nil }
 func (k Knob[T]) choosesSpeed() bool { return k.ChoosesSpeed }
 func (k Knob[T]) renames() bool      { return k.Renames }
 func (k Knob[T]) remakesVFs() bool   { return k.RemakesVFs }
+
+func (k Knob[T]) writes(written Values, field string) bool {
+	_, is := written[field]
+	if is || k.Entry == nil {
+		return is
+	}
+	for other := range written {
+		if k.Entry(other) == k.Entry(field) {
+			return true
+		}
+	}
+	return false
+}
 
 func (k Knob[T]) shape() (reflect.Type, map[string][]string) {
 	if k.Wish != nil {

@@ -59,6 +59,9 @@ func (a arrangement) changes() []Change {
 		case c != nil && late:
 			c.Turn = Late
 		case c != nil && len(c.Fields) > 0:
+			if !s.entries() {
+				c.Stay = append(c.Stay, without(without(reachable(s, c.After, c.Goal), c.names()), s.volatile(c.After))...)
+			}
 			c.Turn, c.Wish, c.Goal = Direct, nil, nil
 		case late:
 			if c = a.kept(s, planned); c == nil {

@@ -96,6 +96,9 @@ type Change struct {
 	// of that what policies say in words of their own, as JSON.
 	Wish json.RawMessage `json:"wish,omitempty"`
 	Goal Values          `json:"goal,omitzero"`
+	// Stay are the fields that are wanted as they are along with those that change:
+	// they have to hold when the change is made.
+	Stay []string `json:"stay,omitempty"`
 	// Source is where the policy speaks of it that wants it.
 	Source policies.Source `json:"source,omitzero"`
 }

@@ -102,6 +102,10 @@ func (p *Plan) validate() error {
 			return fmt.Errorf("%s: it is to be kept and changed", at)
 		case !fromLate && (len(c.Fields) == 0 || !slices.Equal(c.names(), differ)):
 			return fmt.Errorf("%s: the fields are not those in which before and after differ", at)
+		case slices.ContainsFunc(c.Stay, func(field string) bool {
+			return c.Turn != Direct || c.After[field] == nil || slices.Contains(differ, field)
+		}):
+			return fmt.Errorf("%s: a field is to stay that is not there, or changes", at)
 		}
 		seen[key] = true
 		for _, f := range c.Fields {

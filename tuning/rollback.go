@@ -221,6 +221,11 @@ func (r *rollback) aim(s Setting, indexes []int, late bool, read func(Setting) (
 	name := r.plan.Changes[indexes[0]].NIC.Name
 	goal, found, by := Values{}, Values{}, map[string]int{}
 	planned := 0
+	// Before the first of them that says anything of the setting, after the last, and the
+	// fields that moved by themselves at some time between.
+	var first, last Values
+	var moved []string
+	since := 0
 	for len(indexes) > 0 {
 		id := r.made[indexes[0]].id
 		n := 0
@@ -229,19 +234,37 @@ func (r *rollback) aim(s Setting, indexes []int, late bool, read func(Setting) (
 		}
 		was, left, fields := r.changed(s, indexes[:n], &planned)
 		indexes = indexes[n:]
+		if was != nil {
+			if first == nil {
+				first, since = was, id
+			}
+			last, moved = left, slices.Concat(moved, s.volatile(was), s.volatile(left))
+		}
 		for _, field := range fields {
 			if by[field] == 0 {
 				goal[field], by[field] = was[field], id
 			}
 		}
-		for _, field := range differing(was, left) {
+		later := differing(was, left)
+		if was != nil {
+			later = append(later, s.volatile(was)...) // which moved before this one, too
+		}
+		for _, field := range later {
 			if by[field] != 0 { // also a queue that went, and that the driver made anew since
 				found[field], by[field] = left[field], id
 			}
 		}
 	}
-	if len(goal) == 0 {
+	if len(goal) == 0 && (!late || first == nil || s.entries()) {
 		return nil, nil
+	}
+	for _, field := range moved { // which no transaction changed, and which stood still then
+		if by[field] == 0 && first[field] != nil {
+			goal[field], found[field], by[field] = first[field], last[field], since
+		}
+	}
+	for _, field := range s.volatile(first) { // it will move again
+		delete(goal, field)
 	}
 	current, err := read(s)
 	switch {
@@ -249,6 +272,18 @@ func (r *rollback) aim(s Setting, indexes []int, late bool, read func(Setting) (
 		current = Values{}
 	case err != nil:
 		return nil, err
+	}
+	if late && !s.entries() {
+		// What the rollback itself builds anew is not only kept, which leaves to the driver
+		// what looks like its own: that it was so before is known.
+		for field, v := range first {
+			if by[field] == 0 && !slices.Contains(s.volatile(first), field) && same(first, current, []string{field}) {
+				goal[field] = v
+			}
+		}
+	}
+	if len(goal) == 0 {
+		return nil, nil
 	}
 	c := &Change{Before: current, Goal: goal}
 	c.After = over(current, c.Goal, reachable(s, current, c.Goal))
@@ -284,8 +319,7 @@ func (r *rollback) changed(s Setting, indexes []int, planned *int) (was, found V
 	// What the device has is not the rollback's to take away; nor are, of rules and
 	// such, those that somebody else added: after a restart of the host all are.
 	fields = slices.DeleteFunc(differing(was, found), func(f string) bool {
-		_, ours := written[f]
-		return was[f] == nil && !(s.entries() && ours && sameBoot)
+		return was[f] == nil && !(s.entries() && s.writes(written, f) && sameBoot)
 	})
 	return was, found, without(fields, s.volatile(was))
 }

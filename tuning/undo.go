@@ -85,10 +85,17 @@ func (t *transaction) putTargetBack(ctx context.Context, indexes []int) []error 
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		changes, faults := b.changes(ctx)
 		var refused []refusal
+		var blocked []string // as what had to make way is there still
 		for _, c := range changes {
+			if slices.Contains(blocked, c.Setting) {
+				continue
+			}
 			if err := b.restore(ctx, c); err != nil {
 				faults = append(faults, fmt.Errorf("%s: %s: %w", name, c.Setting, err))
 				refused = append(refused, refusal{c, err})
+				if c.Turn == MakingWay {
+					blocked = append(blocked, b.Settings[rank(b.Settings, c.Setting)].after()...)
+				}
 			}
 		}
 		if len(faults) == 0 && len(changes) == 0 {
@@ -213,7 +220,7 @@ func (b *back) goal(i int, current Values) Values {
 	// What was verified is known to have changed these fields, the wanted ones and
 	// those that followed; of an unverified write anything may have come.
 	fields := slices.DeleteFunc(differing(was, current), func(f string) bool {
-		_, ours := written[f]
+		ours := s.writes(written, f)
 		if s.entries() && was[f] == nil {
 			return !ours || !lasting // then it is somebody else's
 		}

@@ -106,6 +106,10 @@ func RSSContexts() tuning.Knob[RSSContextSet] {
 		Breaks:  contextsBreak,
 		Wish:    tuning.WishOf(resolveContexts),
 		Entries: true,
+		Entry: func(field string) string {
+			number, _, _ := strings.Cut(field, "/")
+			return number
+		},
 		After:   []string{"channels"},
 		MakeWay: makeWayForContexts,
 		Keep:    keepContexts,
