@@ -181,7 +181,7 @@ func writeCount(ctx context.Context, w kernel.Writer, nic inventory.NIC, current
 		if err := d.keepsRates(ctx, int(*next.VFs)); err != nil { // the link may be gone since the plan was made
 			return err
 		}
-		if err := d.write(ctx, w, "sriov_numvfs", "0"); err != nil {
+		if err := d.setNumber(ctx, w, 0); err != nil {
 			return err
 		}
 	}
@@ -202,10 +202,41 @@ func (d *device) make(ctx context.Context, w kernel.Writer, n int) error {
 			return err
 		}
 	}
-	if err := d.write(ctx, w, "sriov_numvfs", strconv.Itoa(n)); err != nil {
+	if err := d.setNumber(ctx, w, n); err != nil {
 		return err
 	}
 	return d.awaitVFs(ctx, n)
+}
+
+// setNumber writes sriov_numvfs. That takes as long as the driver does, which makes or
+// removes one VF after the other; meanwhile it tells how many are there, or gone.
+func (d *device) setNumber(ctx context.Context, w kernel.Writer, n int) error {
+	written := make(chan error, 1)
+	go func() { written <- d.write(ctx, w, "sriov_numvfs", strconv.Itoa(n)) }()
+	all, what, done := n, "are there", func(now int) int { return now }
+	if n == 0 {
+		all = *d.NumVFs
+		what, done = "are gone", func(now int) int { return all - now }
+	}
+	tell := telling(ctx, all)
+	look := time.NewTicker(pace / 4)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-written:
+			return err
+		case <-look.C:
+			if entries, err := d.ReadDir(ctx, d.path); err == nil && d.Bus == "pci" { // of others it lists no VFs
+				now := 0
+				for _, entry := range entries {
+					if strings.HasPrefix(entry, "virtfn") {
+						now++
+					}
+				}
+				tell(done(now), what)
+			}
+		}
+	}
 }
 
 // awaitVFs waits until all VFs are there, each in a group where its PF is in one.

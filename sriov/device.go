@@ -149,10 +149,15 @@ func timeFor(vfs int) time.Duration {
 	return 3*patience + time.Duration(vfs)*each
 }
 
+// mostVFs is how many VFs there may be, where that is not known.
+const mostVFs = 256
+
+// pace is how often it is told how far something has come.
+const pace = 2 * time.Second
+
 // telling tells how many of n VFs are done, no more often than there is something to
 // see.
 func telling(ctx context.Context, n int) func(done int, what string) {
-	const pace = 2 * time.Second
 	last := time.Now()
 	return func(done int, what string) {
 		if time.Since(last) < pace || done == n {
@@ -178,11 +183,19 @@ func awaitFor(ctx context.Context, patience time.Duration, what string, done fun
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%s after %s", what, patience)
 		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %w", what, ctx.Err())
+		if err := pause(ctx); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
 		}
+	}
+}
+
+// pause waits until it is worth looking again.
+func pause(ctx context.Context) error {
+	select {
+	case <-time.After(20 * time.Millisecond):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -51,8 +51,7 @@ func SwitchMode() tuning.Knob[SwitchState] {
 		RemakesVFs: true,
 		Renames:    true,
 		Takes: func(SwitchState, SwitchState) time.Duration {
-			const all = 256 // how many VFs there are is not known here
-			return timeFor(all)
+			return timeFor(mostVFs)
 		},
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit SwitchState, err error) {
 			e, err := ofPF(ctx, r, nic, (*device).eswitch)
@@ -189,7 +188,7 @@ func (d *device) setMode(ctx context.Context, w kernel.Writer, mode string) erro
 		return nil
 	}
 	if n := *d.NumVFs; n > 0 && d.Driver == "ice" {
-		if err := d.write(ctx, w, "sriov_numvfs", "0"); err != nil {
+		if err := d.setNumber(ctx, w, 0); err != nil {
 			return err
 		}
 		err := set()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -23,6 +24,7 @@ import (
 type fakeKernel struct {
 	*fakeHost
 	kernel.Writer
+	mu   sync.Mutex // somebody looks while sriov_numvfs is written
 	pool int
 	// mode and inline are the switch's.
 	mode   uint16
@@ -34,12 +36,18 @@ type fakeKernel struct {
 }
 
 func (k *fakeKernel) ReadFile(ctx context.Context, name string) ([]byte, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	return k.fakeHost.ReadFile(ctx, name)
 }
 func (k *fakeKernel) ReadLink(ctx context.Context, name string) (string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	return k.fakeHost.ReadLink(ctx, name)
 }
 func (k *fakeKernel) ReadDir(ctx context.Context, name string) ([]string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	return k.fakeHost.ReadDir(ctx, name)
 }
 func (k *fakeKernel) Netlink(ctx context.Context, req kernel.Request) ([]kernel.Message, error) {
@@ -95,6 +103,8 @@ func (k *fakeKernel) bound(vf int) {
 }
 
 func (k *fakeKernel) WriteFile(_ context.Context, name string, data []byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	refuse := func(errno syscall.Errno) error { return &kernel.Error{Op: "write", Object: name, Err: errno} }
 	value := strings.TrimSpace(string(data))
 	k.did = append(k.did, path.Base(path.Dir(name))+"/"+path.Base(name)+" "+value)

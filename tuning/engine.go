@@ -674,7 +674,7 @@ func (t *transaction) write(ctx context.Context, i int, current, next Values) er
 		return err
 	}
 	if t.Detail != nil {
-		ctx = context.WithValue(ctx, detail{}, func(text string) { t.Detail(t.plan.Changes[i], text) })
+		ctx = Hearing(ctx, func(text string) { t.Detail(t.plan.Changes[i], text) })
 	}
 	err = t.settings[i].write(ctx, t.Writer, *t.nics[i], current, next)
 	if t.settings[i].renames() {
@@ -688,6 +688,11 @@ func (t *transaction) write(ctx context.Context, i int, current, next Values) er
 
 // detail is the key of the function that takes what a write tells of itself.
 type detail struct{}
+
+// Hearing has hear take what a knob's Write tells of itself ([Tell]).
+func Hearing(ctx context.Context, hear func(text string)) context.Context {
+	return context.WithValue(ctx, detail{}, hear)
+}
 
 // Tell says, from inside of a knob's Write that takes long, how far it has come.
 func Tell(ctx context.Context, text string) {
