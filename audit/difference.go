@@ -17,11 +17,13 @@ type Difference struct {
 	Since time.Time `json:"since"`
 	// New fail now, and did not, or were accepted, or there was no such subject.
 	New []Change `json:"new"`
-	// Fixed failed and don't any more: they pass, or the rule says nothing of the
-	// subject any more.
+	// Fixed failed, and pass now.
 	Fixed []Change `json:"fixed"`
 	// Unchanged failed and still do, accepted or not.
 	Unchanged []Change `json:"unchanged"`
+	// NotApplicable failed, and the rule doesn't apply any more: a link without a cable has
+	// no errors, and nobody mended what caused them.
+	NotApplicable []Change `json:"notApplicable"`
 	// Unclear failed, and can't be judged now: nobody knows whether they still do.
 	Unclear []Change `json:"unclear"`
 	// Gone failed on a subject, or by a rule, of which the later report says nothing.
@@ -68,7 +70,7 @@ func Keys(all []findings.Finding) []string {
 // Compare says what changed from an earlier report to a later one.
 func Compare(earlier, later *HostReport) *Difference {
 	d := &Difference{
-		Since: earlier.CollectedAt, New: []Change{}, Fixed: []Change{}, Unchanged: []Change{}, Unclear: []Change{}, Gone: []Change{},
+		Since: earlier.CollectedAt, New: []Change{}, Fixed: []Change{}, Unchanged: []Change{}, NotApplicable: []Change{}, Unclear: []Change{}, Gone: []Change{},
 	}
 	before := map[string]*findings.Finding{}
 	for i, key := range Keys(earlier.Findings) {
@@ -94,9 +96,13 @@ func Compare(earlier, later *HostReport) *Difference {
 			if failed {
 				d.Unchanged = append(d.Unchanged, c)
 			}
-		case findings.Pass, findings.NotApplicable:
+		case findings.Pass:
 			if failed {
 				d.Fixed = append(d.Fixed, c)
+			}
+		case findings.NotApplicable:
+			if failed {
+				d.NotApplicable = append(d.NotApplicable, c)
 			}
 		default: // unknown, error
 			if failed {

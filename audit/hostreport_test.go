@@ -278,6 +278,8 @@ func TestCompare(t *testing.T) {
 		finding("link/fec", findings.Waived, b, "eth1"),
 		finding("user/a", findings.Unknown, a, "eth0"),
 		finding("user/b", findings.Pass, b, "eth1"),
+		finding("link/errors", findings.Fail, a, "eth0"),
+		finding("link/speed", findings.Waived, a, "eth0"),
 	}}
 	later := &HostReport{Findings: []findings.Finding{
 		finding("link/eee", findings.Fail, a, "uplink"),
@@ -287,6 +289,8 @@ func TestCompare(t *testing.T) {
 		finding("link/gone", findings.Fail, a, "uplink"),
 		finding("user/a", findings.Fail, a, "uplink"),
 		finding("link/new", findings.Pass, a, "uplink"),
+		finding("link/errors", findings.NotApplicable, a, "uplink"),
+		finding("link/speed", findings.NotApplicable, a, "uplink"),
 	}}
 	d := Compare(earlier, later)
 	rules := func(changes []Change) string {
@@ -303,6 +307,7 @@ func TestCompare(t *testing.T) {
 		{d.New, "link/half-duplex pass>fail, link/gone waived>fail, user/a unknown>fail"},
 		{d.Fixed, "link/fec fail>pass"},
 		{d.Unchanged, "link/eee fail>fail"},
+		{d.NotApplicable, "link/errors fail>not-applicable, link/speed waived>not-applicable"},
 		{d.Unclear, "link/loss fail>unknown"},
 		{d.Gone, "link/eee fail>, link/fec waived>"},
 	} {

@@ -60,6 +60,9 @@ func (m *markdown) baseline(d *audit.Difference) {
 		return
 	}
 	m.printf("## Since %s\n\n%d new, %d fixed, %d unchanged", d.Since.UTC().Format("2006-01-02 15:04:05 UTC"), len(d.New), len(d.Fixed), len(d.Unchanged))
+	if len(d.NotApplicable) > 0 {
+		m.printf(", %d that failed by a rule that doesn't apply any more", len(d.NotApplicable))
+	}
 	if len(d.Unclear) > 0 {
 		m.printf(", %d that failed and can't be judged now", len(d.Unclear))
 	}
@@ -67,14 +70,14 @@ func (m *markdown) baseline(d *audit.Difference) {
 		m.printf(", %d that failed on what is gone", len(d.Gone))
 	}
 	m.printf(".\n\n")
-	if len(d.New)+len(d.Fixed)+len(d.Unclear)+len(d.Gone) == 0 {
+	if len(d.New)+len(d.Fixed)+len(d.NotApplicable)+len(d.Unclear)+len(d.Gone) == 0 {
 		return
 	}
 	m.table("", "severity", "device", "rule", "what")
 	for _, list := range []struct {
 		word    string
 		changes []audit.Change
-	}{{"new", d.New}, {"fixed", d.Fixed}, {"unclear", d.Unclear}, {"gone", d.Gone}} {
+	}{{"new", d.New}, {"fixed", d.Fixed}, {"doesn't apply", d.NotApplicable}, {"unclear", d.Unclear}, {"gone", d.Gone}} {
 		for _, c := range list.changes {
 			m.printf("| %s | %s | %s | %s | %s |\n", list.word, c.Severity, code(c.Subject.String()), code(c.Rule), escaped(c.Title))
 		}

@@ -35,8 +35,11 @@ func visible(s string) string {
 // line is visible text on one line.
 func line(s string) string { return strings.Join(strings.Fields(visible(s)), " ") }
 
+// notApplicable is what failed by a rule that doesn't apply any more.
+const notApplicable = "not-applicable"
+
 // changes says of each finding of a report what it is beside the baseline: "new",
-// "unchanged", or nothing.
+// "unchanged", "fixed", "not-applicable", "unclear", or nothing.
 func changes(r *audit.HostReport) []string {
 	all := make([]string, len(r.Findings))
 	if r.Baseline == nil {
@@ -47,11 +50,14 @@ func changes(r *audit.HostReport) []string {
 		subject findings.Subject
 	}
 	is := map[known]string{}
-	for _, c := range r.Baseline.New {
-		is[known{c.Rule, c.Subject}] = "new"
-	}
-	for _, c := range r.Baseline.Unchanged {
-		is[known{c.Rule, c.Subject}] = "unchanged"
+	d := r.Baseline
+	for _, list := range []struct {
+		word    string
+		changes []audit.Change
+	}{{"fixed", d.Fixed}, {notApplicable, d.NotApplicable}, {"unclear", d.Unclear}, {"unchanged", d.Unchanged}, {"new", d.New}} {
+		for _, c := range list.changes {
+			is[known{c.Rule, c.Subject}] = list.word
+		}
 	}
 	for i := range r.Findings {
 		all[i] = is[known{r.Findings[i].Rule, r.Findings[i].Subject}]

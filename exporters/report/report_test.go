@@ -71,6 +71,7 @@ func recorded(t testing.TB) *audit.HostReport {
 	}
 	r.Rules = slices.DeleteFunc(r.Rules, func(about findings.About) bool { return !said[about.ID] })
 	r.Rules = append(r.Rules, findings.About{ID: "user/mtu", Severity: findings.Warning, Title: "the MTU is not 9000", Why: "Storage needs it.", Remedy: "ip link set DEV mtu 9000", Sources: []string{"house.yaml:6"}})
+	notApplied := r.Findings[slices.IndexFunc(r.Findings, func(f findings.Finding) bool { return f.Status == findings.NotApplicable })].Rule
 	earlier := *r
 	earlier.CollectedAt = r.CollectedAt.Add(-24 * time.Hour)
 	earlier.Findings = nil
@@ -78,7 +79,7 @@ func recorded(t testing.TB) *audit.HostReport {
 		switch f.Rule {
 		case "user/mtu":
 			f.Status = findings.Pass
-		case "sriov/drops", "link/fec-uncorrectable":
+		case "sriov/drops", "link/fec-uncorrectable", notApplied:
 			f.Status = findings.Fail
 		}
 		earlier.Findings = append(earlier.Findings, f)
@@ -166,7 +167,7 @@ func with(s string) *audit.HostReport {
 		Problems: []string{s, s},
 	}
 	change := audit.Change{Rule: s, Severity: findings.Warning, Title: s, Subject: subject, Seen: s}
-	r.Baseline = &audit.Difference{New: []audit.Change{change}, Fixed: []audit.Change{change}, Gone: []audit.Change{change}, Unclear: []audit.Change{change}}
+	r.Baseline = &audit.Difference{New: []audit.Change{change}, Fixed: []audit.Change{change}, Gone: []audit.Change{change}, NotApplicable: []audit.Change{change}, Unclear: []audit.Change{change}}
 	return r
 }
 
@@ -294,6 +295,11 @@ func checkSARIF(t *testing.T, r *audit.HostReport, text string) {
 		}
 	}
 	want := r.Counts[findings.Fail] + r.Counts[findings.Error] + r.Counts[findings.Unknown] + r.Counts[findings.Waived]
+	for i, is := range changes(r) {
+		if is == notApplicable && r.Findings[i].Status == findings.NotApplicable {
+			want++
+		}
+	}
 	if len(fingerprints) != want || r.Baseline != nil && absent != len(r.Baseline.Fixed)+len(r.Baseline.Gone) {
 		t.Errorf("%q: SARIF has %d results and %d absent ones, want %d", r.Host.Name, len(fingerprints), absent, want)
 	}

@@ -97,8 +97,9 @@ const fingerprint = "nictuneSubject/v1"
 
 // SARIF writes the report as SARIF 2.1.0, for programs that collect what scanners
 // find. Results are what fails, is waived (suppressed) or could not be judged (of the
-// kind open); a rule that is listed and has no result passed or did not apply. A device
-// is no file: locations are logical ones.
+// kind open), and what failed in the baseline by a rule that doesn't apply any more (of the
+// kind notApplicable); a rule that is listed and has no result passed or did not apply. A
+// device is no file: locations are logical ones.
 func SARIF(w io.Writer, r *audit.HostReport) error {
 	run := sarifRun{
 		Tool: sarifTool{sarifDriver{
@@ -139,7 +140,7 @@ func SARIF(w io.Writer, r *audit.HostReport) error {
 		one := sarifResult{
 			RuleID: visible(f.Rule), Kind: "fail", Level: level(f.Severity), Message: sarifText{Text: message(f)},
 			Locations:    []sarifLocation{{[]sarifLogical{{line(f.Subject.String()), line(hostName(r) + "/" + f.Subject.ID + part(f.Subject)), "resource"}}}},
-			Fingerprints: map[string]string{fingerprint: hash(keys[i])}, Baseline: is[i],
+			Fingerprints: map[string]string{fingerprint: hash(keys[i])}, Baseline: baselineState(is[i]),
 			Properties: map[string]any{"status": f.Status, "severity": f.Severity},
 		}
 		if at, ok := index[f.Rule]; ok {
@@ -151,6 +152,11 @@ func SARIF(w io.Writer, r *audit.HostReport) error {
 			one.Suppressions = []sarifSuppression{{"external", "accepted", visible(accepted(f.Waiver))}}
 		case findings.Error, findings.Unknown:
 			one.Kind, one.Level = "open", "none"
+		case findings.NotApplicable:
+			if is[i] != notApplicable {
+				continue
+			}
+			one.Kind, one.Level = "notApplicable", "none"
 		default:
 			continue
 		}
@@ -162,6 +168,16 @@ func SARIF(w io.Writer, r *audit.HostReport) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(sarifLog{Schema: "https://json.schemastore.org/sarif-2.1.0.json", Version: "2.1.0", Runs: []sarifRun{run}})
+}
+
+// baselineState is SARIF's word for what a finding is beside the baseline. What failed and
+// can't be told any more is neither gone nor as it was.
+func baselineState(change string) string {
+	switch change {
+	case notApplicable, "unclear":
+		return "updated"
+	}
+	return change
 }
 
 // absent are the results of the baseline that are no more.

@@ -125,6 +125,12 @@ func (p *auditPage) summary() {
 	p.drift()
 	if d := r.Baseline; d != nil {
 		text := fmt.Sprintf("%d new, %d fixed, %d unchanged", len(d.New), len(d.Fixed), len(d.Unchanged))
+		switch n := len(d.NotApplicable); {
+		case n == 1:
+			text += ", 1 rule doesn't apply any more"
+		case n > 1:
+			text += fmt.Sprintf(", %d rules don't apply any more", n)
+		}
 		if n := len(d.Unclear); n > 0 {
 			text += fmt.Sprintf(", %d can't be judged any more", n)
 		}
@@ -167,14 +173,14 @@ func (p *auditPage) drift() {
 // changes lists what is no more, which nothing else says.
 func (p *auditPage) changes() {
 	d := p.r.Baseline
-	if d == nil || len(d.Fixed)+len(d.Gone)+len(d.Unclear) == 0 {
+	if d == nil || len(d.Fixed)+len(d.NotApplicable)+len(d.Unclear)+len(d.Gone) == 0 {
 		return
 	}
 	p.printf("\n")
 	for _, list := range []struct {
 		label   string
 		changes []audit.Change
-	}{{"FIXED     ", d.Fixed}, {"UNCLEAR   ", d.Unclear}, {"GONE      ", d.Gone}} {
+	}{{"FIXED     ", d.Fixed}, {"N/A NOW   ", d.NotApplicable}, {"UNCLEAR   ", d.Unclear}, {"GONE      ", d.Gone}} {
 		for _, c := range list.changes {
 			p.wrapped(list.label, c.Rule+" on "+c.Subject.String()+": "+c.Title)
 		}
