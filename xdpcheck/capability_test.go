@@ -48,6 +48,23 @@ func nicText(driver, announced string, more ...string) string {
 	return "{" + nic + `, "offloads": {` + offloads + "}}"
 }
 
+// Kernels that announce nothing are judged by what the table knows of redirecting.
+func TestRedirectOnOldKernels(t *testing.T) {
+	for _, test := range []struct {
+		driver, kernel string
+		redirect, xmit Answer
+	}{
+		{"mlx5_core", "5.10.0-30-amd64", Yes, Yes}, {"mlx5_core", "4.18.0-553.el8.x86_64", Unknown, Unknown}, {"i40e", "4.19.0", Yes, Unknown},
+		{"ena", "5.10.223", Unknown, Unknown}, {"ena", "5.11.0", Yes, Yes}, {"qede", "5.4.0", Unknown, Unknown}, {"qede", "5.9.0", Yes, Yes}, {"virtio_net", "4.14.336", Unknown, Unknown},
+		{"vif", "5.10.223", Yes, Yes}, {"ixgbevf", "5.10.223", Unsupported, Unsupported},
+	} {
+		_, n := hostOf(t, test.kernel, nicText(test.driver, ""))
+		if c := n.Capabilities(); c.Redirect.Answer != test.redirect || c.Xmit.Answer != test.xmit {
+			t.Errorf("%s on %s: redirect %v (%s), xmit %v (%s), want %v and %v", test.driver, test.kernel, c.Redirect.Answer, c.Redirect.Why, c.Xmit.Answer, c.Xmit.Why, test.redirect, test.xmit)
+		}
+	}
+}
+
 func TestCapabilities(t *testing.T) {
 	const lroOn = `offloads: "features": {"rx-lro": {"active": true, "hardware": true, "wanted": true}}`
 	for _, test := range []struct {
@@ -58,7 +75,7 @@ func TestCapabilities(t *testing.T) {
 		{"igb on 6.12", "6.12.107+deb13-amd64", nicText("igb", "basic redirect"), Yes, Unsupported, Yes, Unsupported, "announces"},
 		{"igb on 7.2", "7.2.13", nicText("igb", "basic redirect xsk-zerocopy"), Yes, Yes, Yes, Unsupported, "announces"},
 		{"igb on 5.9, which announces nothing", "5.9.1", nicText("igb", ""), Unknown, Unknown, Unknown, Unsupported, "since Linux 5.10; this is 5.9; a distribution"},
-		{"igb on 5.15", "5.15.0", nicText("igb", ""), Yes, Unknown, Unknown, Unsupported, "by the table"},
+		{"igb on 5.15", "5.15.0", nicText("igb", ""), Yes, Unknown, Yes, Unsupported, "by the table"},
 		{"e1000e", "6.12.1", nicText("e1000e", "-"), Unsupported, Unsupported, Unsupported, Unsupported, "in no Linux up to 7.2"},
 		{"e1000e on a kernel that nobody read", "8.0.1", nicText("e1000e", "-"), Unknown, Unknown, Unknown, Unknown, "isn't in the table"},
 		{"an unknown driver", "6.12.1", nicText("acme", "-"), Unknown, Unknown, Unknown, Unknown, "isn't in the table"},
