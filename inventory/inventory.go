@@ -136,6 +136,9 @@ type Parent struct {
 	Bus string `json:"bus"`
 	// Address is the device's name there: "0000:3b:00.0", "virtio2".
 	Address string `json:"address"`
+	// SRIOV says that the device can have virtual functions though it is no PCI device,
+	// as netdevsim can. Those of a PCI function are counted in [PCI.SRIOV].
+	SRIOV bool `json:"sriov,omitempty"`
 }
 
 // Port is where a NIC stands on its device and its switch.

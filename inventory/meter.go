@@ -315,13 +315,22 @@ func (m *Meter) sourcesOf(n *NIC) source {
 	if own(n) {
 		s |= fromDriver
 	}
-	if m.options.VFs != nil && n.Function == PF && n.PCI != nil && n.PCI.SRIOV != nil && n.PCI.SRIOV.NumVFs > 0 {
+	if m.options.VFs != nil && mayHaveVFs(n) {
 		s |= fromVFs
 	}
 	if software(n) {
 		s &^= m.refused[n.Type]
 	}
 	return s
+}
+
+// mayHaveVFs says whether a device has VFs, or can have some and their number is not
+// among the facts.
+func mayHaveVFs(n *NIC) bool {
+	if n.PCI == nil {
+		return n.Parent != nil && n.Parent.SRIOV && n.Function != Representor
+	}
+	return n.Function == PF && n.PCI.SRIOV != nil && n.PCI.SRIOV.NumVFs > 0
 }
 
 // nameOf is the name of a device by its index, in the statistics of this reading or

@@ -35,6 +35,7 @@ func readPlaces(ctx context.Context, s *survey) {
 	p.describeIRQs(ctx)
 	for n, at := range found {
 		n.PCI, n.NUMA, n.IOMMU = at.place.pci, at.place.numa, at.place.iommu
+		n.Parent.SRIOV = n.PCI == nil && at.place.has("sriov_numvfs")
 		n.Unread = append(n.Unread, at.place.unread...)
 		if at.interrupts != nil {
 			n.IRQs = at.interrupts.irqs

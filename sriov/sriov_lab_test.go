@@ -496,12 +496,16 @@ func TestSimulatedVFs(t *testing.T) {
 	set(1, "min_tx_rate", "10", "max_tx_rate", "100")
 	set(2, "state", "disable", "trust", "on")
 	set(3, "query_rss", "on", "spoofchk", "on")
+	labtest.CountVFs(t, name, [8]uint64{101, 102, 103, 104, 105, 106, 107, 108}, [8]uint64{}, [8]uint64{1 << 40, 2 << 40, 3 << 40, 4 << 40, 5 << 40, 6 << 40, 7 << 40, 8 << 40})
 	live := open(t)
 	pf := pfNamed(t, pfs(t, live), name)
 	if pf.Bus != "netdevsim" || pf.TotalVFs != nil || *pf.NumVFs != 4 {
 		t.Errorf("%+v", pf)
 	}
 	compareWithIP(t, pf)
+	if got := *pf.VFs[0].Statistics; got.RxPackets != 101 || got.TxDropped != 108 || *pf.VFs[1].Statistics != (Statistics{}) {
+		t.Errorf("counted %+v and %+v", got, *pf.VFs[1].Statistics)
+	}
 	write(t, device+"/sriov_numvfs", "0")
 
 	write(t, fmt.Sprintf("/sys/kernel/debug/netdevsim/netdevsim%d/max_vfs", id), "256")
@@ -531,20 +535,11 @@ func TestSimulatedVFs(t *testing.T) {
 	})
 }
 
-// compareWithDevlink switches a simulated device to switchdev and compares its
-// ports with devlink -j and sriovnet.
+// compareWithDevlink switches a simulated device to switchdev and compares its mode,
+// its ports and the functions behind them with devlink -j and sriovnet.
 func compareWithDevlink(t *testing.T, id int, name string) {
 	handle := fmt.Sprintf("netdevsim/netdevsim%d", id)
 	live := open(t)
-	// Not inventory.Read: asking netdevsim's representors for their timestamping
-	// oopses Linux 6.12. What Read needs of an inventory here is the uplink.
-	index, err := strconv.Atoi(text(t, "/sys/class/net/"+name+"/ifindex"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	inv := &inventory.Inventory{NICs: []inventory.NIC{{
-		Name: name, Index: index, Parent: &inventory.Parent{Bus: "netdevsim", Address: fmt.Sprintf("netdevsim%d", id)}, Function: inventory.Plain,
-	}}}
 	mode := func() string {
 		var all struct {
 			Dev map[string]struct{ Mode string } `json:"dev"`
@@ -556,7 +551,7 @@ func compareWithDevlink(t *testing.T, id int, name string) {
 	}
 	for _, want := range []string{"legacy", "switchdev"} {
 		labtest.Run(t, "devlink", "dev", "eswitch", "set", handle, "mode", want)
-		pf := pfNamed(t, Read(t.Context(), live, inv).PFs, name)
+		pf := pfNamed(t, pfs(t, live), name)
 		if pf.ESwitch == nil || pf.ESwitch.Mode != want || mode() != want {
 			t.Errorf("mode %+v, devlink says %s, want %s", pf.ESwitch, mode(), want)
 		}
@@ -567,27 +562,76 @@ func compareWithDevlink(t *testing.T, id int, name string) {
 		all, _ := filepath.Glob("/sys/class/net/*/phys_switch_id")
 		return len(all) > 3
 	})
-	var ports struct {
-		Port map[string]struct {
-			Netdev, Flavour string
-			VF              int `json:"vfnum"`
-		} `json:"port"`
+	type function struct {
+		Address     string  `json:"hw_addr"`
+		State       string  `json:"state"`
+		OpState     string  `json:"opstate"`
+		RoCE        string  `json:"roce"`
+		Migratable  string  `json:"migratable"`
+		IPsecCrypto string  `json:"ipsec_crypto"`
+		IPsecPacket string  `json:"ipsec_packet"`
+		MaxIOEQs    *uint32 `json:"max_io_eqs"`
 	}
-	if err := json.Unmarshal(labtest.Run(t, "devlink", "-j", "port", "show"), &ports); err != nil {
-		t.Fatal(err)
+	type port struct {
+		Netdev, Flavour string
+		VF              int `json:"vfnum"`
+		Function        function
 	}
-	pf := pfNamed(t, Read(t.Context(), live, inv).PFs, name)
+	ports := func() map[string]port {
+		var all struct {
+			Port map[string]port `json:"port"`
+		}
+		if err := json.Unmarshal(labtest.Run(t, "devlink", "-j", "port", "show"), &all); err != nil {
+			t.Fatal(err)
+		}
+		for handleOfPort, p := range all.Port {
+			if p.Flavour != "pcivf" || !strings.HasPrefix(handleOfPort, handle+"/") {
+				delete(all.Port, handleOfPort)
+			}
+		}
+		return all.Port
+	}
+	for handleOfPort, p := range ports() {
+		set := [][]string{
+			{"hw_addr", "02:00:5e:00:53:07", "migratable", "enable", "max_io_eqs", "8"},
+			{"roce", "enable", "ipsec_crypto", "enable"},
+			{"ipsec_crypto", "enable", "ipsec_packet", "enable"},
+		}[p.VF]
+		for i := 0; i < len(set); i += 2 { // packet offload needs the other first
+			labtest.Run(t, "devlink", "port", "function", "set", handleOfPort, set[i], set[i+1])
+		}
+	}
+	pf := pfNamed(t, pfs(t, live), name)
 	if len(pf.VFs) != 3 {
 		t.Fatalf("%d VFs of 3", len(pf.VFs))
 	}
+	word := func(on *bool) string {
+		switch {
+		case on == nil:
+			return ""
+		case *on:
+			return "enable"
+		}
+		return "disable"
+	}
 	found := 0
-	for port, p := range ports.Port {
-		if p.Flavour != "pcivf" || !strings.HasPrefix(port, handle+"/") {
+	for handleOfPort, p := range ports() {
+		found++
+		vf := pf.VFs[p.VF]
+		if vf.Representor != p.Netdev || vf.Representor == "" {
+			t.Errorf("VF %d: representor %q, devlink says %q", p.VF, vf.Representor, p.Netdev)
+		}
+		f := vf.PortFunction
+		if f == nil || f.Port != handleOfPort {
+			t.Errorf("VF %d: function %+v, devlink has %s", p.VF, f, handleOfPort)
 			continue
 		}
-		found++
-		if got := pf.VFs[p.VF].Representor; got != p.Netdev || got == "" {
-			t.Errorf("VF %d: representor %q, devlink says %q", p.VF, got, p.Netdev)
+		got := function{f.MAC, f.State, f.OpState, word(f.RoCE), word(f.Migratable), word(f.IPsecCrypto), word(f.IPsecPacket), f.MaxIOEQs}
+		if !reflect.DeepEqual(got, p.Function) {
+			t.Errorf("VF %d: function %+v, devlink says %+v", p.VF, got, p.Function)
+		}
+		if on := []string{got.Migratable, got.RoCE, got.IPsecPacket}[p.VF]; on != "enable" {
+			t.Errorf("VF %d: %+v", p.VF, got)
 		}
 		// sriovnet takes the last character of the device's name for the number of the
 		// PF: right for netdevsim20.

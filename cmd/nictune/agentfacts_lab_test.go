@@ -44,6 +44,12 @@ func TestAgentAgreesWithTools(t *testing.T) {
 	}
 	labtest.Run(t, "ethtool", "-G", pf, "rx", "512")
 
+	simulated := labtest.Netdevsim(t, 34, 1)[0] // whose VFs count
+	if err := os.WriteFile("/sys/bus/netdevsim/devices/netdevsim34/sriov_numvfs", []byte("2"), 0); err != nil {
+		t.Fatal(err)
+	}
+	labtest.CountVFs(t, simulated, [8]uint64{1, 2, 3, 4, 5, 6, 7, 8}, [8]uint64{11, 12, 13, 14, 15, 16, 17, 18})
+
 	s := startInProcess(t, "--collector.features", "--reconcile=off", "--pause=1s")
 	base := "http://" + s.address(t)
 	sample := func(name, labels string) string {
@@ -153,6 +159,30 @@ func TestAgentAgreesWithTools(t *testing.T) {
 	want(500*125000, "vf_max_transmit_bytes_per_second", `,vf="1"`)
 	if line := fmt.Sprintf("nictune_vf_vlan_info{device=%q,protocol=\"802.1Q\",qos=\"3\",vf=\"0\",vlan=\"100\"} 1\n", pf); !strings.Contains(page, line) {
 		t.Errorf("there is no %s", line)
+	}
+	var counted []struct {
+		VFs []struct {
+			Stats struct {
+				RX map[string]uint64 `json:"rx"`
+				TX map[string]uint64 `json:"tx"`
+			} `json:"stats"`
+		} `json:"vfinfo_list"`
+	}
+	if err := json.Unmarshal(labtest.Run(t, "ip", "-s", "-j", "link", "show", simulated), &counted); err != nil || len(counted) != 1 || len(counted[0].VFs) != 2 {
+		t.Fatalf("%v: %+v", err, counted)
+	}
+	for i, vf := range counted[0].VFs {
+		rx, tx := vf.Stats.RX, vf.Stats.TX
+		for name, value := range map[string]uint64{
+			"receive_packets": rx["packets"], "receive_bytes": rx["bytes"], "receive_broadcast_packets": rx["broadcast"],
+			"receive_multicast_packets": rx["multicast"], "receive_dropped": rx["dropped"],
+			"transmit_packets": tx["tx_packets"], "transmit_bytes": tx["tx_bytes"], "transmit_dropped": tx["dropped"],
+		} {
+			line := fmt.Sprintf("\nnictune_vf_%s_total{device=%q,vf=\"%d\"} %d\n", name, simulated, i, value)
+			if value == 0 || !strings.Contains(page, line) {
+				t.Errorf("there is no %s", strings.TrimSpace(line))
+			}
+		}
 	}
 	// A change is told of without a scrape asking for it.
 	labtest.Run(t, "ethtool", "-G", pf, "rx", "1024")

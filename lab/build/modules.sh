@@ -20,9 +20,10 @@ hang() {
 	grep -q "$2" "$out/build/netdevsim/$1" || die "netdevsim's $1 has no '$2' any more: the add-on in lab/netdevsim needs a new place"
 	sed -i "s/$2/$3/" "$out/build/netdevsim/$1"
 }
-hang netdevsim.h '^struct nsim_ethtool {' 'struct lab_page { u8 address, bank, page, upper, bytes[128]; };\nstruct nsim_lab { u32 indir[128], pages; struct lab_page page[64]; u8 key[40]; u8 init, autoneg, hfunc, xfrm; u32 speed, used, ctx[32]; u64 hash[32], queued; struct ethtool_rx_flow_spec rules[32]; struct ethtool_coalesce queue[64]; };\n&\n\tstruct nsim_lab lab;'
+hang netdevsim.h '^struct nsim_ethtool {' 'struct lab_page { u8 address, bank, page, upper, bytes[128]; };\nstruct nsim_lab { u32 indir[128], pages; struct lab_page page[64]; u8 key[40]; u8 init, autoneg, hfunc, xfrm; u32 speed, used, ctx[32]; u64 hash[32], queued; struct ethtool_rx_flow_spec rules[32]; struct ethtool_coalesce queue[64]; struct ifla_vf_stats vf[8]; };\nint lab_vf_stats(struct net_device *dev, int vf, struct ifla_vf_stats *s);\n&\n\tstruct nsim_lab lab;'
 hang ethtool.c '^static const struct ethtool_ops nsim_ethtool_ops = {' '#include "nsim_lab.h"\n&\n\tNSIM_LAB_OPS'
-hang ethtool.c 'ethtool = debugfs_create_dir("ethtool", ns->nsim_dev_port->ddir);' '&\n\tdebugfs_create_file("module", 0200, ethtool, ns, \&lab_module_fops);'
+hang ethtool.c 'ethtool = debugfs_create_dir("ethtool", ns->nsim_dev_port->ddir);' '&\n\tdebugfs_create_file("module", 0200, ethtool, ns, \&lab_module_fops);\n\tdebugfs_create_file("vf_stats", 0200, ethtool, ns, \&lab_vf_stats_fops);'
+hang netdev.c '^static const struct net_device_ops nsim_netdev_ops = {' '&\n\t.ndo_get_vf_stats = lab_vf_stats,'
 hang netdev.c 'dev->hw_features |= NETIF_F_HW_TC' '& | NETIF_F_NTUPLE | NETIF_F_RXHASH'
 hang netdevsim.h '^struct nsim_dev_port {' '&\n\tstruct { u8 mac[6]; bool roce, migratable, crypto, packet; u32 eqs; } lab;'
 hang dev.c '^static int __nsim_dev_port_add(' '#include "nsim_port.h"\n&'

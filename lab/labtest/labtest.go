@@ -6,12 +6,14 @@ package labtest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -167,6 +169,36 @@ func Netdevsim(t testing.TB, id, ports int, queues ...int) []string {
 	})
 	slices.SortFunc(names, func(a, b string) int { return strings.Compare(portName(a)+a, portName(b)+b) })
 	return names
+}
+
+// CountVFs has the first VFs of a simulated device count this: packets received and sent, bytes
+// received and sent, broadcast, multicast, and packets dropped that were received and were to be sent.
+func CountVFs(t testing.TB, ifname string, counters ...[8]uint64) {
+	t.Helper()
+	var image []byte
+	for _, vf := range counters { // struct ifla_vf_stats (linux/if_link.h)
+		for _, n := range vf {
+			image = binary.NativeEndian.AppendUint64(image, n)
+		}
+	}
+	if err := os.WriteFile(debugFile(t, ifname, "ethtool/vf_stats"), image, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// debugFile is a file that netdevsim has for one of its ports in debugfs.
+func debugFile(t testing.TB, ifname, name string) string {
+	t.Helper()
+	device, err := filepath.EvalSymlinks("/sys/class/net/" + ifname + "/device")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, ok := strings.CutPrefix(portName(ifname), "p")
+	number, err := strconv.Atoi(port)
+	if !ok || err != nil {
+		t.Fatalf("%s is no port of netdevsim: %v", ifname, err)
+	}
+	return filepath.Join("/sys/kernel/debug/netdevsim", filepath.Base(device), "ports", strconv.Itoa(number-1), name)
 }
 
 func portName(ifname string) string {

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -98,18 +97,6 @@ func (m ModuleMemory) Dump() []byte {
 // are raised again where what they tell of goes on.
 func Plug(t testing.TB, ifname string, memory ModuleMemory, goesOn bool) {
 	t.Helper()
-	device, err := filepath.EvalSymlinks("/sys/class/net/" + ifname + "/device")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port, ok := strings.CutPrefix(portName(ifname), "p")
-	if !ok {
-		t.Fatalf("%s is no port of netdevsim", ifname)
-	}
-	number, err := strconv.Atoi(port)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var image []byte
 	for p, data := range memory {
 		upper := byte(0)
@@ -121,8 +108,7 @@ func Plug(t testing.TB, ifname string, memory ModuleMemory, goesOn bool) {
 		}
 		image = append(append(image, p.Address, p.Bank, p.Number, upper), append(data, make([]byte, 128-len(data))...)...)
 	}
-	file := filepath.Join("/sys/kernel/debug/netdevsim", filepath.Base(device), "ports", strconv.Itoa(number-1), "ethtool/module")
-	if err := os.WriteFile(file, image, 0); err != nil {
+	if err := os.WriteFile(debugFile(t, ifname, "ethtool/module"), image, 0); err != nil {
 		t.Fatal(err)
 	}
 }
