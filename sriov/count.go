@@ -30,7 +30,7 @@ type CountWish struct {
 
 // Knobs are the settings of SR-IOV in the order in which they are applied.
 func Knobs() []tuning.Setting {
-	return []tuning.Setting{Unmanaged(), Counting(), SwitchMode(), PortFunctions(), VFs(), Drivers(), Representors()}
+	return []tuning.Setting{Counting(), Unmanaged(), SwitchMode(), PortFunctions(), VFs(), Drivers(), Representors()}
 }
 
 // Counting is sriov_numvfs.

@@ -19,12 +19,18 @@ type Management struct {
 	Unmanaged *bool `json:"unmanaged,omitempty" doc:"whether NetworkManager and systemd-networkd (256 and newer) are told, by an udev rule in /run/, to leave them alone"`
 }
 
-// Unmanaged keeps others from the network devices of VFs. It comes before these.
+// unmanagedSetting is the name of the setting whose state is a [Management].
+const unmanagedSetting = "vf-netdevs"
+
+// Unmanaged keeps others from the network devices of VFs. It makes way for these: where
+// somebody would take them they are told before VFs are made, and an undo takes that
+// back when they are gone.
 func Unmanaged() tuning.Knob[Management] {
 	return tuning.Knob[Management]{
-		Name: "vf-netdevs",
+		Name: unmanagedSetting,
 		Doc: "Who else sets up the network devices of a PF's virtual functions (a rule in /run/udev/rules.d). It holds until the next boot, as the " +
-			"virtual functions do.",
+			"virtual functions do. Where one of the two runs they are told without being asked for it before VFs are made, unless a policy says off.",
+		After:  []string{CountSetting},
 		Impact: func(inventory.NIC, Management, Management) tuning.Impact { return tuning.Seamless },
 		Read: func(ctx context.Context, r kernel.Reader, nic inventory.NIC) (current, limit Management, err error) {
 			d, err := deviceOf(ctx, r, nic)
@@ -41,7 +47,32 @@ func Unmanaged() tuning.Knob[Management] {
 			}
 			return d.setUnmanaged(ctx, w, *next.Unmanaged)
 		},
+		MakeWay: makeWayForVFs,
+		Keep: func(tuning.Ask, Management) (Management, error) {
+			return Management{}, nil // making VFs wipes nothing of it
+		},
 	}
+}
+
+// makeWayForVFs has those told who run, before VFs are made, or what a policy says.
+func makeWayForVFs(ctx context.Context, ask tuning.Ask, current Management) (Management, error) {
+	count, planned := tuning.Get[Count](ask.Planned, CountSetting)
+	if !planned || count.VFs == nil || *count.VFs == 0 || current.Unmanaged == nil || *current.Unmanaged || tuning.Undoing(ctx) {
+		return current, nil
+	}
+	if wanted, ok := tuning.Get[Management](ask.Planned, unmanagedSetting); ok {
+		return wanted, nil
+	}
+	managers, err := inventory.ReadManagers(ctx, ask.Reader)
+	if err != nil {
+		ask.Doubt("whether NetworkManager or systemd-networkd would set up the VFs' network devices is not known: " + err.Error())
+	}
+	for _, m := range managers {
+		if m.Name == "NetworkManager" || m.Name == "systemd-networkd" {
+			return Management{new(true)}, nil
+		}
+	}
+	return current, nil
 }
 
 // NetworkManager leaves alone what udev calls NM_UNMANAGED, and systemd-networkd
@@ -89,6 +120,9 @@ func (d *device) setUnmanaged(ctx context.Context, w kernel.Writer, on bool) err
 		rules = nil
 	}
 	if err := w.UdevRules(ctx, name, rules); err != nil {
+		if on { // at nobody's wish, perhaps
+			err = fmt.Errorf("%w; a policy that says vf-netdevs: {unmanaged: off} does without", err)
+		}
 		return err
 	}
 	const looks = 3 * time.Second // udev's own, in its manager_reload

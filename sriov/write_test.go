@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
@@ -729,7 +731,9 @@ func TestNamesOfRepresentors(t *testing.T) {
 
 // TestUnmanaged: udev is told, and of the network devices that are there it is asked
 // to look at them again. Without udev there is nobody to tell.
-func TestUnmanaged(t *testing.T) {
+func TestUnmanaged(t *testing.T) { synctest.Test(t, testUnmanaged) }
+
+func testUnmanaged(t *testing.T) {
 	k, nic := smartKernel(t, 2)
 	knob := Unmanaged()
 	if current, _, err := knob.Read(t.Context(), k, nic); kernel.ReasonOf(err) != kernel.Unsupported {
@@ -754,5 +758,102 @@ func TestUnmanaged(t *testing.T) {
 	}
 	if err := knob.Write(t.Context(), k, nic, again, current); err != nil || k.files[file] != "" {
 		t.Errorf("%q, %v", k.files[file], err)
+	}
+}
+
+// managed is a host with udev, where these programs run, and an engine for it.
+func managed(t *testing.T, vfs int, programs ...string) (*fakeKernel, inventory.NIC, *tuning.Engine) {
+	t.Helper()
+	k, nic := smartKernel(t, vfs)
+	k.files[pfDir+"/sriov_drivers_autoprobe"] = "1\n"
+	k.files["/run/udev/control"] = ""
+	for i, name := range append([]string{"systemd"}, programs...) {
+		k.files[fmt.Sprintf("/proc/%d/comm", i+1)] = name[:min(len(name), 15)] + "\n"
+		k.files[fmt.Sprintf("/proc/%d/cmdline", i+1)] = "/usr/sbin/" + name + "\x00"
+	}
+	for _, request := range []string{"route LINK_GET dump", "route ADDR_GET dump", "route ROUTE_GET dump"} {
+		k.netlink[request] = func(kernel.Request) ([]kernel.Message, error) { return nil, nil }
+	}
+	store, err := tuning.OpenStore(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	counting := Counting()
+	counting.Victims = nil // for whom all of an inventory is read
+	return k, nic, &tuning.Engine{Settings: []tuning.Setting{counting, Unmanaged(), Drivers()}, Writer: k, Store: store, Settle: time.Second}
+}
+
+// plannedFor is the plan for what settings say of the PF.
+func plannedFor(t *testing.T, k *fakeKernel, nic inventory.NIC, settings []tuning.Setting, say string) *tuning.Plan {
+	t.Helper()
+	documents, err := policies.Parse("p.yaml", []byte("apiVersion: nictune/v1\nkind: TuningPolicy\nname: p\nmatch: {name: eth0}\nsettings: "+say+"\n"))
+	if err == nil {
+		documents, err = policies.Bind(documents, tuning.Catalogue(settings))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants, _, err := policies.Resolve(documents, policies.Host{}, []inventory.NIC{nic})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := tuning.MakePlan(t.Context(), k, settings, wants, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+// TestManagersAreTold: who would set up the network devices of VFs is told before these
+// are made, without being asked for it, unless a policy says otherwise; and a rollback
+// takes it back.
+func TestManagersAreTold(t *testing.T) {
+	const rules = kernel.UdevRulesDir + "/81-nictune-vfs-pci-0000-3b-00.0.rules"
+	for _, c := range []struct {
+		program, say string
+		vfs          int
+		did          string // before VFs are made
+		told         bool   // afterwards
+	}{
+		{"NetworkManager", "{sriov: {vfs: 2}}", 0, "rules, 0000:3b:00.0/sriov_drivers_autoprobe 0, 0000:3b:00.0/sriov_numvfs 2", true},
+		{"systemd-networkd", "{sriov: {vfs: 2}}", 0, "rules, 0000:3b:00.0/sriov_drivers_autoprobe 0, 0000:3b:00.0/sriov_numvfs 2", true},
+		{"systemd-networkd-wait-online", "{sriov: {vfs: 2}}", 0, "0000:3b:00.0/sriov_drivers_autoprobe 0, 0000:3b:00.0/sriov_numvfs 2", false},
+		{"irqbalance", "{sriov: {vfs: 2}, vf-netdevs: {unmanaged: on}}", 0, "rules, 0000:3b:00.0/sriov_drivers_autoprobe 0, 0000:3b:00.0/sriov_numvfs 2", true},
+		{"NetworkManager", "{sriov: {vfs: 2}, vf-netdevs: {unmanaged: off}}", 0, "0000:3b:00.0/sriov_drivers_autoprobe 0, 0000:3b:00.0/sriov_numvfs 2", false},
+		{"NetworkManager", "{sriov: {vfs: 2, externally-managed: on}}", 2, "", false},
+		{"NetworkManager", "{sriov: {vfs: 0}}", 2, "0000:3b:00.0/sriov_numvfs 0", false},
+	} {
+		t.Run(c.program+c.say, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { // udev is given seconds
+				k, nic, e := managed(t, 2, c.program)
+				if c.vfs == 0 {
+					if err := k.WriteFile(t.Context(), pfDir+"/sriov_numvfs", []byte("0")); err != nil {
+						t.Fatal(err)
+					}
+					k.did = nil
+				}
+				plan := plannedFor(t, k, nic, e.Settings, c.say)
+				done, err := e.Apply(t.Context(), plan, []inventory.NIC{nic}, tuning.Request{Allow: tuning.NICReset, Disrupt: []string{"eth0"}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				did := strings.Join(slices.DeleteFunc(slices.Clone(k.did), func(s string) bool {
+					return strings.Contains(s, "drivers_probe") || strings.HasSuffix(s, "/uevent change") || strings.HasSuffix(s, "sriov_drivers_autoprobe 1")
+				}), ", ")
+				if told := k.files[rules] != ""; did != c.did || told != c.told {
+					t.Errorf("it did %s and told %v, want %s and %v", did, told, c.did, c.told)
+				}
+				if done == nil {
+					return
+				}
+				if _, err := e.Rollback(t.Context(), done.ID, []inventory.NIC{nic}, tuning.Request{Allow: tuning.NICReset, Disrupt: []string{"eth0"}}, false); err != nil {
+					t.Error(err)
+				}
+				if k.files[rules] != "" || strings.TrimSpace(k.files[pfDir+"/sriov_numvfs"]) != strconv.Itoa(c.vfs) {
+					t.Errorf("after the rollback: %q, %s VFs", k.files[rules], k.files[pfDir+"/sriov_numvfs"])
+				}
+			})
+		})
 	}
 }

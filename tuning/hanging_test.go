@@ -1,6 +1,7 @@
 package tuning
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -266,7 +267,7 @@ func TestUndoWaitsForWhatMakesWay(t *testing.T) {
 		}
 		second := toyKnob("second", Seamless)
 		second.After = []string{"first"}
-		second.MakeWay = func(ask Ask, current toy) (toy, error) {
+		second.MakeWay = func(_ context.Context, ask Ask, current toy) (toy, error) {
 			if next, ok := Get[toy](ask.Planned, "first"); ok && *current.A > *next.A {
 				current.A = next.A
 			}

@@ -48,7 +48,7 @@ type Knob[T any] struct {
 	// MakeWay says what current has to become before the planned changes of After
 	// can be made: a table that names queues which will go must not name them any
 	// more. It returns current where nothing is in the way. nil: nothing ever is.
-	MakeWay func(ask Ask, current T) (next T, err error)
+	MakeWay func(ctx context.Context, ask Ask, current T) (next T, err error)
 	// Keep says what remains of before when the planned changes are made and no
 	// policy wants this setting. A field that is absent from it is left to the
 	// driver. nil: all of it, as far as its fields still exist.
@@ -129,7 +129,7 @@ type Setting interface {
 	wishes() bool
 	after() []string
 	resolve(ctx context.Context, ask Ask, wish json.RawMessage, current Values) (next Values, err error)
-	makeWay(ask Ask, current Values) (Values, error)
+	makeWay(ctx context.Context, ask Ask, current Values) (Values, error)
 	keep(ask Ask, before Values) (Values, error)
 	round(nic inventory.NIC, next Values) (Values, error)
 	volatile(current Values) []string
@@ -191,11 +191,11 @@ func (k Knob[T]) resolve(ctx context.Context, ask Ask, wish json.RawMessage, cur
 	return mapped(current, func(c T) (T, error) { return k.Wish.resolve(ctx, ask, wish, c) })
 }
 
-func (k Knob[T]) makeWay(ask Ask, current Values) (Values, error) {
+func (k Knob[T]) makeWay(ctx context.Context, ask Ask, current Values) (Values, error) {
 	if k.MakeWay == nil {
 		return current, nil
 	}
-	return mapped(current, func(c T) (T, error) { return k.MakeWay(ask, c) })
+	return mapped(current, func(c T) (T, error) { return k.MakeWay(ctx, ask, c) })
 }
 
 func (k Knob[T]) keep(ask Ask, before Values) (Values, error) {

@@ -1,6 +1,7 @@
 package tuning
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"slices"
@@ -47,7 +48,7 @@ type arrangement struct {
 
 // changes are the changes in order; their targets and impacts are the caller's to
 // fill in.
-func (a arrangement) changes() []Change {
+func (a arrangement) changes(ctx context.Context) []Change {
 	var planned Planned
 	var moved []string
 	var settings []Setting // of forward
@@ -84,7 +85,7 @@ func (a arrangement) changes() []Change {
 		if c.Turn == Direct {
 			continue
 		}
-		next, err := s.makeWay(a.ask(s, c.Before, planned), c.Before)
+		next, err := s.makeWay(ctx, a.ask(s, c.Before, planned), c.Before)
 		if err != nil {
 			a.fault(s, err)
 			continue

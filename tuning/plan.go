@@ -302,7 +302,7 @@ func (p *planner) target(ctx context.Context, wants []policies.Want) {
 			w := &wanted{Want: policies.Want{Setting: s.name()}, planner: p, target: target, nic: nic}
 			w.fault(nil, fmt.Errorf("other changes of this plan build it anew, or are in its way: %w", err))
 		},
-	}.changes()
+	}.changes(ctx)
 	for _, c := range changes {
 		s := p.settings[rank(p.settings, c.Setting)]
 		c.NIC = target

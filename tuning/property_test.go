@@ -428,7 +428,7 @@ func rigSettings(h *rigHost) []Setting {
 				}
 				return next, nil
 			}),
-			MakeWay: func(ask Ask, current rigTable) (rigTable, error) {
+			MakeWay: func(_ context.Context, ask Ask, current rigTable) (rigTable, error) {
 				next := rigTable{slices.Clone(current.Entries)}
 				for i, q := range next.Entries {
 					next.Entries[i] = q % there(ask)
@@ -482,7 +482,7 @@ func rigSettings(h *rigHost) []Setting {
 				}
 				return next, nil
 			}),
-			MakeWay: func(ask Ask, current rigRules) (rigRules, error) {
+			MakeWay: func(_ context.Context, ask Ask, current rigRules) (rigRules, error) {
 				on, switched := Get[rigSwitch](ask.Planned, "switch")
 				next := rigRules{}
 				for number, q := range current {

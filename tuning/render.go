@@ -68,7 +68,9 @@ func textOf(changes []Change) (text string, made int) {
 	var kept []string
 	for i := range changes {
 		if changes[i].Turn == Kept {
-			kept = append(kept, changes[i].Setting)
+			if len(changes[i].Goal) > 0 {
+				kept = append(kept, changes[i].Setting)
+			}
 			continue
 		}
 		made++

@@ -202,7 +202,7 @@ func (r *rollback) target(ctx context.Context, indexes []int) ([]Change, error) 
 			}
 			return c
 		},
-	}.changes()
+	}.changes(ctx)
 	for i := range changes {
 		c := &changes[i]
 		s := r.Settings[rank(r.Settings, c.Setting)]

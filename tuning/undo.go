@@ -183,7 +183,7 @@ func (b *back) changes(ctx context.Context) (changes []Change, faults []error) {
 		},
 		read:  func(s Setting) (Values, error) { return is[s.name()], nil },
 		fault: func(s Setting, err error) { fault(s.name(), err) },
-	}.changes(), faults
+	}.changes(ctx), faults
 }
 
 // goal is what a setting, of which i is the last change, goes back to: what was,

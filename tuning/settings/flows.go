@@ -397,7 +397,7 @@ func (p *flowPlan) add(rule inventory.FlowRule) (bool, error) {
 // makeWayForFlows removes our rules for queues and contexts that will go, and all
 // of them where the device will have no rules any more. What nictune did not put
 // there it does not remove.
-func makeWayForFlows(ask tuning.Ask, current FlowRules) (FlowRules, error) {
+func makeWayForFlows(_ context.Context, ask tuning.Ask, current FlowRules) (FlowRules, error) {
 	next := maps.Clone(current)
 	for _, key := range slices.Sorted(maps.Keys(current)) {
 		problem := inTheWay(key, current[key], ask.Planned)

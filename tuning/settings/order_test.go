@@ -59,7 +59,7 @@ func TestRSSMakesWayAndIsKept(t *testing.T) {
 		if c.staying {
 			c.kept = c.table
 		}
-		way, err := makeWayRSS(ask, before)
+		way, err := makeWayRSS(t.Context(), ask, before)
 		if err != nil || !slices.Equal(way.Table, c.way) {
 			t.Errorf("%s: way is made with %v, %v, want %v", name, way.Table, err, c.way)
 		}

@@ -157,7 +157,7 @@ func (w RSSWish) apply(current RSSState, queues uint64) (next RSSState, err erro
 // it doesn't say who set it. The share of each queue that stays is as even as the
 // size of the table allows, in runs, so that it is not the table that the kernel
 // makes itself: that one is written when the channels have gone (keepRSS).
-func makeWayRSS(ask tuning.Ask, current RSSState) (RSSState, error) {
+func makeWayRSS(_ context.Context, ask tuning.Ask, current RSSState) (RSSState, error) {
 	queues, ok := plannedQueues(ask.Planned, receiving)
 	if !ok || queues == 0 || !names(current.Table, queues) {
 		return current, nil

@@ -320,7 +320,7 @@ func contextNumbers(wish []RSSContextWish, current RSSContextSet, ours []uint32,
 }
 
 // makeWayForContexts takes queues that will go out of our tables.
-func makeWayForContexts(ask tuning.Ask, current RSSContextSet) (RSSContextSet, error) {
+func makeWayForContexts(_ context.Context, ask tuning.Ask, current RSSContextSet) (RSSContextSet, error) {
 	next, err := keepContexts(ask, current)
 	if err != nil {
 		return nil, err
