@@ -485,6 +485,30 @@ func TestAgentRunsUnprivileged(t *testing.T) {
 }
 
 // Without a flag, nothing but this host reaches the agent.
+// One CPU unless told otherwise, by flag or by Go's own variable, as node_exporter.
+func TestAgentUsesOneCPU(t *testing.T) {
+	for _, c := range []struct {
+		environment string
+		args        []string
+		want        string
+	}{
+		{"", nil, "1"},
+		{"", []string{"--runtime.gomaxprocs=2"}, "2"},
+		{"3", nil, "3"},
+		{"3", []string{"--runtime.gomaxprocs=2"}, "2"},
+	} {
+		t.Run(strings.Join(append(c.args, "environment", c.environment), " "), func(t *testing.T) {
+			s := startProcess(t, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "GOMAXPROCS="+c.environment) },
+				append([]string{"agent", "--host", labHost, "--web.listen-address=127.0.0.1:0"}, c.args...)...)
+			status, body := get(t, "http://"+s.address(t)+"/metrics")
+			if want := "\ngo_sched_gomaxprocs_threads " + c.want + "\n"; status != http.StatusOK || !strings.Contains(body, want) {
+				t.Errorf("status %d, want%sin:\n%s", status, want, body)
+			}
+			s.end(t)
+		})
+	}
+}
+
 func TestAgentListensOnLoopbackOnly(t *testing.T) {
 	nstest.Require(t) // whose port 9810 is free
 	s := startProcess(t, nil, "agent", "--host", labHost)
@@ -525,6 +549,7 @@ func TestAgentRefusesToStart(t *testing.T) {
 		{"a path that is taken", `"/-/ready" is no path`, []string{"--web.telemetry-path=/-/ready"}},
 		{"no time", "--timeout 0s leaves no time", []string{"--timeout=0"}},
 		{"a negative interval", "--interval -1s", []string{"--interval=-1s"}},
+		{"no CPU", "--runtime.gomaxprocs 0", []string{"--runtime.gomaxprocs=0"}},
 		{"no such policy", "no such file", []string{"--policy=/nonexistent.yaml"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

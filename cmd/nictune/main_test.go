@@ -3,6 +3,8 @@ package main
 import (
 	"os"
 	"os/signal"
+	"runtime"
+	"strconv"
 	"syscall"
 	"testing"
 
@@ -17,6 +19,10 @@ func TestMain(m *testing.M) {
 	// apply --confirm starts its own binary, which in a test is this one.
 	if os.Getenv(asProgram) != "" || len(os.Args) > 1 && os.Args[1] == "recover" {
 		main()
+	}
+	// An agent in this process would take its CPUs from all tests.
+	if os.Getenv("GOMAXPROCS") == "" {
+		_ = os.Setenv("GOMAXPROCS", strconv.Itoa(runtime.GOMAXPROCS(0)))
 	}
 	// Where a hangup is ignored, as under nohup, every child would ignore it, too.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
