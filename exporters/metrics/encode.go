@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"io"
 	"slices"
 	"sync"
 
@@ -159,47 +160,49 @@ func (f *family) forget(k kind) {
 	}
 }
 
-// assembled is a page, in parts: what is to be sent one after the other, and its
-// length. Small pieces are joined: each part costs whoever sends it.
+// assembled is a page: what is to be sent one after the other, and its length.
 type assembled struct {
 	parts  [][]byte
 	length int
-	// joined is the part that small pieces are added to, not among the parts yet.
-	joined []byte
 }
 
-// The sizes of pieces that are joined, and of what comes of it.
+func (a *assembled) add(b []byte) {
+	a.parts = append(a.parts, b)
+	a.length += len(b)
+}
+
+// The sizes of parts that are sent together, and of what comes of it.
 const (
-	smallPiece = 4 << 10
+	smallPart  = 4 << 10
 	joinedPart = 32 << 10
 )
 
-func (a *assembled) add(b []byte) {
-	a.length += len(b)
-	if len(b) <= smallPiece {
-		if a.joined == nil {
-			a.joined = make([]byte, 0, joinedPart+smallPiece)
+// send writes a page. Small parts are joined in a buffer: each costs whoever sends it.
+func (a assembled) send(w io.Writer, buffer []byte) error {
+	joined := buffer[:0]
+	for i, part := range a.parts {
+		small := len(part) <= smallPart
+		if small {
+			joined = append(joined, part...)
 		}
-		a.joined = append(a.joined, b...)
+		if len(joined) > 0 && (!small || len(joined) >= joinedPart || i == len(a.parts)-1) {
+			if _, err := w.Write(joined); err != nil {
+				return err
+			}
+			joined = joined[:0]
+		}
+		if !small {
+			if _, err := w.Write(part); err != nil {
+				return err
+			}
+		}
 	}
-	if len(b) > smallPiece || len(a.joined) >= joinedPart {
-		a.flush()
-	}
-	if len(b) > smallPiece {
-		a.parts = append(a.parts, b)
-	}
-}
-
-// flush ends the part that small pieces are added to.
-func (a *assembled) flush() {
-	if len(a.joined) > 0 {
-		a.parts, a.joined = append(a.parts, slices.Clip(a.joined)), nil
-	}
+	return nil
 }
 
 // assemble makes a page of pieces.
 func assemble(pieces []piece, as coding) assembled {
-	var a assembled
+	a := assembled{parts: make([][]byte, 0, len(pieces)+2)}
 	if as == gzip {
 		a.add([]byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255}) // RFC 1952: deflate, no name, no time, fastest, no system
 	}
@@ -216,7 +219,6 @@ func assemble(pieces []piece, as coding) assembled {
 		end = binary.LittleEndian.AppendUint32(end, sum)
 		a.add(binary.LittleEndian.AppendUint32(end, size))
 	}
-	a.flush()
 	return a
 }
 

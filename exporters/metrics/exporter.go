@@ -36,6 +36,7 @@ type Exporter struct {
 	seen    seen
 	devices chosen
 	encoder encoder
+	pieces  []piece    // of the page that is being made
 	asked   int        // how often the source was
 	made    int        // pages
 	used    [kinds]int // by form: the number of the last page

@@ -155,7 +155,8 @@ func (s *server) render(p *page, asked Asked, names []string, r *http.Request) {
 		return
 	}
 
-	var pieces []piece
+	pieces := e.pieces[:0]
+	defer func() { clear(pieces); e.pieces = pieces[:0] }()
 	var err error
 	for _, f := range e.families {
 		if len(f.values) == 0 || !asked[f.Collector] || len(names) > 0 && !slices.Contains(names, f.Name) {
@@ -172,7 +173,8 @@ func (s *server) render(p *page, asked Asked, names []string, r *http.Request) {
 		p.err = err
 		return
 	}
-	p.assembled, p.err = assemble(append(pieces, last), p.request.kind.coding), nil
+	pieces = append(pieces, last)
+	p.assembled, p.err = assemble(pieces, p.request.kind.coding), nil
 	e.drop(p.request.kind)
 	if p.collection.ended.IsZero() {
 		p.collection.ended = time.Now()

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,8 +24,9 @@ type server struct {
 	own      http.Handler // promhttp's
 	failed   func(error)
 
-	pages pages
-	last  *collection // under the exporter's mutex
+	pages   pages
+	last    *collection // under the exporter's mutex
+	buffers sync.Pool   // to send from
 }
 
 // Handler serves the exporter's metrics together with those that gatherer has of the
@@ -48,7 +50,7 @@ func (e *Exporter) server(gatherer prometheus.Gatherer, registry prometheus.Regi
 		DisableCompression: true, // it comes after
 		AcceptedFormats:    accepted(),
 	})
-	return &server{exporter: e, own: own, failed: failed}
+	return &server{exporter: e, own: own, failed: failed, buffers: sync.Pool{New: func() any { return new([joinedPart + smallPart]byte) }}}
 }
 
 // accepted are the formats that a scrape can have. Whoever takes any, as a person
@@ -96,11 +98,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if want.kind.coding != identity {
 		header.Set("Content-Encoding", want.kind.coding.String())
 	}
-	for _, part := range p.assembled.parts {
-		if _, err := w.Write(part); err != nil {
-			return // whoever asked has gone
-		}
-	}
+	buffer := s.buffers.Get().(*[joinedPart + smallPart]byte)
+	defer s.buffers.Put(buffer)
+	_ = p.assembled.send(w, buffer[:]) // else whoever asked has gone
 }
 
 // String is the coding as HTTP calls it.
