@@ -121,13 +121,15 @@ func (m *Meter) ask(ctx context.Context) <-chan []*visit {
 			wanted |= from
 		}
 	}
-	var visits []*visit
+	visits := make([]*visit, 0, len(m.lanes))
+	room := make([]visit, len(m.lanes)) // for all: one by one they cost more to make
 	for _, l := range m.lanes {
 		asks := l.sources &^ l.lacks & wanted
 		if asks == 0 {
 			continue
 		}
-		v := &visit{lane: l, nic: l.nic, asks: asks}
+		v := &room[len(visits)]
+		v.lane, v.nic, v.asks = l, l.nic, asks
 		v.sample = DeviceSample{Name: l.nic.Name, Index: l.nic.Index}
 		visits = append(visits, v)
 	}
@@ -251,6 +253,7 @@ func (m *Meter) gather(s *Sample, visits []*visit, start time.Time) {
 		}
 	}
 	learned := false
+	s.Devices = slices.Grow(s.Devices, len(visits))
 	for _, v := range visits {
 		if v.done == nil {
 			late(v)
