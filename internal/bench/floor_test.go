@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"net"
+	"os"
+	"os/exec"
 	"sync"
 	"syscall"
 	"testing"
@@ -92,6 +95,8 @@ type floor struct {
 	frames  []rawFrame
 	paths   []string
 	asked   []ethtoolOf
+	page    []byte // as long as the one that a scrape is answered with
+	peer    *os.File
 }
 
 type rawFrame struct {
@@ -193,6 +198,51 @@ func (f *floor) runOthers(b *testing.B) {
 		if errno != 0 && errno != syscall.EOPNOTSUPP {
 			b.Fatal(one.device, errno)
 		}
+	}
+}
+
+// serve has a page of that length sent to another process, as to one that scrapes.
+func (f *floor) serve(b *testing.B, length int) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer listener.Close()
+	reader, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer reader.Close()
+	writer, err := listener.Accept()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer writer.Close()
+	from, err := reader.(*net.TCPConn).File()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer from.Close()
+	if f.peer, err = writer.(*net.TCPConn).File(); err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command("cat")
+	cmd.Stdin = from
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	f.page = make([]byte, length)
+	b.Cleanup(func() {
+		_ = f.peer.Close()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+}
+
+// send writes the page once.
+func (f *floor) send(b *testing.B) {
+	if _, err := f.peer.Write(f.page); err != nil {
+		b.Fatal(err)
 	}
 }
 
