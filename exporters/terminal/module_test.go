@@ -162,3 +162,38 @@ next:
 	}
 	return compared
 }
+
+// What the modules at hand do not have is in words, too: the optional monitors of an
+// SFP with a cooled laser, and equalizers that failed.
+func TestModuleOptionalMonitors(t *testing.T) {
+	limit := func(v float64) module.Level { return module.Level{Value: v, Unit: "°C"} }
+	m := &module.Module{
+		Standard: module.SFF8636,
+		DOM: &module.DOM{Lanes: []module.Lane{
+			{Number: 1, TXEqualizerFail: new(true)}, {Number: 2, TXEqualizerFail: new(false)}, {Number: 3},
+		}},
+		Observables: []module.Observable{
+			{
+				Name: "laser temperature", Value: 57, Unit: "°C", Verdict: "high-warning", Flags: &module.Flags{HighWarning: true},
+				Thresholds: &module.Range{HighAlarm: limit(60), LowAlarm: limit(40), HighWarning: limit(55), LowWarning: limit(45)},
+			},
+			{Name: "TEC current", Value: -40, Unit: "mA"},
+		},
+	}
+	var b strings.Builder
+	if err := Module(&b, m); err != nil {
+		t.Fatal(err)
+	}
+	text := regexp.MustCompile(` +`).ReplaceAllString(b.String(), " ")
+	for _, want := range []string{
+		"Tx adaptive eq fault (Channel 1) : Yes\n", "Tx adaptive eq fault (Channel 2) : No\n", "\tTEC current : -40.000 mA\n",
+		"\tlaser temperature : 57.00 degrees C / 134.60 degrees F (HIGH-WARNING), alarm above 60.00 degrees C", ", high warning raised\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in:\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "eq fault (Channel 3)") {
+		t.Errorf("a fault that is not reported:\n%s", text)
+	}
+}

@@ -12,7 +12,8 @@ import (
 
 var images = flag.Int("images", 5000, "how many random images to decode")
 
-// corpus are the dumps of testdata, as images.
+// corpus are the dumps of testdata, as images, and two modules that measure what none
+// of those does.
 func corpus(t testing.TB) []*Image {
 	paths, err := filepath.Glob("testdata/*.hex")
 	if err != nil || len(paths) == 0 {
@@ -30,7 +31,7 @@ func corpus(t testing.TB) []*Image {
 		}
 		out = append(out, &dumps[0].Image)
 	}
-	return out
+	return append(out, &cooledSFP(t).sfpSums().image, &adaptiveQSFP(t).qsfpSums().image)
 }
 
 // clone copies an image with another content of the bytes that were not read.
@@ -69,7 +70,7 @@ func check(t testing.TB, image *Image, random func() byte) {
 	for absent, told := range map[Page]bool{
 		Lower():                            m.State != nil || len(m.Applications) != 0 || m.Standard == SFF8472 && (m.Vendor != "" || m.Connector != nil),
 		Upper(0):                           m.Standard != SFF8472 && (m.Vendor != "" || m.Connector != nil || m.SerialNumber != "" || m.Power != nil),
-		{Address: AddressA2, Lower: true}:  m.Standard == SFF8472 && m.DOM != nil,
+		{Address: AddressA2, Lower: true}:  m.Standard == SFF8472 && (m.DOM != nil || m.Observables != nil),
 		{Address: AddressA0, Number: 1}:    m.Standard == CMIS && m.Wavelength != nil,
 		{Address: AddressA0, Number: 2}:    m.Standard == CMIS && m.DOM != nil && m.DOM.Thresholds != Thresholds{},
 		{Address: AddressA0, Number: 3}:    m.Standard == SFF8636 && m.DOM != nil && m.DOM.Thresholds != Thresholds{},

@@ -41,7 +41,7 @@ func decode(t *testing.T, image *Image) *Module {
 
 // builder makes images for what no dump has.
 type builder struct {
-	t     *testing.T
+	t     testing.TB
 	image Image
 }
 
@@ -86,7 +86,7 @@ func (b *builder) sum(p Page, from, to, at int) *builder {
 var a2 = Page{Address: AddressA2, Lower: true}
 
 // sfp is an SFP with DDM of a calibration (bits of byte 92).
-func sfp(t *testing.T, kind byte) *builder {
+func sfp(t testing.TB, kind byte) *builder {
 	b := &builder{t: t}
 	b.zeros(Lower(), a2)
 	b.set(Lower(), 0, 3, 4, 7).set(Lower(), 3, 0x10).set(Lower(), 12, 103)
@@ -100,7 +100,7 @@ func (b *builder) sfpSums() *builder {
 }
 
 // qsfp is a QSFP28 with a laser that measures everything, and thresholds.
-func qsfp(t *testing.T) *builder {
+func qsfp(t testing.TB) *builder {
 	b := &builder{t: t}
 	b.zeros(Lower(), Upper(0), Upper(3))
 	b.set(Lower(), 0, 0x11, 8, 0).u16(Lower(), 22, 0x2880).u16(Lower(), 26, 33000)
@@ -291,24 +291,24 @@ func TestFlags(t *testing.T) {
 		}
 		return out
 	}
-	cmis := func(*testing.T) *builder {
+	cmis := func(testing.TB) *builder {
 		b := &builder{t: t}
 		return b.zeros(Lower(), Upper(0), Upper(1), Upper(0x11)).set(Lower(), 0, 0x18, 0x50).set(Upper(1), 159, 3, 7)
 	}
 	for _, test := range []struct {
-		build      func(*testing.T) *builder
+		build      func(testing.TB) *builder
 		page       Page
 		offset     int
 		bit        int
 		wantRaised string
 	}{
-		{func(t *testing.T) *builder { return sfp(t, 0x68) }, a2, 112, 7, "temperature high alarm"},
-		{func(t *testing.T) *builder { return sfp(t, 0x68) }, a2, 112, 4, "voltage low alarm"},
-		{func(t *testing.T) *builder { return sfp(t, 0x68) }, a2, 112, 3, "bias 1 high alarm"},
-		{func(t *testing.T) *builder { return sfp(t, 0x68) }, a2, 112, 0, "tx 1 low alarm"},
-		{func(t *testing.T) *builder { return sfp(t, 0x68) }, a2, 113, 6, "rx 1 low alarm"},
-		{func(t *testing.T) *builder { return sfp(t, 0x68) }, a2, 116, 5, "voltage high warning"},
-		{func(t *testing.T) *builder { return sfp(t, 0x68) }, a2, 117, 7, "rx 1 high warning"},
+		{func(t testing.TB) *builder { return sfp(t, 0x68) }, a2, 112, 7, "temperature high alarm"},
+		{func(t testing.TB) *builder { return sfp(t, 0x68) }, a2, 112, 4, "voltage low alarm"},
+		{func(t testing.TB) *builder { return sfp(t, 0x68) }, a2, 112, 3, "bias 1 high alarm"},
+		{func(t testing.TB) *builder { return sfp(t, 0x68) }, a2, 112, 0, "tx 1 low alarm"},
+		{func(t testing.TB) *builder { return sfp(t, 0x68) }, a2, 113, 6, "rx 1 low alarm"},
+		{func(t testing.TB) *builder { return sfp(t, 0x68) }, a2, 116, 5, "voltage high warning"},
+		{func(t testing.TB) *builder { return sfp(t, 0x68) }, a2, 117, 7, "rx 1 high warning"},
 		{qsfp, Lower(), 6, 7, "temperature high alarm"},
 		{qsfp, Lower(), 6, 4, "temperature low warning"},
 		{qsfp, Lower(), 7, 6, "voltage low alarm"},
@@ -583,13 +583,23 @@ func TestByte62(t *testing.T) {
 	}
 }
 
+// cooledSFP is one whose laser is cooled to 57 degrees by -40 mA, where more than 55
+// is a warning, which it raises; of the current it sets no thresholds.
+func cooledSFP(t testing.TB) *builder {
+	b := sfp(t, 0x68).set(Lower(), 64, 0x04)
+	b.u16(a2, 40, 60<<8, 40<<8, 55<<8, 45<<8).u16(a2, 106, 57<<8, 0xfe70)
+	return b.set(a2, 117, 0x20)
+}
+
+// adaptiveQSFP has input equalizers that adapt; that of lane 3 failed, and lane 1's
+// transmitter.
+func adaptiveQSFP(t testing.TB) *builder {
+	return qsfp(t).set(Lower(), 4, 0x41).set(Upper(0), 193, 0x08)
+}
+
 // TestCooledLaser has the optional monitors of an SFP.
 func TestCooledLaser(t *testing.T) {
-	cooled := func() *builder {
-		b := sfp(t, 0x68).set(Lower(), 64, 0x04)
-		b.u16(a2, 40, 60<<8, 40<<8, 55<<8, 45<<8).u16(a2, 106, 57<<8, 0xfe70) // 57 degrees, -40 mA
-		return b.set(a2, 117, 0x20)                                           // high warning of the laser's temperature
-	}
+	cooled := func() *builder { return cooledSFP(t) }
 	got := decode(t, &cooled().sfpSums().image).Observables
 	if len(got) != 2 {
 		t.Fatalf("%+v", got)
@@ -599,6 +609,15 @@ func TestCooledLaser(t *testing.T) {
 		t.Errorf("%+v, %+v", laser, laser.Flags)
 	}
 	if tec.Name != "TEC current" || !near(tec.Value, -40) || tec.Unit != "mA" || tec.Thresholds != nil || tec.Verdict != "" || tec.Flags.HighWarning {
+		t.Errorf("%+v, %+v", tec, tec.Flags)
+	}
+	// The current has thresholds of its own, signed like it, and its flags stand behind the temperature's.
+	limited := cooled().u16(a2, 48, 300, 0xff38, 200, 0xff9c).set(a2, 113, 0x04) // -20.0 and -10.0 mA
+	tec = decode(t, &limited.sfpSums().image).Observables[1]
+	if r := tec.Thresholds; r == nil || !near(r.HighAlarm.Value, 30) || !near(r.LowAlarm.Value, -20) || !near(r.HighWarning.Value, 20) || !near(r.LowWarning.Value, -10) {
+		t.Errorf("thresholds %+v", r)
+	}
+	if tec.Verdict != "low-alarm" || !tec.Flags.LowAlarm || tec.Flags.HighAlarm {
 		t.Errorf("%+v, %+v", tec, tec.Flags)
 	}
 	for what, b := range map[string]*builder{
@@ -613,7 +632,7 @@ func TestCooledLaser(t *testing.T) {
 
 // TestEqualizerFault is told by QSFPs whose input equalizers adapt.
 func TestEqualizerFault(t *testing.T) {
-	b := qsfp(t).set(Lower(), 4, 0x41).set(Upper(0), 193, 0x08)
+	b := adaptiveQSFP(t)
 	lanes := decode(t, &b.qsfpSums().image).DOM.Lanes
 	for i, l := range lanes {
 		if l.TXEqualizerFail == nil || *l.TXEqualizerFail != (i == 2) || *l.TXFault != (i == 0) {
