@@ -53,7 +53,7 @@ func (a *Agent) enforce(ctx context.Context, inv *inventory.Inventory, c *Compar
 		return time.Time{}
 	}
 	decision := e.Reconciler.Next(time.Now(), c.NICs, func(l Lost) []string {
-		return append(suspects(inv, l.Setting), e.Who(l)...)
+		return append(suspects(a.managers(ctx, inv), l.Setting), e.Who(l)...)
 	})
 	for _, l := range decision.Lost {
 		e.Lost(l)
@@ -85,10 +85,21 @@ func (a *Agent) enforce(ctx context.Context, inv *inventory.Inventory, c *Compar
 	return decision.Wake
 }
 
+// managers are those of the host that run now: whoever changes a device may have started
+// since the host was read whole, and for no more than that.
+func (a *Agent) managers(ctx context.Context, inv *inventory.Inventory) []inventory.Manager {
+	ctx, cancel := context.WithTimeout(ctx, a.options.Timeout)
+	defer cancel()
+	if managers, err := inventory.ReadManagers(ctx, a.reader); err == nil {
+		return managers
+	}
+	return inv.Host.Managers
+}
+
 // suspects are the managers of a host that may set what was put right.
-func suspects(inv *inventory.Inventory, setting string) []string {
+func suspects(managers []inventory.Manager, setting string) []string {
 	var names []string
-	for _, m := range inv.Host.Managers {
+	for _, m := range managers {
 		interrupts := setting == "irq"
 		switch {
 		case m.PID == os.Getpid(): // this agent

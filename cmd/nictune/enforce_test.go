@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -203,6 +204,12 @@ func TestAgentEndsAFight(t *testing.T) {
 	}
 	if strings.Count(s.log.String(), told) != 1 {
 		t.Errorf("told of more than once:\n%s", s.log)
+	}
+	// A script with ip in it is no manager: only such that this machine has are named.
+	inv, _, _ := nictune(t, "inventory", "-o", "json")
+	const nobody = ` suspects="nobody that nictune knows runs here: look at timers, udev rules and the driver"`
+	if !strings.Contains(inv, `"managers"`) && !strings.Contains(s.log.String(), told+nobody) {
+		t.Errorf("suspects of whom nobody knows:\n%s", s.log)
 	}
 	s.until(t, "metrics of it", func() bool {
 		_, page := get(t, base+"/metrics")
@@ -464,4 +471,89 @@ func TestAgentIsGuarded(t *testing.T) {
 			s.end(t)
 		})
 	}
+}
+
+// networkd is systemd-networkd of this machine, which wants an MTU of 1300 of back0.
+// It sees the network namespace of the test, and of the machine's files none that it
+// would read: no buses, no configuration, no udev, which it takes for missing where
+// /sys is read only.
+func networkd(t *testing.T) *exec.Cmd {
+	t.Helper()
+	const program = "/usr/lib/systemd/systemd-networkd"
+	if _, err := os.Stat(program); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("%v: scripts/setup installs it", err)
+		}
+		t.Skipf("%v: scripts/setup installs it", err)
+	}
+	const script = `set -e
+mount -t tmpfs tmpfs /run
+[ ! -d /etc/systemd/network ] || mount -t tmpfs tmpfs /etc/systemd/network
+mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp
+printf '[Match]\nName=back0\n[Link]\nMTUBytes=1300\n[Network]\nLinkLocalAddressing=no\n' >/run/systemd/network/10-back0.network
+chown -R systemd-network: /run/systemd/netif
+mount -o remount,ro,bind /sys
+exec ` + program
+	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "sh", "-c", script)
+	cmd.Env = append(os.Environ(), "SYSTEMD_LOG_TARGET=console")
+	var said lockedBuffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_, _ = cmd.Process.Kill(), cmd.Wait()
+		if t.Failed() {
+			t.Logf("systemd-networkd[%d] said:\n%s", cmd.Process.Pid, said.String())
+		}
+	})
+	return cmd
+}
+
+// A real manager that came after the agent, and starts again and again, as it does for
+// who changes its configuration: the agent gives in, and names that very process.
+func TestAgentNamesNetworkd(t *testing.T) {
+	nstest.Require(t)
+	nstest.Link(t, "back0", "type veth peer name back1")
+	s, base, state := enforced(t, "match: {name: back0}\nsettings:\n  netdev: {mtu: 1400}\n", "--interval=1h")
+	var other *exec.Cmd
+	gone := []string{fmt.Sprintf("[%d]", os.Getpid())} // who is not to be named
+	ended := func() bool { return strings.Contains(s.log.String(), "it is left to them") }
+	for !ended() {
+		s.until(t, "the policy, or the end of the fight", func() bool { return mtu(t, "back0") == "1400" || ended() })
+		if ended() {
+			break
+		}
+		// It starts when the agent has read the host anew since, and looks at back0 only.
+		s.calm(t, base, "back0", "netdev")
+		if other != nil {
+			_, _ = other.Process.Kill(), other.Wait()
+			gone = append(gone, fmt.Sprintf("[%d]", other.Process.Pid))
+		}
+		before := len(transactions(t, state))
+		other = networkd(t)
+		s.until(t, "networkd's MTU", func() bool { return mtu(t, "back0") == "1300" || len(transactions(t, state)) > before })
+	}
+	suspect := fmt.Sprintf("systemd-networkd[%d]", other.Process.Pid)
+	var told string
+	for line := range strings.Lines(s.log.String()) {
+		if strings.Contains(line, "it is left to them") {
+			told += line
+		}
+	}
+	_, suspects, _ := strings.Cut(told, `device=back0 setting=netdev field=mtu times=3 suspects=`)
+	if !strings.Contains(suspects, suspect) || slices.ContainsFunc(gone, func(pid string) bool { return strings.Contains(suspects, pid) }) {
+		t.Errorf("it told %q, of %s", told, suspect)
+	}
+	s.until(t, "metrics of it", func() bool {
+		_, page := get(t, base+"/metrics")
+		_, line, _ := strings.Cut(page, `nictune_reconcile_given_up{device="back0",field="mtu",setting="netdev",suspects="`)
+		suspects, _, _ := strings.Cut(line, "\n")
+		return strings.Contains(suspects, suspect) && strings.HasSuffix(suspects, `"} 1`)
+	})
+	time.Sleep(1500 * time.Millisecond)
+	if all := transactions(t, state); len(all) != 3 || mtu(t, "back0") != "1300" {
+		t.Errorf("%d transactions, MTU %s", len(all), mtu(t, "back0"))
+	}
+	s.end(t)
 }
