@@ -93,7 +93,7 @@ bench: setup ## Run the benchmarks (BENCH=regexp, BENCH_COUNT=n)
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## Run golangci-lint and check that go.mod is tidy
-	$(TOOLS)/golangci-lint run ./...
+	$(TOOLS)/golangci-lint run --allow-parallel-runners ./...
 	go mod tidy -diff
 	go mod verify
 
