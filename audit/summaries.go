@@ -184,22 +184,12 @@ func vfSummaries(pf *sriov.PF) *SRIOVSummary {
 		for _, u := range v.Users {
 			one.Users = append(one.Users, strings.TrimSpace(u.Kind+" "+cmp.Or(u.Name, u.Process, u.Container)))
 		}
-		one.UsersUnread = usersUnread(v)
+		if u := v.UsersUnread(); u != nil {
+			one.UsersUnread = fmt.Sprintf("%s: %s: %s", u.Fact, u.Reason, u.Detail)
+		}
 		s.VFs = append(s.VFs, one)
 	}
 	return s
-}
-
-// usersUnread is why it can't be told who uses a VF; "" where it can.
-func usersUnread(v *sriov.VF) string {
-	for _, fact := range []string{"users", "netdev.namespace", "netdev", "driver", "address"} { // by the last three users are found
-		for _, u := range v.Unread {
-			if u.Fact == fact {
-				return fmt.Sprintf("%s: %s: %s", u.Fact, u.Reason, u.Detail)
-			}
-		}
-	}
-	return ""
 }
 
 func moduleBrief(m *module.Module) *ModuleBrief {

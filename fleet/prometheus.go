@@ -579,5 +579,6 @@ var gauges = map[string]func(*NIC, float64){
 	"nictune_pci_current_link_width":                func(n *NIC, v float64) { pcieOf(n).CurrentWidth = int(v) },
 	"nictune_pci_max_link_width":                    func(n *NIC, v float64) { pcieOf(n).MaxWidth = int(v) },
 	"nictune_sriov_vfs":                             func(n *NIC, v float64) { virtualOf(n).Enabled = new(int(v)) },
+	"nictune_sriov_vfs_used":                        func(n *NIC, v float64) { virtualOf(n).Used = new(int(v)) },
 	"nictune_sriov_max_vfs":                         func(n *NIC, v float64) { virtualOf(n).Total = new(int(v)) },
 }

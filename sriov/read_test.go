@@ -131,6 +131,32 @@ func (h *fakeHost) process(pid int, comm, cgroup string) {
 	h.files[fmt.Sprintf("/proc/%d/cgroup", pid)] = cgroup + "\n"
 }
 
+// Where one VF's users could not be read, nobody knows how many are used, unless it is
+// known to be anyway.
+func TestUsedVFs(t *testing.T) {
+	three := func(change func(vfs []VF)) PF {
+		vfs := []VF{{Users: []User{{Kind: "vm"}}}, {Index: 1, Unread: []inventory.Unread{{Fact: "msix", Reason: inventory.Denied}}}, {Index: 2}}
+		change(vfs)
+		return PF{NumVFs: new(3), VFs: vfs}
+	}
+	unread := []inventory.Unread{{Fact: "users", Reason: inventory.Denied}}
+	read, denied, used := three(func([]VF) {}), three(func(v []VF) { v[2].Unread = unread }), three(func(v []VF) { v[0].Unread = unread })
+	fewer, none, untold := read, PF{NumVFs: new(0)}, PF{}
+	fewer.NumVFs = new(4)
+	for name, c := range map[string]struct {
+		pf    PF
+		n     int
+		known bool
+	}{
+		"read": {read, 1, true}, "denied": {denied, 0, false}, "used all the same": {used, 1, true},
+		"one is not listed": {fewer, 0, false}, "none": {none, 0, true}, "nobody knows how many": {untold, 0, false},
+	} {
+		if n, known := c.pf.Used(); n != c.n || known != c.known {
+			t.Errorf("%s: %d, %v", name, n, known)
+		}
+	}
+}
+
 func TestUsersOfVFs(t *testing.T) {
 	id := strings.Repeat("0123456789abcdef", 4)
 	h := smartHost(7)

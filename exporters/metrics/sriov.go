@@ -48,7 +48,7 @@ const (
 
 type pfFamilies struct {
 	vfs, most, autoprobe, eswitch, vectors *family
-	drivers, sharing                       *family
+	used, drivers, sharing                 *family
 }
 
 func definePF(c *catalogue) pfFamilies {
@@ -63,6 +63,11 @@ func definePF(c *catalogue) pfFamilies {
 			Source: "/sys/bus/pci/devices/*/sriov_totalvfs", Series: perPF,
 		}),
 		// What a fleet asks of all VFs it gets from one series of each PF.
+		used: c.add(Metric{
+			Name: "sriov_vfs_used", Type: gauge, Unit: "functions", Labels: device,
+			Help:   "Virtual functions that are enabled and that somebody uses: a VM, container, process, namespace, or a bond, bridge or VLAN. Absent where that could not be read of one of them. " + ofPF,
+			Source: "`nictune inventory --vfs`: /proc/*/fd, /run/libvirt, cgroups", Series: perPF,
+		}),
 		drivers: c.add(Metric{
 			Name: "sriov_vfs_by_driver", Type: gauge, Unit: "functions", Labels: []string{deviceLabel, "driver"},
 			Help:   "Virtual functions that are enabled, by the driver that is bound to them; it is empty where none is, or where that is not known. " + ofPF,
@@ -95,6 +100,9 @@ func (f pfFamilies) fill(device string, pf *sriov.PF) {
 	}
 	if pf.TotalVFs != nil {
 		f.most.set(float64(*pf.TotalVFs), device)
+	}
+	if used, known := pf.Used(); known {
+		f.used.set(float64(used), device)
 	}
 	maybe(f.autoprobe, pf.Autoprobe, device)
 	if pf.MSIXPool != nil {
