@@ -19,9 +19,9 @@ import (
 // DifferenceKind heads a [Difference].
 const DifferenceKind = "FleetDifference"
 
-// Difference is what changed between two reports of a fleet, the top changes first:
-// what got worse before what got better, the gravest first, then by how large a share of
-// the fleet it is.
+// Difference is what changed between two reports of a fleet, the top changes first: what
+// got worse, then what is unclear, then what got better; the gravest first, then by how
+// large a share of the fleet it is.
 type Difference struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
@@ -30,9 +30,10 @@ type Difference struct {
 	Now         time.Time `json:"now"`
 	HostsBefore int       `json:"hostsBefore"`
 	HostsNow    int       `json:"hostsNow"`
-	// Worse and Better are how many changes there are of each kind.
+	// Worse, Better and Unclear are how many changes there are of each kind.
 	Worse   int      `json:"worse"`
 	Better  int      `json:"better"`
+	Unclear int      `json:"unclear"`
 	Changes []Change `json:"changes"`
 	LeftOut int      `json:"leftOut,omitempty"`
 }
@@ -49,6 +50,9 @@ type Change struct {
 	// Worse is whether that is bad news: a larger share is affected, or, of nothing,
 	// more.
 	Worse bool `json:"worse"`
+	// Unclear is whether no larger share has it, and nothing shows that it was mended: what
+	// had it may be missing, not read, or such that the rule doesn't apply to it any more.
+	Unclear bool `json:"unclear,omitempty"`
 	// Before and Now count what Unit says ("hosts", "ports"), BeforeOf and NowOf of how
 	// many; 0 where it is of nothing.
 	Before   int    `json:"before"`
@@ -76,6 +80,7 @@ func Compare(before, now *Report, n int) *Difference {
 		APIVersion: inventory.APIVersion, Kind: DifferenceKind, Before: before.GeneratedAt, Now: now.GeneratedAt,
 		HostsBefore: before.Scope.Hosts, HostsNow: now.Scope.Hosts,
 	}
+	c.lost = lostHosts(&before.Scope, &now.Scope)
 	c.hosts(&before.Scope, &now.Scope)
 	c.rules(before, now)
 	c.outliers(&before.Outliers, &now.Outliers)
@@ -95,14 +100,17 @@ const (
 )
 
 func compareChanges(a, b Change) int {
-	worse := func(c Change) int {
-		if c.Worse {
+	rank := func(c Change) int {
+		switch {
+		case c.Worse:
 			return 0
+		case c.Unclear:
+			return 1
 		}
-		return 1
+		return 2
 	}
 	return cmp.Or(
-		worse(a)-worse(b), b.weight-a.weight, cmp.Compare(math.Abs(b.growth()), math.Abs(a.growth())),
+		rank(a)-rank(b), b.weight-a.weight, cmp.Compare(math.Abs(b.growth()), math.Abs(a.growth())),
 		cmp.Compare(max(b.Now-b.Before, b.Before-b.Now), max(a.Now-a.Before, a.Before-a.Now)),
 		strings.Compare(a.Section, b.Section), strings.Compare(a.Name, b.Name), strings.Compare(string(a.Severity), string(b.Severity)),
 	)
@@ -117,16 +125,46 @@ func (c *Change) growth() float64 {
 }
 
 type comparison struct {
-	d   Difference
-	top *top[Change]
+	d    Difference
+	top  *top[Change]
+	lost int             // how many hosts may have counted before, and don't now
+	well map[string]bool // rules that fail less, since something was mended
 }
 
-// more notes a figure of which more is worse, where it changed.
-func (c *comparison) more(change Change) {
+// lostHosts is how many of the hosts that counted may be those that don't any more, by the
+// lists of names and by how many there are.
+func lostHosts(before, now *Scope) int {
+	lost := 0
+	for _, list := range [...][2]NameList{{before.Missing, now.Missing}, {before.Stale, now.Stale}, {before.Ahead, now.Ahead}} {
+		if list[0].LeftOut+list[1].LeftOut > 0 {
+			lost += max(0, list[1].Count-list[0].Count)
+			continue
+		}
+		lost += len(added(list[0].Hosts, list[1].Hosts))
+	}
+	return max(lost, before.Hosts-now.Hosts)
+}
+
+// proof is what speaks for something having been mended where less of it is left: as many
+// more are well as the others don't account for, which are those of whom nobody knows.
+type proof struct {
+	well, wellBefore     int // pass, or have what they should
+	others, othersBefore int // can't be judged, are waived or not concerned
+}
+
+// mended reports whether that holds of things that are fewer by so many.
+func (p proof) mended(fewer int) bool {
+	return p.well > p.wellBefore && fewer > max(0, p.others-p.othersBefore)
+}
+
+// more notes a figure of which more is worse, where it changed. Less of it is better only
+// where that is proven.
+func (c *comparison) more(change Change, mended bool) {
 	if change.Now == change.Before {
 		return
 	}
 	change.Worse = change.growth() > 0
+	change.Unclear = !change.Worse && !mended
 	c.note(change)
 }
 
@@ -136,13 +174,17 @@ func (c *comparison) fewer(change Change) {
 		return
 	}
 	change.Worse = change.growth() < 0
+	change.Unclear = !change.Worse && change.Now < change.Before
 	c.note(change)
 }
 
 func (c *comparison) note(change Change) {
-	if change.Worse {
+	switch {
+	case change.Worse:
 		c.d.Worse++
-	} else {
+	case change.Unclear:
+		c.d.Unclear++
+	default:
 		c.d.Better++
 	}
 	c.top.add(change)
@@ -150,6 +192,8 @@ func (c *comparison) note(change Change) {
 
 func (c *comparison) hosts(before, now *Scope) {
 	c.fewer(Change{Section: "hosts", Name: "counted", Before: before.Hosts, Now: now.Hosts, Unit: "hosts", weight: warningWeight})
+	// A host that is in such a list no more counts again, or nobody asks for it any more.
+	back := now.Hosts > before.Hosts
 	for _, list := range [...]struct {
 		name        string
 		before, now NameList
@@ -160,7 +204,8 @@ func (c *comparison) hosts(before, now *Scope) {
 	} {
 		change := Change{Section: "hosts", Name: list.name, Before: list.before.Count, Now: list.now.Count, Unit: "hosts", weight: list.weight}
 		if list.before.LeftOut == 0 {
-			change.Hosts = added(list.before.Hosts, list.now.Hosts)
+			names := added(list.before.Hosts, list.now.Hosts)
+			change.Hosts = names[:min(len(names), newHosts)]
 		}
 		if len(change.Hosts) > 0 && change.Now == change.Before {
 			// As many as before, but others.
@@ -168,9 +213,9 @@ func (c *comparison) hosts(before, now *Scope) {
 			c.note(change)
 			continue
 		}
-		c.more(change)
+		c.more(change, back || list.name == "unexpected" && now.Expected != nil && c.lost == 0)
 	}
-	c.more(Change{Section: "hosts", Name: "reports that could not be used", Before: before.Rejected, Now: now.Rejected, Unit: "reports", weight: hiddenWeight})
+	c.more(Change{Section: "hosts", Name: "reports that could not be used", Before: before.Rejected, Now: now.Rejected, Unit: "reports", weight: hiddenWeight}, back)
 }
 
 // added are the names of hosts that are new in a list.
@@ -181,7 +226,7 @@ func added(before, now []NamedHost) []string {
 	}
 	var names []string
 	for _, h := range now {
-		if !known[[2]string{h.Name, h.MachineID}] && len(names) < newHosts {
+		if !known[[2]string{h.Name, h.MachineID}] {
 			names = append(names, h.Name)
 		}
 	}
@@ -212,18 +257,34 @@ func joined[T any, K comparable](before, now []T, key func(*T) K, f func(before,
 }
 
 func (c *comparison) rules(before, now *Report) {
+	c.well = map[string]bool{}
 	joined(before.Rules, now.Rules, func(r *RuleTotal) ruleKey { return ruleKey{r.Rule, r.Severity} }, func(was, is *RuleTotal) {
-		c.more(Change{
+		change := Change{
 			Section: "rules", Name: cmp.Or(is.Rule, was.Rule), Severity: cmp.Or(is.Severity, was.Severity),
 			Before: was.FailingHosts, BeforeOf: before.Scope.Hosts, Now: is.FailingHosts, NowOf: now.Scope.Hosts, Unit: "hosts",
 			weight: slices.Index(findings.Severities(), cmp.Or(is.Severity, was.Severity)),
-		})
+		}
+		of := func(r *RuleTotal) (failing, well, others int) {
+			failing, well = r.Subjects[findings.Fail], r.Subjects[findings.Pass]
+			return failing, well, sum(r.Subjects) - failing - well
+		}
+		failed, wellBefore, othersBefore := of(was)
+		failing, well, others := of(is)
+		mended := change.Before-change.Now > c.lost && proof{well, wellBefore, others, othersBefore}.mended(failed-failing)
+		c.well[change.Name] = c.well[change.Name] || mended
+		c.more(change, mended)
 	})
 	for status, weight := range map[findings.Status]int{findings.Error: warningWeight, findings.Unknown: infoWeight, findings.Waived: infoWeight} {
+		judged := func(r *Report) int {
+			if status == findings.Waived {
+				return r.Counts[findings.Pass]
+			}
+			return r.Counts[findings.Pass] + r.Counts[findings.Fail]
+		}
 		c.more(Change{
 			Section: "rules", Name: "findings: " + string(status), Before: before.Counts[status], BeforeOf: sum(before.Counts),
 			Now: now.Counts[status], NowOf: sum(now.Counts), Unit: "findings", weight: weight,
-		})
+		}, c.lost == 0 && judged(now) > judged(before))
 	}
 }
 
@@ -247,27 +308,37 @@ func (c *comparison) outliers(before, now *OutlierList) {
 		c.more(Change{
 			Section: "outliers", Name: strings.TrimSpace(o.Of+" "+o.Dimension) + " " + o.Name + ": " + o.Rule,
 			Before: was.Failing, BeforeOf: was.Hosts, Now: is.Failing, NowOf: is.Hosts, Unit: "hosts", weight: warningWeight,
-		})
+		}, c.well[o.Rule])
 	})
 }
 
 // sections compares what is one figure each.
 func (c *comparison) sections(before, now *Report) {
 	b, n := before, now
-	for _, change := range []Change{
-		{Section: "links", Name: "below maximum", Before: b.Links.Below, BeforeOf: b.Links.Compared, Now: n.Links.Below, NowOf: n.Links.Compared, Unit: "ports", weight: warningWeight},
-		{Section: "links", Name: "down", Before: b.Links.Down, BeforeOf: b.Scope.NICs, Now: n.Links.Down, NowOf: n.Scope.NICs, Unit: "ports", weight: infoWeight},
-		{Section: "pcie", Name: "degraded", Before: b.PCIe.Degraded, BeforeOf: b.PCIe.Compared, Now: n.PCIe.Degraded, NowOf: n.PCIe.Compared, Unit: "NICs", weight: warningWeight},
-		{Section: "optics", Name: "alarms", Before: b.Optics.Alarms, BeforeOf: b.Optics.Ports, Now: n.Optics.Alarms, NowOf: n.Optics.Ports, Unit: "ports", weight: criticalWeight},
-		{Section: "optics", Name: "warnings", Before: b.Optics.Warnings, BeforeOf: b.Optics.Ports, Now: n.Optics.Warnings, NowOf: n.Optics.Ports, Unit: "ports", weight: warningWeight},
-		{Section: "flaps", Name: "links lost", Before: b.Flaps.Flapped, BeforeOf: b.Flaps.Counted, Now: n.Flaps.Flapped, NowOf: n.Flaps.Counted, Unit: "NICs", weight: warningWeight},
-		{Section: "vfs", Name: "shared IOMMU groups", Before: b.VFs.SharedGroups, Now: n.VFs.SharedGroups, Unit: "groups", weight: warningWeight},
-		{Section: "waivers", Name: "expired", Before: b.Waivers.Expired, Now: n.Waivers.Expired, Unit: "waivers", weight: warningWeight},
-		{Section: "waivers", Name: "without a date", Before: b.Waivers.Undated, Now: n.Waivers.Undated, Unit: "waivers", weight: warningWeight},
-		{Section: "waivers", Name: "expiring", Before: b.Waivers.Expiring, Now: n.Waivers.Expiring, Unit: "waivers", weight: infoWeight},
-	} {
-		c.more(change)
+	// ports is a figure of which the others are well, but for those that can't be judged.
+	lost := (c.lost*b.Scope.NICs + max(1, b.Scope.Hosts) - 1) / max(1, b.Scope.Hosts)
+	ports := func(change Change, others, othersBefore int) {
+		c.more(change, change.Before-change.Now > lost && proof{
+			change.NowOf - change.Now, change.BeforeOf - change.Before, others, othersBefore,
+		}.mended(change.Before-change.Now))
 	}
+	ports(Change{Section: "links", Name: "below maximum", Before: b.Links.Below, BeforeOf: b.Links.Compared, Now: n.Links.Below, NowOf: n.Links.Compared, Unit: "ports", weight: warningWeight},
+		n.Links.Unknown+n.Links.Down, b.Links.Unknown+b.Links.Down)
+	ports(Change{Section: "links", Name: "down", Before: b.Links.Down, BeforeOf: b.Scope.NICs, Now: n.Links.Down, NowOf: n.Scope.NICs, Unit: "ports", weight: infoWeight},
+		n.Links.Unknown, b.Links.Unknown)
+	ports(Change{Section: "pcie", Name: "degraded", Before: b.PCIe.Degraded, BeforeOf: b.PCIe.Compared, Now: n.PCIe.Degraded, NowOf: n.PCIe.Compared, Unit: "NICs", weight: warningWeight},
+		n.PCIe.Unknown, b.PCIe.Unknown)
+	ports(Change{Section: "optics", Name: "alarms", Before: b.Optics.Alarms, BeforeOf: b.Optics.Ports, Now: n.Optics.Alarms, NowOf: n.Optics.Ports, Unit: "ports", weight: criticalWeight},
+		n.Links.Down, b.Links.Down)
+	ports(Change{Section: "optics", Name: "warnings", Before: b.Optics.Warnings, BeforeOf: b.Optics.Ports, Now: n.Optics.Warnings, NowOf: n.Optics.Ports, Unit: "ports", weight: warningWeight},
+		n.Links.Down+n.Optics.Alarms, b.Links.Down+b.Optics.Alarms)
+	ports(Change{Section: "flaps", Name: "links lost", Before: b.Flaps.Flapped, BeforeOf: b.Flaps.Counted, Now: n.Flaps.Flapped, NowOf: n.Flaps.Counted, Unit: "NICs", weight: warningWeight}, 0, 0)
+	// Of these nobody knows how many are well: they are better where all is still there.
+	whole := c.lost == 0
+	c.more(Change{Section: "vfs", Name: "shared IOMMU groups", Before: b.VFs.SharedGroups, Now: n.VFs.SharedGroups, Unit: "groups", weight: warningWeight}, whole && n.VFs.Enabled >= b.VFs.Enabled)
+	c.more(Change{Section: "waivers", Name: "expired", Before: b.Waivers.Expired, Now: n.Waivers.Expired, Unit: "waivers", weight: warningWeight}, whole)
+	c.more(Change{Section: "waivers", Name: "without a date", Before: b.Waivers.Undated, Now: n.Waivers.Undated, Unit: "waivers", weight: warningWeight}, whole)
+	c.more(Change{Section: "waivers", Name: "expiring", Before: b.Waivers.Expiring, Now: n.Waivers.Expiring, Unit: "waivers", weight: infoWeight}, whole && n.Waivers.Expired <= b.Waivers.Expired)
 }
 
 func (c *comparison) policies(before, now *DriftList) {
@@ -275,10 +346,11 @@ func (c *comparison) policies(before, now *DriftList) {
 		if was.Hosts == 0 && before.LeftOut > 0 || is.Hosts == 0 && now.LeftOut > 0 {
 			return
 		}
+		others := func(p *PolicyDrift) int { return p.Impossible + p.Skipped + p.Undecided }
 		c.more(Change{
 			Section: "drift", Name: cmp.Or(is.Policy, was.Policy), Before: was.DriftedHosts, BeforeOf: was.Hosts,
 			Now: is.DriftedHosts, NowOf: is.Hosts, Unit: "hosts", weight: warningWeight,
-		})
+		}, was.DriftedHosts-is.DriftedHosts > c.lost && proof{is.AsWanted, was.AsWanted, others(is), others(was)}.mended(was.Drifted-is.Drifted))
 	})
 }
 

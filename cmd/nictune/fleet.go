@@ -324,7 +324,8 @@ func newFleetDiffCommand(app *app) *cobra.Command {
 		Long: `Compare two reports of nictune fleet report -o json, or two folders of audit reports.
 What got worse comes first, the gravest first, then by how large a share of the fleet
 it is. A figure is worse when a larger share of the hosts, NICs or ports has it than
-before: a fleet that grows is no worse for that.
+before: a fleet that grows is no worse for that. It is better when fewer have it and more
+are well, and unclear where the others may be missing, not read, or no longer concerned.
 
 Of a folder, no report is too old, since nobody knows when it was to be read.
 

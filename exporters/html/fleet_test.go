@@ -73,9 +73,10 @@ func exampleFleet(t *testing.T, hosts int) *fleet.Report {
 		t.Fatal(err)
 	}
 	r.Baseline = &fleet.Difference{
-		Before: now.Add(-24 * time.Hour), Now: now, HostsBefore: hosts - 1, HostsNow: hosts, Worse: 1, Better: 1,
+		Before: now.Add(-24 * time.Hour), Now: now, HostsBefore: hosts - 1, HostsNow: hosts, Worse: 1, Better: 1, Unclear: 1,
 		Changes: []fleet.Change{
 			{Section: "rules", Name: "link/slow", Severity: "warning", Worse: true, Before: 3, BeforeOf: hosts - 1, Now: 30, NowOf: hosts, Unit: "hosts", Hosts: []string{"edge-1.fra1"}},
+			{Section: "rules", Name: "link/errors", Severity: "warning", Unclear: true, Before: 3, BeforeOf: hosts - 1, Now: 1, NowOf: hosts, Unit: "hosts"},
 			{Section: "pcie", Name: "degraded", Before: 12, BeforeOf: 400, Now: 4, NowOf: 400, Unit: "NICs"},
 		},
 	}
@@ -148,6 +149,7 @@ func TestFleetPageSaysWhatIsUnknown(t *testing.T) {
 	for _, want := range []string{
 		"8 hosts are not counted: nobody knows how they are.", "<bdi>lost-1.ams2</bdi>", "<bdi>edge-41.fra1</bdi>", "<bdi>edge-142.fra1</bdi>",
 		"1 truncated", "unexpected EOF at byte 4096", "more hosts fail something and are not listed here", "Worse than their peers",
+		"1 worse, 1 better, 1 unclear, where nothing shows that something was mended", `<span class="tag unclear">unclear</span>`,
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page doesn't say %q", want)

@@ -56,7 +56,7 @@ func DifferenceText(w io.Writer, d *fleet.Difference) error {
 	b := &strings.Builder{}
 	fmt.Fprintf(b, "%s at %s, %d at %s\n", several(d.HostsBefore, "host"), text(d.Before), d.HostsNow, text(d.Now))
 	t := changesTable(d)
-	t.note = fmt.Sprintf("%d worse, %d better.", d.Worse, d.Better)
+	t.note = changesInWords(d) + "."
 	writeText(b, t)
 	if len(t.rows) == 0 {
 		fmt.Fprintln(b, "Nothing changed.")

@@ -155,6 +155,8 @@ func TestFleetCSV(t *testing.T) {
 func TestDifferenceForms(t *testing.T) {
 	r := fleetOf(t)
 	same := fleet.Compare(r, r, 0)
+	r.Baseline.Unclear++
+	r.Baseline.Changes = append(r.Baseline.Changes, fleet.Change{Section: "rules", Name: "link/errors", Unclear: true, Before: 2, Now: 1, Unit: "hosts"})
 	for name, form := range map[string]func(*bytes.Buffer, *fleet.Difference) error{
 		"text":     func(b *bytes.Buffer, d *fleet.Difference) error { return DifferenceText(b, d) },
 		"markdown": func(b *bytes.Buffer, d *fleet.Difference) error { return DifferenceMarkdown(b, d) },
@@ -167,7 +169,7 @@ func TestDifferenceForms(t *testing.T) {
 		if err := form(&none, same); err != nil {
 			t.Fatal(err)
 		}
-		if got := b.String(); !strings.Contains(got, "below maximum") || !strings.Contains(got, "1 of 4") || !strings.Contains(got, "4 of 4") {
+		if got := b.String(); !strings.Contains(got, "below maximum") || !strings.Contains(got, "1 of 4") || !strings.Contains(got, "4 of 4") || !strings.Contains(got, "unclear") {
 			t.Errorf("%s:\n%s", name, got)
 		}
 		if strings.Contains(none.String(), "worse,") && name == "csv" || name != "csv" && !strings.Contains(none.String(), "Nothing changed.") {

@@ -394,7 +394,7 @@ func changesTable(d *fleet.Difference) table {
 	if d == nil {
 		return t
 	}
-	t.note = fmt.Sprintf("Since %s: %d worse, %d better.", text(d.Before), d.Worse, d.Better)
+	t.note = fmt.Sprintf("Since %s: %s.", text(d.Before), changesInWords(d))
 	t.leftOut = d.LeftOut
 	of := func(n, of int) string {
 		if of > 0 {
@@ -404,10 +404,21 @@ func changesTable(d *fleet.Difference) table {
 	}
 	for _, c := range d.Changes {
 		word := "better"
-		if c.Worse {
+		switch {
+		case c.Worse:
 			word = "worse"
+		case c.Unclear:
+			word = "unclear"
 		}
 		t.add(word, c.Section, c.Name, string(c.Severity), of(c.Before, c.BeforeOf), of(c.Now, c.NowOf), c.Unit, strings.Join(c.Hosts, ", "))
 	}
 	return t
+}
+
+func changesInWords(d *fleet.Difference) string {
+	words := fmt.Sprintf("%d worse, %d better", d.Worse, d.Better)
+	if d.Unclear > 0 {
+		words += fmt.Sprintf(", %d unclear, where nothing shows that something was mended", d.Unclear)
+	}
+	return words
 }
