@@ -20,7 +20,6 @@ type (
 		Tests    int          `xml:"tests,attr"`
 		Failures int          `xml:"failures,attr"`
 		Errors   int          `xml:"errors,attr"`
-		Skipped  int          `xml:"skipped,attr"`
 		Time     string       `xml:"time,attr"`
 		Suites   []junitSuite `xml:"testsuite"`
 	}
@@ -53,10 +52,14 @@ type (
 // JUnit writes a test suite for each group of rules, and in it a test case for each
 // rule and subject. What fails with less than the severity least is skipped, as what is
 // unknown, waived or does not apply is: a test case that passes was judged, and passed.
+// Cases go by what stays over renames (the PCI address and permanent MAC that baselines go
+// by, too), so that CI knows them from one run to the next; the device's name is in what
+// they say.
 func JUnit(w io.Writer, r *audit.HostReport, least findings.Severity) error {
 	all := junitSuites{Name: "nictune audit of " + line(hostName(r)), Time: "0"}
 	at := map[string]int{}
 	names := map[string]bool{}
+	keys := audit.Keys(r.Findings)
 	for i := range r.Findings {
 		f := &r.Findings[i]
 		name := group(f.Rule)
@@ -69,26 +72,26 @@ func JUnit(w io.Writer, r *audit.HostReport, least findings.Severity) error {
 			})
 		}
 		s := &all.Suites[j]
-		c := junitCase{Name: line(f.Subject.String() + ": " + f.Title), Class: line(strings.ReplaceAll(f.Rule, "/", ".")), Time: "0"}
-		for names[c.Class+"\n"+c.Name] { // ports of a switch may share a name
-			c.Name += " (" + line(f.Subject.ID) + ")"
+		c := junitCase{Name: line(strings.TrimPrefix(keys[i], f.Rule)), Class: line(strings.ReplaceAll(f.Rule, "/", ".")), Time: "0"}
+		for names[c.Class+"\n"+c.Name] { // what tells them apart can't be seen
+			c.Name += "'"
 		}
 		names[c.Class+"\n"+c.Name] = true
 		switch {
 		case f.Status == findings.Fail && f.Severity.AtLeast(least):
-			c.Failure = &junitResult{Message: line(string(f.Severity) + ": " + f.Title + ": " + f.Seen), Type: string(f.Severity), Text: visible(inWords(f))}
+			c.Failure = &junitResult{Message: line(f.Subject.String() + ": " + string(f.Severity) + ": " + f.Title + ": " + f.Seen), Type: string(f.Severity), Text: visible(inWords(f))}
 			s.Failures++
 		case f.Status == findings.Fail:
-			c.Skipped = &junitResult{Message: line(string(f.Severity) + " only: " + f.Title + ": " + f.Seen)}
+			c.Skipped = &junitResult{Message: line(f.Subject.String() + ": " + string(f.Severity) + " only: " + f.Title + ": " + f.Seen)}
 			s.Skipped++
 		case f.Status == findings.Error:
-			c.Error = &junitResult{Message: line(f.Seen), Type: "error", Text: visible(inWords(f))}
+			c.Error = &junitResult{Message: line(f.Subject.String() + ": " + f.Title + ": " + f.Seen), Type: "error", Text: visible(inWords(f))}
 			s.Errors++
 		case f.Status == findings.Waived:
-			c.Skipped = &junitResult{Message: line(accepted(f.Waiver) + ": " + f.Seen)}
+			c.Skipped = &junitResult{Message: line(f.Subject.String() + ": " + accepted(f.Waiver) + ": " + f.Title + ": " + f.Seen)}
 			s.Skipped++
 		case f.Status != findings.Pass:
-			c.Skipped = &junitResult{Message: line(string(f.Status) + ": " + f.Seen)}
+			c.Skipped = &junitResult{Message: line(f.Subject.String() + ": " + string(f.Status) + ": " + f.Seen)}
 			s.Skipped++
 		}
 		s.Tests++
@@ -110,7 +113,6 @@ func JUnit(w io.Writer, r *audit.HostReport, least findings.Severity) error {
 		all.Tests += s.Tests
 		all.Failures += s.Failures
 		all.Errors += s.Errors
-		all.Skipped += s.Skipped
 	}
 	if _, err := io.WriteString(w, xml.Header); err != nil {
 		return err
@@ -128,7 +130,7 @@ func JUnit(w io.Writer, r *audit.HostReport, least findings.Severity) error {
 func inWords(f *findings.Finding) string {
 	var b strings.Builder
 	for _, part := range []struct{ label, text string }{
-		{"rule", f.Rule}, {"subject", f.Subject.ID}, {"seen", f.Seen}, {"expected", f.Expected}, {"why", f.Why}, {"do", f.Remedy},
+		{"rule", f.Rule}, {"device", f.Subject.String()}, {"subject", f.Subject.ID}, {"seen", f.Seen}, {"expected", f.Expected}, {"why", f.Why}, {"do", f.Remedy},
 		{"waiver", accepted(f.Waiver)}, {"severity by", f.Policy},
 	} {
 		if part.text != "" {
