@@ -91,11 +91,11 @@ func Module(m *module.Module, name string) []findings.Finding {
 
 // noModule is the verdict where there is no module to judge, and whether there is none.
 func (n nic) noModule() (findings.Verdict, bool) {
+	if v, is := n.noPort(); is { // also where it reads the module of another's port
+		return v, true
+	}
 	if n.Module != nil {
 		return findings.Verdict{}, false
-	}
-	if v, is := n.noPort(); is {
-		return v, true
 	}
 	if n.Link.Port == "Twisted Pair" {
 		return findings.Inapplicable("a twisted pair port"), true

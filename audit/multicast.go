@@ -170,9 +170,10 @@ func vfUntrusted(n nic) findings.Verdict {
 	switch {
 	case n.Function != inventory.VF:
 		return findings.Inapplicable("no VF")
-	case m.AllMulti == nil && m.Promiscuous == nil:
+	case m.AllMulti != nil && *m.AllMulti, m.Promiscuous != nil && *m.Promiscuous:
+	case m.AllMulti == nil || m.Promiscuous == nil:
 		return findings.Unread(n.Unread, "multicast.allMulti")
-	case (m.AllMulti == nil || !*m.AllMulti) && (m.Promiscuous == nil || !*m.Promiscuous):
+	default:
 		return findings.Passes("it does not ask for all multicast")
 	}
 	pf, settings := n.ofPF()

@@ -766,8 +766,11 @@ func backlog(n nic) findings.Verdict {
 		return findings.Inapplicable("RPS is off")
 	}
 	ring := n.rxRing()
-	if ring == nil {
-		return findings.Inapplicable("a device without a ring")
+	switch {
+	case ring == nil && n.hardware():
+		return findings.Unread(n.Unread, "queues.rings")
+	case ring == nil:
+		return findings.Inapplicable("a software device without a ring")
 	}
 	most, known := n.evidence.Counted.Traffic.Sysctls["core.netdev_max_backlog"]
 	switch {

@@ -164,6 +164,11 @@ func (n NIC) capability(feature string, s Support) Capability {
 		return Capability{Answer: Yes, Why: "the driver has it while a program is attached"}
 	case len(announced) > 0 && said > 0 && feature == "rx-sg":
 		return Capability{Answer: Unsupported, Why: "the driver has it, and does not announce it for this device"}
+	case announced != nil && said > 0 && n.emptyBond():
+		if feature == "basic" {
+			return Capability{Answer: Yes, Why: "a bond takes a program, and announces nothing until it has members (" + s.Source + ")"}
+		}
+		return Capability{Answer: Blocked, Why: "a bond can what its members can, and it has none"}
 	case announced != nil && said > 0:
 		return Capability{Answer: Blocked, Why: "the driver has it (" + s.Source + ") and announces nothing: something is in the way that can't be seen from here"}
 	case announced != nil && said < 0:
@@ -485,6 +490,11 @@ func accessPlatform(n NIC, _ Blocker) (Obstacle, bool) {
 		What: "the device's memory is not mapped (no access_platform)",
 		Do:   "Have the hypervisor offer it: iommu_platform=on,disable-legacy=on on QEMU's virtio-net device.",
 	}, set != "" && (len(set) <= bit || set[bit] != '1')
+}
+
+// emptyBond reports whether the NIC is a bond without members.
+func (n NIC) emptyBond() bool {
+	return n.Stack.Bond != nil && !slices.ContainsFunc(n.facts.nics, func(of inventory.NIC) bool { return of.Stack.Master == n.Name })
 }
 
 func bondMembers(n NIC, _ Blocker) (Obstacle, bool) {

@@ -60,6 +60,11 @@ func TestProbeJudgesTheTable(t *testing.T) {
 		for _, policy := range []string{"layer3+4", "vlan+srcmac"} {
 			labtest.Run(t, "ip", "link", "add", "b0", "type", "veth", "peer", "name", "b1")
 			labtest.Run(t, "ip", "link", "add", "lag0", "type", "bond", "mode", "balance-xor", "xmit_hash_policy", policy)
+			if n := surveyed(t, live, "lag0"); policy == "layer3+4" && n.Capabilities().Native.Answer != Yes {
+				t.Errorf("without members: %+v", n.Capabilities().Native)
+			} else if p, err := Probe(t.Context(), live, *n.NIC); err != nil || p.Attached != (policy == "layer3+4") {
+				t.Errorf("%s, without members: the driver: %+v, %v", policy, p, err)
+			}
 			labtest.Run(t, "ip", "link", "set", "b0", "master", "lag0")
 			up(t, "b1")
 			up(t, "lag0")
