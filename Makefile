@@ -18,7 +18,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 TOOLS := .cache/bin/$(shell cat tools/go.mod tools/go.sum | cksum | cut -d' ' -f1)
 
 # How much `make test-fuzz` does: executions per target, and seconds after which a target counts as hung.
-FUZZ_EXECS ?= 20000
+FUZZ_EXECS ?= 10000
 FUZZ_LIMIT ?= 120
 
 # How many images of module memory it decodes; make test-module-images decodes a million.
