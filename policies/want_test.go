@@ -167,6 +167,26 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+// Each kind is matched by its name, and those that are hardware by an empty match.
+func TestMatchKinds(t *testing.T) {
+	for kind, hardware := range map[inventory.Function]bool{
+		inventory.PF: true, inventory.VF: true, inventory.SF: true, inventory.Plain: true, inventory.Representor: false, inventory.Virtual: false,
+	} {
+		nic := inventory.NIC{Name: "eth0", Function: kind}
+		for match, want := range map[string]bool{
+			"{kind: " + string(kind) + "}": true, "{}": hardware, "{name: \"*\"}": true, "{name: \"*\", kind: [pf, vf, sf, plain]}": hardware,
+		} {
+			policies, err := Parse("m.yaml", []byte(in(match, fine)))
+			if err != nil {
+				t.Fatalf("%s: %v", match, err)
+			}
+			if holds, _ := policies[0].Match.Holds(&nic, &Host{}); holds != want {
+				t.Errorf("%s of a %s: %v", match, kind, holds)
+			}
+		}
+	}
+}
+
 // doc is one document for a test of Resolve.
 func doc(name string, priority int, match, settings string) string {
 	return fmt.Sprintf("apiVersion: nictune/v1\nkind: TuningPolicy\nname: %s\npriority: %d\nmatch: %s\nsettings: %s\n", name, priority, match, settings)
