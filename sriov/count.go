@@ -136,17 +136,20 @@ func (d *device) refusesRate(ctx context.Context, rate uint32) string {
 	return ""
 }
 
-// firmwareSwitch says how SR-IOV is switched on in the firmware of a driver's cards,
-// which show no sriov_numvfs without it; empty for those that have no such switch, or
-// none that is known.
-func firmwareSwitch(driver, address string) string {
+// whyNone says why a device shows no sriov_numvfs whose driver has VFs, and what to do
+// about it; empty for drivers of which nothing is known.
+func whyNone(driver, address, name string) string {
+	const off = "; if the card can have some, its firmware has SR-IOV switched off: "
 	switch driver {
 	case "mlx5_core", "mlx4_core":
-		return fmt.Sprintf("mlxconfig -d %s set SRIOV_EN=1 NUM_OF_VFS=8, and a restart of the device", address)
+		return off + fmt.Sprintf("mlxconfig -d %s set SRIOV_EN=1 NUM_OF_VFS=8, and a restart of the device", address)
 	case "bnxt_en":
-		return fmt.Sprintf("devlink dev param set pci/%s name enable_sriov value true cmode permanent, and a restart of the host", address)
+		return off + fmt.Sprintf("devlink dev param set pci/%s name enable_sriov value true cmode permanent, and a restart of the host", address)
 	case "sfc":
-		return "sfboot sriov=enabled vf-count=8, and a restart of the host"
+		return off + fmt.Sprintf("sfboot --adapter=%s switch-mode=sriov vf-count=8, and a cold start of the host", name)
+	case "cxgb4": // cxgb4_iov_configure
+		card, _, _ := strings.Cut(address, ".")
+		return fmt.Sprintf("; this card has them at its PCI functions 0 to 3, one for each port: echo N > /sys/bus/pci/devices/%s.0/sriov_numvfs", card)
 	}
 	return ""
 }
@@ -157,9 +160,13 @@ func (d *device) moreVFs(n uint32) string {
 	case "mlx5_core":
 		return fmt.Sprintf("; more are set in the firmware: mlxconfig -d %s set SRIOV_EN=1 NUM_OF_VFS=%d, and a restart of the device", d.Address, n)
 	case "bnxt_en":
-		return "; more are set in the firmware: niccli's option number_of_vfs_per_pf, and a restart of the host"
+		_, function, _ := strings.Cut(d.Address, ".")
+		return fmt.Sprintf("; more are set in the firmware: niccli -dev DEVICE nvm -setoption number_of_vfs_per_pf -scope %s -value %d "+
+			"(with two dashes in newer ones), and a restart of the host", function, n)
 	case "sfc":
-		return fmt.Sprintf("; more are set in the firmware: sfboot vf-count=%d, and a restart of the host", n)
+		return fmt.Sprintf("; more are set in the firmware: sfboot --adapter=%s switch-mode=sriov vf-count=%d, and a cold start of the host", d.nic.Name, n)
+	case "nfp": // nfp_pcie_sriov_read_nfd_limit
+		return fmt.Sprintf("; another firmware may have more: devlink dev flash pci/%s file FILE, and a restart of the host", d.Address)
 	case "igb", "ixgbe", "i40e", "ice":
 		return "; it is fixed in the driver or the device"
 	}

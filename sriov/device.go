@@ -54,8 +54,8 @@ func deviceOf(ctx context.Context, r kernel.Reader, nic inventory.NIC) (*device,
 	d := &device{pf, directory{s, dir, entries}}
 	if !d.has("sriov_numvfs") {
 		driver, err := d.linked(ctx, "driver")
-		if hint := firmwareSwitch(driver, d.Address); err == nil && hint != "" {
-			return nil, fmt.Errorf("%w; if the card can have some, its firmware has SR-IOV switched off: %s", errNoPF, hint)
+		if why := whyNone(driver, d.Address, nic.Name); err == nil && why != "" {
+			return nil, fmt.Errorf("%w%s", errNoPF, why)
 		}
 		return nil, errNoPF
 	}

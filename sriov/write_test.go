@@ -310,8 +310,8 @@ func TestVectors(t *testing.T) {
 	}
 
 	for want, wish := range map[string]VFWish{
-		"the VFs would have 65 vectors, and the PF has 64": {VF: new("0"), MSIX: new(uint32(9))},
-		"a VF has at least one vector":                     {VF: new("0"), MSIX: new(uint32(0))},
+		"the VFs would have 65 vectors, and the PF has 64 for them (sriov_vf_total_msix); more are set in the firmware: mlxconfig -d 0000:3b:00.0 set NUM_VF_MSIX=N": {VF: new("0"), MSIX: new(uint32(9))},
+		"a VF has at least one vector": {VF: new("0"), MSIX: new(uint32(0))},
 	} {
 		k.did = nil
 		if _, _, err := turn(t, k, nic, wish); err == nil || !strings.Contains(err.Error(), want) || len(k.did) > 0 {
@@ -508,10 +508,11 @@ func TestLimitsInFirmware(t *testing.T) {
 	}
 	for driver, want := range map[string]string{
 		"mlx5_core": "mlxconfig -d 0000:3b:00.0 set SRIOV_EN=1 NUM_OF_VFS=16",
-		"bnxt_en":   "number_of_vfs_per_pf",
+		"bnxt_en":   "niccli -dev DEVICE nvm -setoption number_of_vfs_per_pf -scope 0 -value 16",
 		"ice":       "fixed in the driver or the device",
-		"sfc":       "sfboot vf-count=16",
-		"nfp":       "its vendor's tool sets them in the firmware",
+		"sfc":       "sfboot --adapter=eth0 switch-mode=sriov vf-count=16",
+		"nfp":       "devlink dev flash pci/0000:3b:00.0 file FILE",
+		"qede":      "its vendor's tool sets them in the firmware",
 	} {
 		k.files[pfDir+"/driver"] = "-> ../../../../bus/pci/drivers/" + driver
 		if err := resolve(16); err == nil || !strings.Contains(err.Error(), "8 VFs at most") || !strings.Contains(err.Error(), want) {
@@ -527,7 +528,8 @@ func TestLimitsInFirmware(t *testing.T) {
 	for driver, want := range map[string]string{
 		"mlx5_core": "no virtual functions; if the card can have some, its firmware has SR-IOV switched off: mlxconfig -d 0000:3b:00.0 set SRIOV_EN=1",
 		"bnxt_en":   "devlink dev param set pci/0000:3b:00.0 name enable_sriov value true cmode permanent",
-		"sfc":       "sfboot sriov=enabled",
+		"sfc":       "its firmware has SR-IOV switched off: sfboot --adapter=eth0 switch-mode=sriov vf-count=8",
+		"cxgb4":     "echo N > /sys/bus/pci/devices/0000:3b:00.0/sriov_numvfs",
 		"e1000e":    "no virtual functions",
 	} {
 		k.files[pfDir+"/driver"] = "-> ../../../../bus/pci/drivers/" + driver
