@@ -354,8 +354,15 @@ func (k *strictKernel) NetlinkSet(_ context.Context, req kernel.Request) error {
 		for list.Next() {
 			info := list.Nested()
 			for info.Next() {
-				key := ""
+				key, data := "", info.Data
 				switch info.Type {
+				case uapi.IFLA_VF_VLAN_LIST:
+					key = keyVLAN
+					if tags := info.Nested(); tags.Next() {
+						data = tags.Data
+					}
+				case uapi.IFLA_VF_SPOOFCHK:
+					key = keySpoofchk
 				case uapi.IFLA_VF_MAC:
 					key = keyMAC
 				case uapi.IFLA_VF_RATE:
@@ -363,11 +370,11 @@ func (k *strictKernel) NetlinkSet(_ context.Context, req kernel.Request) error {
 				case uapi.IFLA_VF_TRUST:
 					key = keyTrust
 				}
-				key = keyOf(int(binary.NativeEndian.Uint32(info.Data)), key)
+				key = keyOf(int(binary.NativeEndian.Uint32(data)), key)
 				if k.refused[key] {
 					return &kernel.Error{Op: "route LINK_SET", Err: syscall.EINVAL}
 				}
-				k.took = append(k.took, key)
+				k.took, k.did = append(k.took, key), append(k.did, key)
 			}
 		}
 	}
@@ -408,6 +415,50 @@ func TestUndoGoesOn(t *testing.T) {
 				t.Errorf("undoing %v: VF %d has a driver: %v", undoing, n, has)
 			}
 		}
+	}
+}
+
+// TestOneReset: a VF is taken from its driver once, whatever changes of it, and has all
+// of it when it is given back.
+func TestOneReset(t *testing.T) {
+	f, nic := smartKernel(t, 2)
+	k := &strictKernel{fakeKernel: f}
+	before, next := VFState{}, VFState{}
+	for key, values := range map[string][2]string{
+		keyMAC: {noAddress, "02:00:00:00:00:01"}, keyVLAN: {"none", "100 qos 3"}, keyMinRate: {"0", "100"}, keyMaxRate: {"0", "500"},
+		keySpoofchk: {"on", "off"}, keyTrust: {"off", "on"}, keyMSIX: {"8", "6"}, keyDriver: {networkDriver, networkDriver},
+	} {
+		before[keyOf(1, key)], next[keyOf(1, key)] = values[0], values[1]
+	}
+	if err := setVFs(t.Context(), k, nic, before, next, false); err != nil {
+		t.Fatal(err)
+	}
+	did := slices.DeleteFunc(k.did, func(s string) bool { return strings.Contains(s, "sriov_drivers_autoprobe") })
+	want := []string{"driver/unbind 0000:3b:02.1", "0000:3b:02.1/sriov_vf_msix_count 6", "1.mac", "1.vlan", "1.max-tx-rate", "1.spoofchk", "1.trust", "pci/drivers_probe 0000:3b:02.1"}
+	if !slices.Equal(did, want) {
+		t.Errorf("it did %q, want %q", did, want)
+	}
+}
+
+// stingyKernel makes one VF fewer than it is told, and says nothing.
+type stingyKernel struct{ *fakeKernel }
+
+func (k *stingyKernel) WriteFile(ctx context.Context, name string, data []byte) error {
+	if n, err := strconv.Atoi(string(data)); err == nil && n > 0 && path.Base(name) == "sriov_numvfs" {
+		data = []byte(strconv.Itoa(n - 1))
+	}
+	return k.fakeKernel.WriteFile(ctx, name, data)
+}
+
+// TestFewerCame: the kernel only warns where a driver makes fewer VFs than it is told.
+func TestFewerCame(t *testing.T) {
+	k, nic := smartKernel(t, 4)
+	if err := k.WriteFile(t.Context(), pfDir+"/sriov_numvfs", []byte("0")); err != nil {
+		t.Fatal(err)
+	}
+	err := Counting().Write(t.Context(), &stingyKernel{k}, nic, Count{VFs: new(uint32(0))}, Count{VFs: new(uint32(4))})
+	if err == nil || !strings.Contains(err.Error(), "the driver made 3 of 4 VFs") {
+		t.Error(err)
 	}
 }
 
