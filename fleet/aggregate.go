@@ -33,6 +33,9 @@ type Options struct {
 	// Top is how long lists of the worst are, 20 where it is 0. Lists of hosts by name
 	// and of problems are fifty times as long.
 	Top int
+	// Details is how many of the worst hosts the report has in [Report.Details], where none
+	// was asked for by name.
+	Details int
 	// FlapWindow is the time in which [NIC.Downs] happened; 0 since the device was made.
 	FlapWindow time.Duration
 	// SpoolDir is where a file may be made for what doesn't fit in memory: about half a

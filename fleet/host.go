@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nictune/nictune/audit"
 	"github.com/nictune/nictune/findings"
 )
 
@@ -44,6 +45,34 @@ type Host struct {
 	Waivers []Waiver `json:"waivers,omitempty"`
 	// Problems are what went wrong on the host and is no finding.
 	Problems []string `json:"problems,omitempty"`
+	// LeftOut is how many findings, NICs and settings of one of the worst hosts are left out.
+	LeftOut int `json:"leftOut,omitempty"`
+}
+
+// detailRows is how many findings, NICs and settings each of a worst host there are.
+const detailRows = 100
+
+// brief is the host with the gravest of its findings, the first of its NICs and of the
+// settings that are not as wanted.
+func (h *Host) brief() Host {
+	b := *h
+	b.LeftOut = 0
+	b.Findings = slices.SortedStableFunc(slices.Values(h.Findings), func(x, y Finding) int {
+		status := func(f Finding) int { return slices.Index(findings.Statuses(), f.Status) }
+		severity := func(f Finding) int { return slices.Index(findings.Severities(), f.Severity) }
+		return cmp.Or(cmp.Compare(status(x), status(y)), cmp.Compare(severity(y), severity(x)))
+	})
+	b.Drift = slices.DeleteFunc(slices.Clone(h.Drift), func(d Drift) bool { return d.Status == audit.AsWanted })
+	b.Findings = firstRows(&b, b.Findings)
+	b.NICs = firstRows(&b, b.NICs)
+	b.Drift = firstRows(&b, b.Drift)
+	return b
+}
+
+func firstRows[T any](h *Host, all []T) []T {
+	n := min(len(all), detailRows)
+	h.LeftOut += len(all) - n
+	return all[:n]
 }
 
 // Verdict is how many subjects of a host have this status by a rule.

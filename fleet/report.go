@@ -58,7 +58,8 @@ type Report struct {
 	Drift     DriftList `json:"drift"`
 	Waivers   Waivers   `json:"waivers"`
 
-	// Details are the hosts that were asked for by name.
+	// Details are the hosts that were asked for by name, or, where that was asked for, the
+	// worst in the order of Hosts, each with the first of what is wrong with it.
 	Details []Host `json:"details,omitempty"`
 	// Baseline is what changed since an earlier report, where one was given.
 	Baseline *Difference `json:"baseline,omitempty"`

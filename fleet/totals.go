@@ -23,7 +23,7 @@ type totals struct {
 
 	rules      map[ruleKey]*ruleSum
 	severities map[findings.Severity]*SeverityTotal
-	hosts      *top[HostTotal]
+	hosts      *top[worstHost]
 	groups     map[kind]*Group
 	tallies    map[kind]*tally
 
@@ -36,6 +36,12 @@ type totals struct {
 	profiles map[string]*Profile
 	policies map[string]*policySum
 	waivers  map[Waiver]*WaiverRow
+}
+
+// worstHost is how a host stands, with the host where it may be shown.
+type worstHost struct {
+	HostTotal
+	host *Host
 }
 
 type ruleKey struct {
@@ -132,7 +138,11 @@ func (t *totals) add(h *Host) {
 		t.r.Hosts.Failing++
 	}
 	if total.Critical+total.Warning+total.Info+total.Error+total.Drifted > 0 {
-		t.hosts.add(total)
+		one := worstHost{HostTotal: total}
+		if t.a.o.Details > 0 && t.a.o.Host == "" {
+			one.host = h
+		}
+		t.hosts.add(one)
 	}
 }
 
@@ -265,7 +275,7 @@ func compareHostCounts(a, b HostCount) int {
 	return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Host, b.Host))
 }
 
-func compareHosts(a, b HostTotal) int {
+func compareHosts(a, b worstHost) int {
 	return cmp.Or(
 		cmp.Compare(b.Critical, a.Critical), cmp.Compare(b.Warning, a.Warning), cmp.Compare(b.Error, a.Error),
 		cmp.Compare(b.Drifted, a.Drifted), cmp.Compare(b.Info, a.Info),
@@ -649,7 +659,6 @@ func (t *totals) report() *Report {
 	s.Read, s.Superseded = a.read, t.superseded
 
 	t.ruleTotals()
-	r.Hosts.Worst, r.Hosts.LeftOut = t.hosts.list()
 	r.Models, r.Drivers, r.Firmware = t.groupList(modelDimension), t.groupList(driverDimension), t.groupList(firmwareDimension)
 	list, tests := outliers(t.tallies)
 	r.Outliers.Tests = tests
@@ -668,6 +677,7 @@ func (t *totals) report() *Report {
 	t.waiverList()
 	slices.SortFunc(t.details, func(a, b Host) int { return strings.Compare(a.MachineID, b.MachineID) })
 	r.Details = t.details
+	t.worstHosts()
 
 	r.Problems.Counts = a.counts
 	r.Problems.List, r.Problems.LeftOut = a.problems.list()
@@ -675,6 +685,18 @@ func (t *totals) report() *Report {
 		s.Rejected += a.counts[kind]
 	}
 	return r
+}
+
+// worstHosts lists them, and shows some.
+func (t *totals) worstHosts() {
+	worst, leftOut := t.hosts.list()
+	t.r.Hosts.Worst, t.r.Hosts.LeftOut = make([]HostTotal, len(worst)), leftOut
+	for i, one := range worst {
+		t.r.Hosts.Worst[i] = one.HostTotal
+		if one.host != nil && i < t.a.o.Details {
+			t.r.Details = append(t.r.Details, one.host.brief())
+		}
+	}
 }
 
 func nameList(t *top[NamedHost]) NameList {

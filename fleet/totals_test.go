@@ -3,6 +3,7 @@ package fleet
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -159,6 +160,41 @@ func TestVFsWhoseUsersAreUnread(t *testing.T) {
 		nicHost("one is not listed", vfs(func(s *audit.SRIOVSummary) { s.VFs = s.VFs[:1] })))
 	if v := r.VFs; v.Enabled != 8 || v.Known != 4 || v.Used != 2 {
 		t.Errorf("%d enabled, %d used of %d that are known", v.Enabled, v.Used, v.Known)
+	}
+}
+
+// The worst hosts are there with what is wrong on them, the gravest first, and not with
+// more than can be shown.
+func TestDetailsOfTheWorst(t *testing.T) {
+	hosts := []Host{host("well"), host("bad", failing("link/slow", findings.Warning)), host("worst", failing("link/slow", findings.Warning), failing("link/module-alarm", findings.Critical))}
+	big := host("big", failing("link/module-alarm", findings.Critical))
+	for i := range 300 {
+		big.Findings = append(big.Findings, Finding{Rule: fmt.Sprintf("user/%d", i), Severity: findings.Info, Status: findings.Fail, NIC: big.NICs[0].ID})
+		big.Drift = append(big.Drift, Drift{Policy: "edge", NIC: "a", Setting: "rings", Status: audit.AsWanted})
+	}
+	big.Findings[0], big.Findings[300] = big.Findings[300], big.Findings[0]
+	hosts = append(hosts, big)
+	r := reportOf(t, Options{Details: 2, Top: 3}, hosts...)
+	var names []string
+	for _, d := range r.Details {
+		names = append(names, d.Name)
+	}
+	if len(r.Hosts.Worst) != 3 || !slices.Equal(names, []string{r.Hosts.Worst[0].Name, r.Hosts.Worst[1].Name}) || !slices.Contains(names, "big") || !slices.Contains(names, "worst") {
+		t.Fatalf("details of %q, the worst are %+v", names, r.Hosts.Worst)
+	}
+	for _, d := range r.Details {
+		if d.Findings[0].Severity != findings.Critical {
+			t.Errorf("%s begins with %+v", d.Name, d.Findings[0])
+		}
+		if d.Name == "big" && (len(d.Findings) != 100 || d.LeftOut != 201 || len(d.Drift) != 0) {
+			t.Errorf("%d findings, %d settings, %d left out", len(d.Findings), len(d.Drift), d.LeftOut)
+		}
+	}
+	if r := reportOf(t, Options{Top: 3}, hosts...); r.Details != nil {
+		t.Errorf("nobody asked for %+v", r.Details)
+	}
+	if r := reportOf(t, Options{Top: 3, Details: 3, Host: "big"}, hosts...); len(r.Details) != 1 || len(r.Details[0].Findings) != 301 {
+		t.Error("a host that was asked for is not there, or not whole")
 	}
 }
 

@@ -222,6 +222,9 @@ func fewGarbage() {
 // options are those of the aggregate.
 func (f *fleetReport) options(now time.Time) (fleet.Options, error) {
 	o := fleet.Options{Now: now, Version: version, MaxAge: f.maxAge, Host: f.host, Top: f.top, SpoolDir: f.spoolIn}
+	if f.format == "html" {
+		o.Details = f.top // the page leads from a host to what is wrong on it
+	}
 	switch {
 	case f.maxAge < 0:
 		return o, fmt.Errorf("--max-age %s: an age is not less than 0", f.maxAge)

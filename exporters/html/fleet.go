@@ -27,8 +27,10 @@ type fleetPage struct {
 	Margins         []bar
 	Drivers         []bar
 	Ready           []bar
-	Details         []hostDetail
-	Kept            []problemCount
+	// Named are the hosts that were asked for, Shown those of the worst that the report
+	// has more of.
+	Named, Shown []hostDetail
+	Kept         []problemCount
 }
 
 // absent is a list of hosts that are not counted, or not expected.
@@ -50,9 +52,12 @@ type problemCount struct {
 	Count int
 }
 
-// hostDetail is a host that was asked for by name.
+// hostDetail is a host with what is wrong on it.
 type hostDetail struct {
 	*fleet.Host
+	ID string
+	// Said is what fails there, in words.
+	Said      string
 	Failing   int
 	Findings  []fleet.Finding
 	Differing []fleet.Drift
@@ -113,9 +118,20 @@ func Fleet(w io.Writer, r *fleet.Report) error {
 		}
 	}
 	for i := range r.Details {
-		p.Details = append(p.Details, detail(&r.Details[i]))
+		d := detail(&r.Details[i])
+		d.ID = "detail-" + strconv.Itoa(i)
+		if r.Scope.Host != "" {
+			p.Named = append(p.Named, d)
+			continue
+		}
+		for j := range r.Hosts.Worst {
+			if h := &r.Hosts.Worst[j]; h.Name == d.Name && h.MachineID == d.MachineID {
+				d.Said = totalWords(h)
+			}
+		}
+		p.Shown = append(p.Shown, d)
 	}
-	return write(w, "fleet", "NIC audit of "+p.Name, p)
+	return write(w, "fleet", "NIC audit of "+p.Name, &p)
 }
 
 func hostsOf(n, of int) string {
@@ -263,9 +279,9 @@ func detail(h *fleet.Host) hostDetail {
 			strings.Compare(a.Rule, b.Rule), natural(cmp.Or(a.Device, a.NIC)+" "+a.Part, cmp.Or(b.Device, b.NIC)+" "+b.Part),
 		)
 	})
-	for _, f := range h.Findings {
-		if f.Status == findings.Fail {
-			d.Failing++
+	for _, v := range h.Verdicts {
+		if v.Status == findings.Fail {
+			d.Failing += v.Subjects
 		}
 	}
 	for _, x := range h.Drift {
@@ -274,6 +290,30 @@ func detail(h *fleet.Host) hostDetail {
 		}
 	}
 	return d
+}
+
+// DetailOf is the id of the part of the page about a host; "" where there is none.
+func (p *fleetPage) DetailOf(h fleet.HostTotal) string {
+	for _, d := range slices.Concat(p.Named, p.Shown) {
+		if d.Name == h.Name && d.MachineID == h.MachineID {
+			return d.ID
+		}
+	}
+	return ""
+}
+
+// totalWords are how a host stands.
+func totalWords(h *fleet.HostTotal) string {
+	var parts []string
+	for _, of := range []struct {
+		n    int
+		word string
+	}{{h.Critical, "critical"}, {h.Warning, "warning"}, {h.Info, "info"}, {h.Error, "error"}, {h.Drifted, "drifted"}} {
+		if of.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", of.n, of.word))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // failingBar draws on how many of the hosts that were judged a rule fails.

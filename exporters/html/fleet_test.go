@@ -50,7 +50,7 @@ func exampleFleet(t *testing.T, hosts int) *fleet.Report {
 	for i := range hosts {
 		expected = append(expected, fmt.Sprintf("edge-%d.fra1", i))
 	}
-	a := fleet.NewAggregate(fleet.Options{Source: "reports", Inputs: []string{"/srv/audits"}, Now: now, Version: "v0.6.0", MaxAge: 24 * time.Hour, Expected: expected, SpoolDir: t.TempDir()})
+	a := fleet.NewAggregate(fleet.Options{Source: "reports", Inputs: []string{"/srv/audits"}, Now: now, Version: "v0.6.0", MaxAge: 24 * time.Hour, Expected: expected, SpoolDir: t.TempDir(), Details: 3})
 	defer a.Close()
 	kinds := exampleHosts()
 	for i := range hosts {
@@ -80,7 +80,6 @@ func exampleFleet(t *testing.T, hosts int) *fleet.Report {
 			{Section: "pcie", Name: "degraded", Before: 12, BeforeOf: 400, Now: 4, NowOf: 400, Unit: "NICs"},
 		},
 	}
-	r.Details = []fleet.Host{*fleet.FromReport(exampleReport(3, 8))}
 	return r
 }
 
@@ -96,6 +95,7 @@ func fleetBytes(t *testing.T, r *fleet.Report) []byte {
 func TestFleetPageLooks(t *testing.T) {
 	b := newBrowser(t)
 	address := b.open(fleetBytes(t, exampleFleet(t, 300)))
+	b.run(`document.getElementById("detail-0").parentElement.open = true`, nil)
 	for _, scheme := range []string{"light", "dark"} {
 		for _, width := range []int{1280, 400} {
 			b.media("screen", scheme)
@@ -140,6 +140,20 @@ func TestFleetPageByKeyboard(t *testing.T) {
 	if !sorted {
 		t.Error("the rules are not sorted by how many hosts fail")
 	}
+	// From a host to what is wrong on it, which is folded until then.
+	for i := range r.Details {
+		b.until("folded", fmt.Sprintf(`!document.getElementById("detail-%d").parentElement.open`, i))
+	}
+	b.tabTo(`#hosts-table tbody a[href="#detail-1"]`)
+	b.press("Enter")
+	b.until("unfolded", `document.getElementById("detail-1").parentElement.open && !document.getElementById("detail-0").parentElement.open`)
+	var said string
+	b.run(`document.getElementById("detail-1").parentElement.textContent`, &said)
+	if f := r.Details[1].Findings[0]; !strings.Contains(said, r.Details[1].Name) || !strings.Contains(said, f.Rule) || !strings.Contains(said, f.Seen) || !strings.Contains(said, r.Details[1].NICs[0].Firmware) {
+		t.Errorf("of a host it says %q", said)
+	}
+	b.press("Tab")
+	b.until("the next stop is in it", `document.getElementById("detail-1").parentElement.contains(document.activeElement)`)
 	b.quiet(address)
 }
 
@@ -162,6 +176,22 @@ func TestFleetPageSaysWhatIsUnknown(t *testing.T) {
 	empty := string(fleetBytes(t, &fleet.Report{}))
 	if !strings.Contains(empty, "No host is counted: nothing is known of this fleet.") || strings.Contains(empty, "Nothing fails") {
 		t.Error("a report without hosts reads as if all were well")
+	}
+}
+
+// A host that was asked for by name has a part of the page to itself.
+func TestFleetPageOfOneHost(t *testing.T) {
+	r := exampleFleet(t, 100)
+	r.Scope.Host, r.Details = "edge-1.fra1", r.Details[:1]
+	r.Details[0].LeftOut = 17
+	page := string(fleetBytes(t, r))
+	for _, want := range []string{`<h2 id="detail-0"><bdi>` + r.Details[0].Name, `<li><a href="#detail-0">`, "17 more findings, NICs and settings"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page has no %q", want)
+		}
+	}
+	if strings.Contains(page, `<details class="host">`) {
+		t.Error("it is folded")
 	}
 }
 
