@@ -69,11 +69,12 @@ func Profiles() []Profile {
 				"Nobody sends fragments or IP options to the virtual addresses: Katran does not forward those.",
 			},
 			items: func(n NIC) []Item {
-				native := n.nativeItem()
+				c := n.Capabilities()
+				native := c.Native.item("native", "docs/xdp-drivers.md")
 				native.Source = katran + "; XDP_TX is part of NETDEV_XDP_ACT_BASIC"
 				return []Item{
 					n.kernelItem(Release{5, 6}, "Katran, README: Requirements"), native,
-					n.mtuItem(3500, katran+": no packet larger than 3.5k"),
+					n.mtuItem(c, 3500, katran+": no packet larger than 3.5k"),
 					n.mergingItem("rx-lro"), n.mergingItem("rx-gro-hw"), n.splitItem(), n.jitItem(),
 					n.queuesItem(2, "Katran, README: performance scales with the NIC's receive queues"),
 				}
@@ -196,7 +197,7 @@ func (c Capability) item(name, source string) Item {
 	case Unknown:
 		return unclear(name, source, "%s", c.Why)
 	case Unsupported:
-		return fails(name, source, c.Why, "Use another NIC, or a newer kernel where that is what it says.")
+		return fails(name, source, c.Why, "Use another NIC, or the newer kernel where one is named.")
 	}
 	i := fails(name, source, c.Why, "Look at docs/xdp-drivers.md for what this driver needs, or try nictune check xdp --probe.")
 	var dos []string
@@ -273,7 +274,7 @@ func (n NIC) jitItem() Item {
 	const source = "Documentation/admin-guide/sysctl/net.rst, bpf_jit_enable; Katran, EXAMPLE: make sure that BPF's jit is enabled"
 	switch n.facts.extra.JIT {
 	case "":
-		return unclear("jit", source, "net.core.bpf_jit_enable could not be read")
+		return unclear("jit", source, "net.core.bpf_jit_enable could not be read: other network namespaces than the host's own have none")
 	case "0":
 		return fails("jit", source, "net.core.bpf_jit_enable=0: programs are interpreted", "Set it: sysctl -w net.core.bpf_jit_enable=1.")
 	}
@@ -324,11 +325,14 @@ func (n NIC) ringItem(least uint32) Item {
 	return fails("rx-ring", source, fmt.Sprintf("%d of %d descriptors", r.RX.Current, r.RX.Maximum), fmt.Sprintf("Make it larger: ethtool -G %s rx %d.", n.Name, want)).by("rings", map[string]any{"rx": want})
 }
 
-func (n NIC) mtuItem(most int, source string) Item {
+func (n NIC) mtuItem(c Capabilities, most int, source string) Item {
 	switch {
 	case n.Link.MTU == nil:
 		return unclear("mtu", source, "the MTU is not known")
 	case *n.Link.MTU > most:
+		if c.MaxMTU != nil { // one advice, which suits the native item, too
+			most = min(most, *c.MaxMTU)
+		}
 		return fails("mtu", source, fmt.Sprintf("%d bytes", *n.Link.MTU), fmt.Sprintf("Make it %d at most: ip link set %s mtu %d.", most, n.Name, most)).by("netdev", map[string]any{"mtu": most})
 	}
 	return passes("mtu", source, "%d bytes", *n.Link.MTU)

@@ -298,11 +298,21 @@ func knownRules(documents []policies.RulePolicy) []string {
 func explainRule(w io.Writer, id string) error {
 	rules := audit.Rules()
 	i := slices.IndexFunc(rules, func(r findings.About) bool { return r.ID == id })
-	if i < 0 {
-		return fmt.Errorf("there is no rule %q; docs/rules.md lists them: %s", id, strings.Join(ruleIDs(), ", "))
+	if i >= 0 {
+		return terminal.Rule(w, rules[i])
 	}
-	r := rules[i]
-	_, err := fmt.Fprintf(w, "%s (%s): %s\n\n%s\n\nWhat to do: %s\n\nSources:\n  %s\n",
-		r.ID, r.Severity, r.Title, r.Why, r.Remedy, strings.Join(r.Sources, "\n  "))
-	return err
+	group, _, _ := strings.Cut(id, "/")
+	var near, groups []string
+	for _, r := range rules {
+		if r.Group() == group {
+			near = append(near, r.ID)
+		}
+		if !slices.Contains(groups, r.Group()) {
+			groups = append(groups, r.Group())
+		}
+	}
+	if len(near) > 0 {
+		return fmt.Errorf("there is no rule %q; of %s there are %s", id, group, strings.Join(near, ", "))
+	}
+	return fmt.Errorf("there is no rule %q; docs/rules.md lists them, of the groups %s", id, strings.Join(groups, ", "))
 }

@@ -97,7 +97,7 @@ func TestCheckRefuses(t *testing.T) {
 	for _, args := range [][]string{
 		{"--host", numaHost, "check", "--watch", "1s"}, {"check", "--watch", "-1s"},
 		{"--host", numaHost, "check", "--fail-on", "bad"}, {"--host", numaHost, "check", "nosuch0"},
-		{"check", "--explain", "link/none"},
+		{"check", "--explain", "link/none"}, {"check", "--explain", "none"},
 		{"--host", numaHost, "check", "link", "--cable-test", "--allow", "link-flap", "eth0"}, {"check", "link", "--cable-test"},
 		{"check", "link", "--cable-test", "--all", "--allow", "link-flap", "nosuch0"},
 		{"check", "link", "--tdr"}, {"check", "link", "--cable-test", "--allow", "everything", "eth0"},

@@ -21,6 +21,7 @@ import (
 	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/internal/kernel/uapi"
 	"github.com/nictune/nictune/inventory"
+	"github.com/nictune/nictune/xdpcheck"
 )
 
 // brought is something that a kernel tells, and the first release that does. Every table
@@ -513,6 +514,40 @@ func TestPoliciesOnOldKernels(t *testing.T) {
 					strings.HasPrefix(f.Seen, "the device lacks it, and it is optional")
 				if f.Status != is && f.Status != findings.Unknown && !impossible {
 					t.Errorf("%s: %s: %s: %s\n\twas %s: %s", release, name, f.Status, f.Seen, is, now[name].Seen)
+				}
+			}
+		}
+	}
+}
+
+// Readiness on an older kernel is as it was, or unknown, for each purpose and NIC.
+func TestReadinessOnOldKernels(t *testing.T) {
+	said := func(r kernel.Reader) map[string]xdpcheck.Item {
+		inv, err := inventory.Read(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		facts := xdpcheck.Of(&inv.Host, inv.NICs, inv.Unread, xdpcheck.Read(t.Context(), r, &inv.Host, inv.NICs))
+		all := map[string]xdpcheck.Item{}
+		for i := range inv.NICs {
+			for _, p := range xdpcheck.Profiles() {
+				for _, item := range p.Judge(facts.NIC(i)).Items {
+					all[p.Name+" "+inv.NICs[i].Name+" "+item.Name] = item
+				}
+			}
+		}
+		return all
+	}
+	for _, host := range []string{"nics", "nics-worn", "numa"} {
+		replay, err := openRecording("--host", hostOf(t, host, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := said(replay)
+		for _, release := range oldKernels() {
+			for name, item := range said(old{replay, release}) {
+				if is := now[name]; item.Status != is.Status && item.Status != findings.Unknown {
+					t.Errorf("%s as %s: %s: %s: %s\n\twas %s: %s", host, release, name, item.Status, item.Seen, is.Status, is.Seen)
 				}
 			}
 		}

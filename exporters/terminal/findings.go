@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"io"
@@ -137,6 +138,22 @@ func unjudged(w io.Writer, list []findings.Finding) {
 		wrap(w, word(string(findings.Error))+"  ", printable(c.device+": "+c.seen))
 		wrap(w, margin, "not judged for it: "+strings.Join(rules[c], ", "))
 	}
+}
+
+// Rule explains a rule: why it matters, what to do, its sources.
+func Rule(w io.Writer, r findings.About) error {
+	var b bytes.Buffer
+	wrap(&b, "", fmt.Sprintf("%s (%s): %s", r.ID, r.Severity, r.Title))
+	fmt.Fprintln(&b)
+	wrap(&b, "", r.Why)
+	fmt.Fprintln(&b)
+	wrap(&b, "", "What to do: "+r.Remedy)
+	fmt.Fprintln(&b, "\nSources:")
+	for _, source := range r.Sources {
+		fmt.Fprintln(&b, "  "+source)
+	}
+	_, err := b.WriteTo(w)
+	return err
 }
 
 // waived ends the line of a waived finding.

@@ -134,8 +134,11 @@ func Readiness(w io.Writer, all []xdpcheck.Readiness) error {
 				fmt.Fprintf(tw, "  \t\t%s\n", printable(item.Do))
 			}
 		}
+		if len(r.Hidden) > 0 {
+			fmt.Fprintln(tw, "It also takes what can't be seen from this host:")
+		}
 		for _, h := range r.Hidden {
-			fmt.Fprintf(tw, "  unseen\t\t%s\n", printable(h))
+			fmt.Fprintf(tw, "  %s\n", printable(h))
 		}
 	}
 	return tw.Flush()
