@@ -98,7 +98,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if want.kind.coding != identity {
 		header.Set("Content-Encoding", want.kind.coding.String())
 	}
-	buffer := s.buffers.Get().(*[joinedPart + smallPart]byte)
+	buffer := s.buffers.Get().(*[joinedPart + smallPart]byte) //nolint:errcheck // nothing else is put there
 	defer s.buffers.Put(buffer)
 	_ = p.assembled.send(w, buffer[:]) // else whoever asked has gone
 }
