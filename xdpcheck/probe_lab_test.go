@@ -159,3 +159,39 @@ func TestDispatcher(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// A program that runs in the device is shown as such, and what the table says of
+// offloading is true.
+func TestProgramInHardware(t *testing.T) {
+	labtest.Require(t, "nics")
+	live := open(t)
+	name := labtest.Netdevsim(t, 14, 1)[0]
+	n := surveyed(t, live, name)
+	if c := n.Capabilities().Offload; c.Answer != Yes {
+		t.Errorf("offload is %s: %s", c.Answer, c.Why)
+	}
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "in_hardware", Type: ebpf.XDP, License: "GPL", Ifindex: uint32(n.Index),
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	held, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: n.Index, Flags: link.XDPOffloadMode})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	n = surveyed(t, live, name)
+	programs, err := Programs(n.facts.nics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := programs[n.Index]; len(got) != 1 || got[0].Mode != "hardware" || got[0].Name != "in_hardware" || got[0].Tag == "" {
+		t.Errorf("%+v", got)
+	}
+	if v := genericMode(n); v.Status != findings.Pass {
+		t.Errorf("%+v", v)
+	}
+}
