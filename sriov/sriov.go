@@ -112,11 +112,11 @@ type VF struct {
 
 // UsersUnread is what could not be read of who uses the VF: then there may be more than
 // Users, and an empty list is no proof. It is nil where all was.
-func (v *VF) UsersUnread() *inventory.Unread {
+func (vf *VF) UsersUnread() *inventory.Unread {
 	for _, fact := range [...]string{"users", "netdev.namespace", "netdev", "driver", "address"} { // by the last three users are found
-		for i := range v.Unread {
-			if v.Unread[i].Fact == fact {
-				return &v.Unread[i]
+		for i := range vf.Unread {
+			if vf.Unread[i].Fact == fact {
+				return &vf.Unread[i]
 			}
 		}
 	}
@@ -125,15 +125,15 @@ func (v *VF) UsersUnread() *inventory.Unread {
 
 // Used is how many of the enabled VFs somebody uses. It is not known where that could
 // not be read of one, or where not all of them are here.
-func (p *PF) Used() (n int, known bool) {
-	if p.NumVFs == nil || len(p.VFs) < *p.NumVFs {
+func (pf *PF) Used() (n int, known bool) {
+	if pf.NumVFs == nil || len(pf.VFs) < *pf.NumVFs {
 		return 0, false
 	}
-	for i := range p.VFs {
-		switch v := &p.VFs[i]; {
-		case len(v.Users) > 0:
+	for i := range pf.VFs {
+		switch vf := &pf.VFs[i]; {
+		case len(vf.Users) > 0:
 			n++
-		case v.UsersUnread() != nil:
+		case vf.UsersUnread() != nil:
 			return 0, false
 		}
 	}
