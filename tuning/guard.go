@@ -66,6 +66,7 @@ func (d Disruption) String() string {
 // disturb one counts.
 func Disruptions(settings []Setting, plan *Plan, nics []inventory.NIC, uses inventory.Uses, unknown error) ([]Disruption, error) {
 	var all []Disruption
+	anew := map[Target]bool{} // whose VFs an earlier change of the plan makes anew, all of them
 	for _, c := range plan.Changes {
 		i := slices.IndexFunc(nics, func(n inventory.NIC) bool { return TargetOf(&n) == c.NIC })
 		rank := rank(settings, c.Setting)
@@ -78,8 +79,8 @@ func Disruptions(settings []Setting, plan *Plan, nics []inventory.NIC, uses inve
 			if nics[i].Link.Admin == "down" && use.VF == "" {
 				continue
 			}
-			if use.Kind == inventory.VFGivenAway && settings[rank].asksVictims() {
-				continue // it knows whether somebody holds that VF
+			if use.Kind == inventory.VFGivenAway && (anew[c.NIC] || settings[rank].asksVictims()) {
+				continue // it, or what made all VFs anew before it, knows whether somebody holds that VF
 			}
 			if !c.Impact.Within(Seamless) {
 				hit, why = append(hit, use), string(c.Impact)
@@ -95,6 +96,9 @@ func Disruptions(settings []Setting, plan *Plan, nics []inventory.NIC, uses inve
 			if breaks != "" {
 				hit, why = append(hit, use), breaks
 			}
+		}
+		if !c.Impact.Within(Seamless) && settings[rank].remakesVFs() {
+			anew[c.NIC] = true
 		}
 		blind := unknown != nil && (!c.Impact.Within(Seamless) || settings[rank].mayBreak())
 		if len(hit) == 0 && !blind {

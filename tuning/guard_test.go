@@ -173,6 +173,27 @@ func TestGuardOfVFs(t *testing.T) {
 	}
 }
 
+// What comes after all VFs were made anew takes none from anybody: that was asked
+// before they were.
+func TestGuardOfVFsMadeAnew(t *testing.T) {
+	h, e, nics := used(t)
+	plan := mustPlan(t, h, want(t, nics, "eth0 first a=5", "eth0 second a=5"))
+	plan.Changes[0].Impact, plan.Changes[1].Impact = NICReset, NICReset
+	for _, anew := range []bool{false, true} {
+		first := toyKnob("first", NICReset)
+		first.Victims = func(context.Context, kernel.Reader, inventory.NIC, toy, toy) ([]Victim, error) { return nil, nil }
+		first.RemakesVFs = anew
+		e.Settings[0] = first
+		for kind, want := range map[inventory.UseKind]bool{inventory.VFGivenAway: !anew, inventory.XDPAttached: true} {
+			use := inventory.Use{Kind: kind, Device: nics[0].Index, VF: "0000:01:10.0"}
+			found, err := Disruptions(e.Settings, plan, nics, inventory.Uses{nics[0].Index: {use}}, nil)
+			if err != nil || (len(found) == 1 && slices.Contains(found[0].names, "second")) != want {
+				t.Errorf("%s, VFs made anew %v: %+v, %v", kind, anew, found, err)
+			}
+		}
+	}
+}
+
 // The VFs of a NIC that is down work: what runs over them is disturbed with it.
 func TestGuardOfANICThatIsDown(t *testing.T) {
 	h, nics := newHost()
