@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -77,6 +78,8 @@ type ipVF struct {
 	LinkState  string `json:"link_state"`
 	Trust      *bool  `json:"trust"`
 	QueryRSS   *bool  `json:"query_rss_en"`
+	NodeGUID   string `json:"node_guid"`
+	PortGUID   string `json:"port_guid"`
 	Stats      struct {
 		RX struct {
 			Bytes, Packets, Multicast, Broadcast, Dropped uint64
@@ -130,12 +133,68 @@ func compareWithIP(t *testing.T, pf *PF) {
 		same("linkState", s.LinkState, want.LinkState)
 		same("trust", s.Trust, want.Trust)
 		same("queryRss", s.QueryRSS, want.QueryRSS)
+		same("nodeGuid", s.NodeGUID, want.NodeGUID)
+		same("portGuid", s.PortGUID, want.PortGUID)
 		rx, tx := want.Stats.RX, want.Stats.TX
 		same("statistics", *vf.Statistics, Statistics{
 			RxPackets: rx.Packets, TxPackets: tx.Packets, RxBytes: rx.Bytes, TxBytes: tx.Bytes,
 			Broadcast: rx.Broadcast, Multicast: rx.Multicast, RxDropped: rx.Dropped, TxDropped: tx.Dropped,
 		})
 	}
+}
+
+// compareNetdevs compares the network devices of a PF's VFs with what ip shows of
+// them, in the namespaces where they are.
+func compareNetdevs(t *testing.T, pf *PF) (compared int) {
+	t.Helper()
+	for _, vf := range pf.VFs {
+		n := vf.Netdev
+		if n == nil {
+			continue
+		}
+		compared++
+		var in []string
+		if ns := n.Namespace; ns != nil {
+			in = []string{"-n", ns.Name}
+			var ids []struct {
+				ID   *int   `json:"nsid"`
+				Name string `json:"name"`
+			}
+			if err := json.Unmarshal(labtest.Run(t, "ip", "-j", "netns", "list-id"), &ids); err != nil {
+				t.Fatal(err)
+			}
+			at := slices.IndexFunc(ids, func(i struct {
+				ID   *int   `json:"nsid"`
+				Name string `json:"name"`
+			}) bool {
+				return i.Name == ns.Name
+			})
+			if at < 0 || !reflect.DeepEqual(ids[at].ID, ns.ID) {
+				t.Errorf("%s: namespace %+v, ip says %+v", vf.Address, ns, ids)
+			}
+			var stat syscall.Stat_t
+			if err := syscall.Stat("/run/netns/"+ns.Name, &stat); err != nil || stat.Ino != ns.Inode {
+				t.Errorf("%s: the namespace's inode is %d, of its file %d, %v", vf.Address, ns.Inode, stat.Ino, err)
+			}
+		}
+		var links []struct {
+			Index  int    `json:"ifindex"`
+			Name   string `json:"ifname"`
+			MAC    string `json:"address"`
+			MTU    *int   `json:"mtu"`
+			State  string `json:"operstate"`
+			Parent string `json:"parentdev"`
+		}
+		if err := json.Unmarshal(labtest.Run(t, "ip", append(in, "-d", "-j", "link", "show", n.Name)...), &links); err != nil || len(links) != 1 {
+			t.Fatalf("%v: %+v", err, links)
+		}
+		l := links[0]
+		want := Netdev{Name: l.Name, Index: l.Index, MAC: l.MAC, MTU: l.MTU, State: strings.ToLower(l.State), Namespace: n.Namespace}
+		if !reflect.DeepEqual(*n, want) || vf.Address != l.Parent {
+			t.Errorf("%s: network device %+v, ip says %+v of %s", vf.Address, *n, want, l.Parent)
+		}
+	}
+	return compared
 }
 
 // lspciFinds returns what a pattern's groups match in lspci -vvnn of a function.
@@ -162,17 +221,37 @@ func compareWithLspci(t *testing.T, pf *PF) {
 	same(pf.Address, "place", []string{strconv.Itoa(*pf.FirstVFOffset), strconv.Itoa(*pf.VFStride), pf.VFDeviceID},
 		lspciFinds(t, pf.Address, `VF offset: (\d+), stride: (\d+), Device ID: ([0-9a-f]{4})`))
 	same(pf.Address, "payload", []string{strconv.Itoa(*pf.Budget.MaxPayload)}, lspciFinds(t, pf.Address, `(?s)DevCtl:.*?MaxPayload (\d+) bytes`))
-	for _, port := range pf.PeerToPeer.Ports {
-		control := lspciFinds(t, port.Address, `ACSCtl:\s+SrcValid([+-]) TransBlk([+-]) ReqRedir([+-]) CmpltRedir([+-]) UpstreamFwd([+-]) EgressCtrl([+-]) DirectTrans([+-])`)
+	same(pf.Address, "driver", []string{pf.Driver}, lspciFinds(t, pf.Address, `Kernel driver in use: (\S+)`))
+	same(pf.Address, "numVfs", *pf.NumVFs, pf.Device.NumVFs)
+	rate := lspciFinds(t, pf.Budget.NarrowHop, `LnkSta:\s+Speed ([0-9.]+)GT/s.*?, Width x(\d+)`)
+	if len(rate) == 2 {
+		speed, _ := strconv.ParseFloat(rate[0], 64)
+		width, _ := strconv.ParseFloat(rate[1], 64)
+		coding := 8. / 10
+		if speed > 5 {
+			coding = 128. / 130
+		}
+		if want := speed * width * coding; math.Abs(pf.Budget.LinkGbps-want) > want/1000 {
+			t.Errorf("%s: %v Gb/s at %s, lspci says %v", pf.Address, pf.Budget.LinkGbps, pf.Budget.NarrowHop, want)
+		}
+	} else {
+		t.Errorf("%s: lspci has no link of %s", pf.Address, pf.Budget.NarrowHop)
+	}
+	acs := func(address string, a *ACS) {
+		control := lspciFinds(t, address, `ACSCtl:\s+SrcValid([+-]) TransBlk([+-]) ReqRedir([+-]) CmpltRedir([+-]) UpstreamFwd([+-]) EgressCtrl([+-]) DirectTrans([+-])`)
 		var got []string
-		if a := port.ACS; a != nil {
+		if a != nil {
 			for _, on := range []bool{
 				a.SourceValidation, a.TranslationBlock, a.RequestRedirect, a.CompletionRedirect, a.UpstreamForward, a.EgressControl, a.DirectTranslated,
 			} {
 				got = append(got, map[bool]string{true: "+", false: "-"}[on])
 			}
 		}
-		same(port.Address, "ACS", got, control)
+		same(address, "ACS", got, control)
+	}
+	acs(pf.Address, pf.PeerToPeer.Function)
+	for _, port := range pf.PeerToPeer.Ports {
+		acs(port.Address, port.ACS)
 		kind := lspciFinds(t, port.Address, `Express \(v\d\) (Root Port|Upstream Port|Downstream Port)`)
 		same(port.Address, "kind", []string{port.Kind}, []string{strings.ReplaceAll(strings.ToLower(strings.Join(kind, "")), " ", "-")})
 	}
@@ -180,9 +259,12 @@ func compareWithLspci(t *testing.T, pf *PF) {
 		same(vf.Address, "msix", []string{strconv.Itoa(*vf.MSIX)}, lspciFinds(t, vf.Address, `MSI-X: Enable[+-] Count=(\d+)`))
 		driver := lspciFinds(t, vf.Address, `Kernel driver in use: (\S+)`)
 		same(vf.Address, "driver", vf.Driver, strings.Join(driver, ""))
+		var group []string
 		if vf.IOMMU != nil {
-			same(vf.Address, "group", []string{strconv.Itoa(vf.IOMMU.Number)}, lspciFinds(t, vf.Address, `IOMMU group: (\d+)`))
+			group = []string{strconv.Itoa(vf.IOMMU.Number)}
 		}
+		same(vf.Address, "group", group, lspciFinds(t, vf.Address, `IOMMU group: (\d+)`))
+		same(vf.Address, "id", []string{pf.VFDeviceID}, lspciFinds(t, vf.Address, `\[[0-9a-f]{4}:([0-9a-f]{4})\]`))
 	}
 }
 
@@ -314,6 +396,10 @@ func TestVFsInTheLab(t *testing.T) {
 		if p.PeerToPeer == nil || !*p.PeerToPeer.UpToRoot {
 			t.Errorf("%s: peer to peer %+v", p.Name, p.PeerToPeer)
 		}
+	}
+
+	if n := compareNetdevs(t, got); n != 5 { // one is VFIO's, and one nobody's
+		t.Errorf("%d network devices of VFs compared", n)
 	}
 
 	vf := got.VFs
@@ -540,20 +626,24 @@ func TestSimulatedVFs(t *testing.T) {
 func compareWithDevlink(t *testing.T, id int, name string) {
 	handle := fmt.Sprintf("netdevsim/netdevsim%d", id)
 	live := open(t)
-	mode := func() string {
+	eswitch := func() ESwitch {
 		var all struct {
-			Dev map[string]struct{ Mode string } `json:"dev"`
+			Dev map[string]struct {
+				Mode       string
+				InlineMode string `json:"inline-mode"`
+				Encap      string `json:"encap-mode"`
+			} `json:"dev"`
 		}
 		if err := json.Unmarshal(labtest.Run(t, "devlink", "-j", "dev", "eswitch", "show", handle), &all); err != nil {
 			t.Fatal(err)
 		}
-		return all.Dev[handle].Mode
+		return ESwitch(all.Dev[handle])
 	}
 	for _, want := range []string{"legacy", "switchdev"} {
 		labtest.Run(t, "devlink", "dev", "eswitch", "set", handle, "mode", want)
 		pf := pfNamed(t, pfs(t, live), name)
-		if pf.ESwitch == nil || pf.ESwitch.Mode != want || mode() != want {
-			t.Errorf("mode %+v, devlink says %s, want %s", pf.ESwitch, mode(), want)
+		if says := eswitch(); pf.ESwitch == nil || *pf.ESwitch != says || says.Mode != want {
+			t.Errorf("%+v, devlink says %+v, want %s", pf.ESwitch, says, want)
 		}
 	}
 	t.Cleanup(func() { labtest.Run(t, "devlink", "dev", "eswitch", "set", handle, "mode", "legacy") })
