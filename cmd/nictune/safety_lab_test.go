@@ -25,7 +25,7 @@ func writtenPolicy(t *testing.T, dir, name, device, settings string) string {
 }
 
 // TestRollbackToOnIGB: three transactions that overlap, each with a reset of the NIC,
-// are taken back by one with one reset, and can be had again the same way.
+// are taken back by one with one reset: to between them, and to before the first.
 func TestRollbackToOnIGB(t *testing.T) {
 	labtest.Require(t, "nics")
 	name := labtest.NICs(t, "igb", 2)[0]
@@ -82,15 +82,11 @@ func TestRollbackToOnIGB(t *testing.T) {
 	if exit != exitRefused || !strings.Contains(stderr, "rings.rx is 1024, not 512 as transaction 1 left it") {
 		t.Errorf("the first alone: exit %d, %s", exit, stderr)
 	}
-	for _, to := range []int{0, 3, 1} { // to before the first, back again, and between
+	for _, to := range []int{1, 0} { // between, and before the first
 		change("rollback", "--to", fmt.Sprint(to))
 		if got := shown(); got != points[to] {
 			t.Errorf("back to %d:\n%s\nwas:\n%s", to, got, points[to])
 		}
-	}
-	change("rollback", "--to", "0")
-	if got := shown(); got != points[0] {
-		t.Errorf("at the end:\n%s\nwas:\n%s", got, points[0])
 	}
 }
 
@@ -103,6 +99,7 @@ func TestRulesThatCutOff(t *testing.T) {
 	labtest.Run(t, "ip", "link", "set", name, "up")
 	labtest.Run(t, "ip", "addr", "add", "198.51.100.2/24", "dev", name)
 	labtest.Run(t, "ip", "route", "add", "default", "via", "198.51.100.1", "dev", name, "metric", "7")
+	labtest.Run(t, "ip", "neigh", "add", "198.51.100.1", "lladdr", "02:00:00:00:00:01", "dev", name) // which nobody has to wait for
 	put(t, "/sys/module/netdevsim/parameters/lab_special", "N")
 	dir := t.TempDir()
 	apply := func(settings string, args ...string) (string, int) {
