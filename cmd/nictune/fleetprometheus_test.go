@@ -176,23 +176,44 @@ func agreesWith(t *testing.T, address string, names []string, audits, gone strin
 		time.Sleep(100 * time.Millisecond)
 	}
 
-	report := func(args ...string) *fleet.Report {
-		t.Helper()
-		var out, errs bytes.Buffer
-		if got := run(t.Context(), append([]string{"fleet", "report", "--max-age", "0", "--top", "500", "-o", "json"}, args...), &out, &errs); got == exitError {
-			t.Fatalf("nictune fleet report %q: %s", args, &errs)
-		}
-		r, err := fleet.Decode(&out)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}
 	fromServer := []string{"--prometheus", "http://" + address, "--window", "0"}
-	asked, read := report(fromServer...), report("--reports", audits)
+	asked, read := wholeReport(t, fromServer...), wholeReport(t, "--reports", audits)
 	if m := asked.Scope.Missing; m.Count != 1 || m.Hosts[0].Name != gone {
 		t.Errorf("missing: %+v, want %s", m, gone)
 	}
+	sameFigures(t, asked, read)
+	if len(asked.Rules) < 50 || asked.Counts[findings.Pass] == 0 || asked.Counts[findings.Fail] == 0 || asked.Scope.VFs == 0 || asked.VFs.Known == 0 {
+		t.Errorf("too little to agree on: %d rules, %v, VFs %+v", len(asked.Rules), asked.Counts, asked.VFs)
+	}
+	if w := asked.Waivers; w.Active == 0 || w.Expiring == 0 || w.Expired == 0 || asked.Drift.Drifted == 0 || len(asked.Optics.Lowest) == 0 || len(asked.Hosts.Worst) == 0 {
+		t.Errorf("too little to agree on: waivers %+v, drift %+v, optics %+v, worst hosts %+v", w, asked.Drift, asked.Optics, asked.Hosts)
+	}
+	if !slices.ContainsFunc(asked.Waivers.List, func(w fleet.WaiverRow) bool { return w.State == fleet.WaiverExpired && w.Subjects == 0 }) ||
+		!slices.ContainsFunc(asked.Waivers.List, func(w fleet.WaiverRow) bool { return w.State == fleet.WaiverActive && w.Subjects == 0 }) {
+		t.Errorf("waivers that nothing needs are not all there: %+v", asked.Waivers.List)
+	}
+	for _, name := range names {
+		sameOfHost(t, name, fromServer, audits)
+	}
+}
+
+// wholeReport is a fleet's report with lists that leave nothing out.
+func wholeReport(t *testing.T, args ...string) *fleet.Report {
+	t.Helper()
+	var out, errs bytes.Buffer
+	if got := run(t.Context(), append([]string{"fleet", "report", "--max-age", "0", "--top", "500", "-o", "json"}, args...), &out, &errs); got == exitError {
+		t.Fatalf("nictune fleet report %q: %s", args, &errs)
+	}
+	r, err := fleet.Decode(&out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// sameFigures compares what two reports say of all hosts together.
+func sameFigures(t *testing.T, asked, read *fleet.Report) {
+	t.Helper()
 	// What Prometheus doesn't know is left out: reasons of waivers, and machine ids. It knows
 	// when agents judged, which is now; the audits are as old as the recordings.
 	for _, r := range []*fleet.Report{asked, read} {
@@ -215,48 +236,41 @@ func agreesWith(t *testing.T, address string, names []string, audits, gone strin
 	} {
 		sameSaid(t, what, both[0], both[1])
 	}
-	if len(asked.Rules) < 50 || asked.Counts[findings.Pass] == 0 || asked.Counts[findings.Fail] == 0 || asked.Scope.VFs == 0 || asked.VFs.Known == 0 {
-		t.Errorf("too little to agree on: %d rules, %v, VFs %+v", len(asked.Rules), asked.Counts, asked.VFs)
+}
+
+// sameOfHost compares what two sources say of one host.
+func sameOfHost(t *testing.T, name string, fromServer []string, audits string) {
+	t.Helper()
+	one, own := wholeReport(t, append(slices.Clone(fromServer), "--host", name)...), wholeReport(t, "--reports", audits, "--host", name)
+	if len(one.Details) != 1 || len(own.Details) != 1 {
+		t.Fatalf("%s: %d and %d hosts", name, len(one.Details), len(own.Details))
 	}
-	if w := asked.Waivers; w.Active == 0 || w.Expiring == 0 || w.Expired == 0 || asked.Drift.Drifted == 0 || len(asked.Optics.Lowest) == 0 || len(asked.Hosts.Worst) == 0 {
-		t.Errorf("too little to agree on: waivers %+v, drift %+v, optics %+v, worst hosts %+v", w, asked.Drift, asked.Optics, asked.Hosts)
-	}
-	if !slices.ContainsFunc(asked.Waivers.List, func(w fleet.WaiverRow) bool { return w.State == fleet.WaiverExpired && w.Subjects == 0 }) ||
-		!slices.ContainsFunc(asked.Waivers.List, func(w fleet.WaiverRow) bool { return w.State == fleet.WaiverActive && w.Subjects == 0 }) {
-		t.Errorf("waivers that nothing needs are not all there: %+v", asked.Waivers.List)
-	}
-	for _, name := range names {
-		one, own := report(append(fromServer, "--host", name)...), report("--reports", audits, "--host", name)
-		if len(one.Details) != 1 || len(own.Details) != 1 {
-			t.Fatalf("%s: %d and %d hosts", name, len(one.Details), len(own.Details))
+	a, b := &one.Details[0], &own.Details[0]
+	sameSaid(t, name+": kernel", a.Kernel, b.Kernel)
+	sameSaid(t, name+": virtual machine", a.VirtualMachine, b.VirtualMachine)
+	sameSaid(t, name+": verdicts", a.Verdicts, b.Verdicts)
+	sameSaid(t, name+": findings", said(a), said(b))
+	for _, h := range []*fleet.Host{a, b} {
+		h.Drift = slices.DeleteFunc(h.Drift, func(d fleet.Drift) bool { return d.Status == audit.AsWanted }) // of which it knows the number
+		for i := range h.Waivers {
+			h.Waivers[i].Reason = ""
 		}
-		a, b := &one.Details[0], &own.Details[0]
-		sameSaid(t, name+": kernel", a.Kernel, b.Kernel)
-		sameSaid(t, name+": virtual machine", a.VirtualMachine, b.VirtualMachine)
-		sameSaid(t, name+": verdicts", a.Verdicts, b.Verdicts)
-		sameSaid(t, name+": findings", said(a), said(b))
-		for _, h := range []*fleet.Host{a, b} {
-			h.Drift = slices.DeleteFunc(h.Drift, func(d fleet.Drift) bool { return d.Status == audit.AsWanted }) // of which it knows the number
-			for i := range h.Waivers {
-				h.Waivers[i].Reason = ""
+	}
+	sameSaid(t, name+": drift", a.Drift, b.Drift)
+	sameSaid(t, name+": waivers", a.Waivers, b.Waivers)
+	for _, h := range []*fleet.Host{a, b} {
+		slices.SortFunc(h.NICs, func(x, y fleet.NIC) int { return strings.Compare(x.Device+x.Address, y.Device+y.Address) })
+		for i := range h.NICs {
+			if h.NICs[i].Kind == string(inventory.VF) {
+				h.NICs[i].PCIe, h.NICs[i].PhysicalFunction = nil, "" // the metrics don't say either of a VF
 			}
 		}
-		sameSaid(t, name+": drift", a.Drift, b.Drift)
-		sameSaid(t, name+": waivers", a.Waivers, b.Waivers)
-		for _, h := range []*fleet.Host{a, b} {
-			slices.SortFunc(h.NICs, func(x, y fleet.NIC) int { return strings.Compare(x.Device+x.Address, y.Device+y.Address) })
-			for i := range h.NICs {
-				if h.NICs[i].Kind == string(inventory.VF) {
-					h.NICs[i].PCIe, h.NICs[i].PhysicalFunction = nil, "" // the metrics don't say either of a VF
-				}
-			}
-		}
-		if len(a.NICs) != len(b.NICs) {
-			t.Fatalf("%s: %d and %d NICs", name, len(a.NICs), len(b.NICs))
-		}
-		for i := range a.NICs {
-			sameSaid(t, name+": "+a.NICs[i].Device, a.NICs[i], b.NICs[i])
-		}
+	}
+	if len(a.NICs) != len(b.NICs) {
+		t.Fatalf("%s: %d and %d NICs", name, len(a.NICs), len(b.NICs))
+	}
+	for i := range a.NICs {
+		sameSaid(t, name+": "+a.NICs[i].Device, a.NICs[i], b.NICs[i])
 	}
 }
 

@@ -11,9 +11,9 @@ import (
 	"github.com/nictune/nictune/lab/labtest"
 )
 
-// The same of hardware: an igb with VFs, e1000e, virtio-net and vmxnet3.
-func TestNodeExporterSaysNoMoreOfHardware(t *testing.T) {
-	labtest.Require(t, "nics")
+// igbWithVFs gives an igb that is up two VFs with their links, until the test ends.
+func igbWithVFs(t *testing.T) {
+	t.Helper()
 	pf := labtest.NIC(t, "igb")
 	device := "/sys/class/net/" + pf + "/device/"
 	put := func(value string) {
@@ -40,6 +40,12 @@ func TestNodeExporterSaysNoMoreOfHardware(t *testing.T) {
 		}
 		return len(devices) == 2
 	})
+}
+
+// The same of hardware: an igb with VFs, e1000e, virtio-net and vmxnet3.
+func TestNodeExporterSaysNoMoreOfHardware(t *testing.T) {
+	labtest.Require(t, "nics")
+	igbWithVFs(t)
 	total := besideNodeExporter(t)
 	for family, want := range map[string]int{
 		"node_ethtool_received_packets_total": 3, "node_ethtool_info": 15, "node_interrupts_total": 3, "node_pcidevice_info": 15,
