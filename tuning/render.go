@@ -52,7 +52,7 @@ func (p *Plan) WriteText(w io.Writer) error {
 		where = count(nics, "NIC", "NICs")
 	}
 	if len(p.Changes) == 0 {
-		fmt.Fprintf(&b, "No changes: all %s already as wanted.\n", count(p.Kept, "value is", "values are"))
+		fmt.Fprintf(&b, "No changes: %s already as wanted.\n", count(p.Kept, "value is", "values are"))
 	} else {
 		fmt.Fprintf(&b, "\nPlan: %s on %s; %s already as wanted.\n", count(changes, "change", "changes"),
 			where, count(p.Kept, "value is", "values are"))
