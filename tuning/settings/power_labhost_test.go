@@ -8,9 +8,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
-	"sync/atomic"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/nictune/nictune/lab/labtest"
@@ -19,38 +19,66 @@ import (
 // ended is what a test that is to be cut off says of an apply that was not.
 var ended = regexp.MustCompile(`the plan took (\d+) writes`)
 
+// powerCut is a write of a test's plan at which the power is cut.
+type powerCut struct {
+	test string
+	at   int
+}
+
+// mostWrites is more than any plan here takes.
+const mostWrites = 150
+
 // TestTenKnobsPowerCut cuts the power of a machine at every second write of a plan
 // of ten knobs; with -args -every at each.
 func TestTenKnobsPowerCut(t *testing.T) {
-	cuts, writes := powerCuts(t, "TestTenKnobsUntilPowerCut", func(at int) bool { return *every || at%2 == 0 })
-	want := writes / 2
+	const test = "TestTenKnobsUntilPowerCut"
+	step := 2
 	if *every {
-		want = writes
+		step = 1
 	}
-	if cuts != want || writes < 10 {
-		t.Errorf("%d cuts at %d writes", cuts, writes)
+	var cuts []powerCut
+	for at := step; at < mostWrites; at += step {
+		cuts = append(cuts, powerCut{test, at})
 	}
-	t.Logf("%d of %d power cuts recovered, at %d writes", cuts, cuts, writes)
+	made, writes := powerCuts(t, cuts)
+	if n := writes[test]; made[test] != n/step || n < 10 {
+		t.Errorf("%d cuts at %d writes", made[test], n)
+	}
+	t.Logf("%d of %d power cuts recovered, at %d writes", made[test], made[test], writes[test])
 }
 
-// TestVFsPowerCut cuts it at writes of a plan that makes seven VFs and sets them
-// up: at those of the PF, and the first of each kind for a VF; with -args -every at
-// each.
+// TestVFsPowerCut cuts it at writes of plans that make seven VFs and set them up, and
+// that change the number of VFs which are set up: at those of the PF, and one or the
+// other for a VF; with -args -every at each.
 func TestVFsPowerCut(t *testing.T) {
-	// Of 40: autoprobe, the VFs, three for each VF, two that bind each, and what is put
-	// back.
-	some := []int{3, 4, 14, 26, 39}
-	cuts, writes := powerCuts(t, "TestVFsUntilPowerCut", func(at int) bool { return *every || slices.Contains(some, at) })
-	if writes < 38 || cuts < int64(len(some)) {
-		t.Errorf("%d cuts at %d writes", cuts, writes)
+	made, more, fewer := "TestVFsUntilPowerCut/made", "TestVFsUntilPowerCut/more", "TestVFsUntilPowerCut/fewer"
+	// Of 40 and more: the VFs, three for each VF, two that bind each, and what is put
+	// back. With VFs that are there, their end, and in the midst of what they get again.
+	cuts := []powerCut{{made, 4}, {made, 26}, {more, 4}, {more, 19}, {fewer, 8}, {made, mostWrites}, {more, mostWrites}}
+	if *every {
+		cuts = nil
+		for _, test := range []string{made, more, fewer} {
+			for at := 1; at < mostWrites; at++ {
+				cuts = append(cuts, powerCut{test, at})
+			}
+		}
 	}
-	t.Logf("%d of %d power cuts recovered, at %d writes", cuts, cuts, writes)
+	recovered, writes := powerCuts(t, cuts)
+	if n := recovered[made] + recovered[more] + recovered[fewer]; writes[made] < 38 || n < 5 ||
+		*every && (recovered[made] < writes[made] || recovered[more] < writes[more] || recovered[fewer] < writes[fewer]) {
+		t.Errorf("cuts %v at writes %v", recovered, writes)
+	}
+	t.Logf("whole plans take %v writes", writes)
+	for test, n := range recovered {
+		t.Logf("%s: %d of %d power cuts recovered", test, n, n)
+	}
 }
 
-// powerCuts cuts the power of a machine at those writes of a test's plan that are
-// wanted, until the plan has no more. Each boot ends what the cut before it left,
-// and is cut at a later write: two machines share the writes.
-func powerCuts(t *testing.T, test string, wanted func(write int) bool) (cuts, writes int64) {
+// powerCuts cuts the power of a machine at writes of tests' plans; those behind the
+// end of a plan are not tried, once one was. Each boot ends what the cut before it
+// left, and is cut at a later write: two machines share the writes. It returns how
+// many cuts there were, and how many writes each plan took that came to its end.
+func powerCuts(t *testing.T, cuts []powerCut) (made, writes map[string]int) {
 	t.Helper()
 	dir := t.TempDir()
 	program := filepath.Join(dir, "settings.test")
@@ -59,41 +87,45 @@ func powerCuts(t *testing.T, test string, wanted func(write int) bool) (cuts, wr
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	const most = 100
-	var made, counted atomic.Int64
-	var at []int
-	for write := 1; write < most; write++ {
-		if wanted(write) {
-			at = append(at, write)
-		}
-	}
-	at = append(at, most, most) // one that ends, for each machine
+	var lock sync.Mutex
+	made, writes = map[string]int{}, map[string]int{}
 	t.Run("machines", func(t *testing.T) {
 		const machines = 2
 		for machine := range machines {
 			t.Run(strconv.Itoa(machine), func(t *testing.T) {
 				t.Parallel()
 				vm := labtest.VM{Disk: filepath.Join(dir, fmt.Sprintf("disk%d", machine)), Files: []string{program}}
-				for i := machine; i < len(at); i += machines {
-					out, code := vm.Run(t, fmt.Sprintf("GOGC=800 %s=%d exec /lab/settings.test -test.v -test.run '^%s$'", cutAt, at[i], test))
-					const cut = 99
-					if m := ended.FindStringSubmatch(out); code == 0 && m != nil {
-						n, _ := strconv.Atoi(m[1])
-						counted.Store(int64(n))
+				over := map[string]bool{}
+				for i := machine; i < len(cuts); i += machines {
+					cut := cuts[i]
+					if over[cut.test] {
+						continue
+					}
+					pattern := "^" + strings.ReplaceAll(cut.test, "/", "$/^") + "$"
+					out, code := vm.Run(t, fmt.Sprintf("GOGC=800 %s=%d exec /lab/settings.test -test.v -test.run '%s'", cutAt, cut.at, pattern))
+					const wasCut = 99
+					m := ended.FindStringSubmatch(out)
+					lock.Lock()
+					switch {
+					case code == 0 && m != nil:
+						writes[cut.test], _ = strconv.Atoi(m[1])
+						over[cut.test] = true
+					case code == wasCut:
+						t.Logf("%s: cut at write %d", cut.test, cut.at)
+						made[cut.test]++
+					default:
+						t.Errorf("%s: cut at write %d: exit code %d:\n%s", cut.test, cut.at, code, out)
+					}
+					lock.Unlock()
+					if t.Failed() {
 						return
 					}
-					if code != cut {
-						t.Fatalf("cut at write %d: exit code %d:\n%s", at[i], code, out)
-					}
-					t.Logf("cut at write %d", at[i])
-					made.Add(1)
 				}
-				t.Error("no end of writes")
 			})
 		}
 	})
 	if t.Failed() {
 		t.FailNow()
 	}
-	return made.Load(), counted.Load()
+	return made, writes
 }
