@@ -22,7 +22,7 @@ FUZZ_EXECS ?= 10000
 FUZZ_LIMIT ?= 120
 
 # How many images of module memory it decodes; make test-module-images decodes a million.
-MODULE_IMAGES ?= 100000
+MODULE_IMAGES ?= 50000
 
 LISTEN ?= 127.0.0.1:9810
 BENCH ?= .

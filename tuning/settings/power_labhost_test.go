@@ -28,11 +28,11 @@ type powerCut struct {
 // mostWrites is more than any plan here takes.
 const mostWrites = 150
 
-// TestTenKnobsPowerCut cuts the power of a machine at every second write of a plan
+// TestTenKnobsPowerCut cuts the power of a machine at every fourth write of a plan
 // of ten knobs; with -args -every at each.
 func TestTenKnobsPowerCut(t *testing.T) {
 	const test = "TestTenKnobsUntilPowerCut"
-	step := 2
+	step := 4
 	if *every {
 		step = 1
 	}
