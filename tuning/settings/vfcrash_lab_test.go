@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -249,6 +250,11 @@ func vfsUntilPowerCut(t *testing.T, at int, from, to string) {
 	if _, err := e.Apply(t.Context(), plan(t, w, all, policyFor(pf, to)), all, allow); err != nil {
 		t.Fatal(err)
 	}
+	// Another plan may be next on this disk.
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	syscall.Sync()
 	t.Logf("the plan took %d writes", faulty.writes)
 }
 
