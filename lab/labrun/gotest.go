@@ -82,7 +82,7 @@ func runTests(ctx context.Context, args []string) (int, error) {
 	fs.StringVar(&t.profile, "p", everyProfile, "`profiles` to boot, with commas between; host is no VM but the tests that boot their own")
 	fs.BoolVar(&t.verbose, "v", false, "print what every test says, not only those that fail")
 	fs.StringVar(&t.run, "run", "", "run only the tests that match this `regexp`, as in go test")
-	fs.DurationVar(&t.packageTimeout, "package-timeout", 20*time.Minute, "longest time for the tests of one package")
+	fs.DurationVar(&t.packageTimeout, "package-timeout", 30*time.Minute, "longest time for the tests of one package")
 	fs.StringVar(&t.coverdir, "coverdir", "", "write coverage data to this `folder`, for go tool covdata")
 	fs.IntVar(&t.parallel, "j", 1, "`number` of VMs at a time")
 	if err := fs.Parse(args); err != nil {

@@ -86,7 +86,7 @@ func (o *options) register(fs *flag.FlagSet) {
 	fs.StringVar(&o.append, "append", "", "more `words` for the kernel's command line")
 	fs.StringVar(&o.qemu, "qemu", "", "more `arguments` for QEMU, split at blanks")
 	fs.DurationVar(&o.bootTimeout, "boot-timeout", 3*time.Minute, "longest time for one boot")
-	fs.DurationVar(&o.timeout, "timeout", 25*time.Minute, "longest time for the command")
+	fs.DurationVar(&o.timeout, "timeout", 35*time.Minute, "longest time for the command")
 	fs.BoolVar(&o.console, "console", false, "print the kernel's console at the end, on standard error")
 }
 
