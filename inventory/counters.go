@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -13,7 +14,7 @@ import (
 
 // Counters are what counts since a driver was loaded, by "SOURCE/NAME":
 //
-//	ip/rx_crc_errors                  the standard counters (StatisticNames)
+//	ip/rx_crc_errors                  of the standard counters (StatisticNames) those below
 //	fec/corrected, fec/uncorrectable  blocks; fec/corrected-bits where it has them
 //	pause/rx, pause/tx                frames; pause/tx-storm where it has them
 //	phy/SymbolErrorDuringCarrier      of the PHY, by the names of IEEE 802.3 clause 30
@@ -38,18 +39,28 @@ func ReadCounters(ctx context.Context, r kernel.Reader, inv *Inventory) []Counte
 	}
 	s.readIPCounters(ctx, of)
 	s.readEthtoolCounters(ctx, of)
+	var same sameNotes
 	for n, c := range of {
 		s.readAER(ctx, n, c)
+		n.Unread = same.as(n.Unread)
 	}
 	return all
+}
+
+// judged are the standard counters that rules go by. Thousands of devices have them all,
+// and two looks of each are kept.
+var judged = [...]string{
+	"rx_packets", "tx_packets", "tx_dropped", "rx_crc_errors", "rx_frame_errors", "rx_missed_errors",
+	"tx_carrier_errors", "rx_nohandler",
 }
 
 func (s *survey) readIPCounters(ctx context.Context, of map[*NIC]Counters) {
 	list, err := ReadStatistics(ctx, s)
 	found := map[*NIC]bool{}
-	var names [len(statisticNames)]string // made once for all devices
-	for i, name := range statisticNames {
-		names[i] = "ip/" + name
+	var names [len(judged)]string // made once for all devices
+	var places [len(judged)]int
+	for i, name := range judged {
+		names[i], places[i] = "ip/"+name, slices.Index(statisticNames[:], name)
 	}
 	for _, one := range list {
 		n := s.byIndex[one.Index]
@@ -57,8 +68,10 @@ func (s *survey) readIPCounters(ctx context.Context, of map[*NIC]Counters) {
 			continue
 		}
 		found[n] = true
-		for i, v := range one.Values {
-			of[n][names[i]] = v
+		for i, place := range places {
+			if place < len(one.Values) { // an older kernel has fewer
+				of[n][names[i]] = one.Values[place]
+			}
 		}
 	}
 	for _, n := range s.nics {
@@ -90,7 +103,7 @@ func (s *survey) readEthtoolCounters(ctx context.Context, of map[*NIC]Counters) 
 			continue
 		}
 		for _, passed := range g.read(ctx, s, operations[g.command], nil) {
-			passed.nic.Unread = append(passed.nic.Unread, Unread{Fact: g.fact, Reason: kernel.Unsupported})
+			passed.note(kernel.Unsupported, len(groups))
 		}
 	}
 }

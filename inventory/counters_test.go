@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -108,6 +109,14 @@ func TestCountersOfAnOldRecording(t *testing.T) {
 		}
 		if _, ok := c["mac/FramesReceivedOK"]; ok || !noted["counters/mac"] || !noted["counters/fec"] || !noted["counters/pause"] {
 			t.Errorf("%s: %v, notes %v", inv.NICs[i].Name, c, noted)
+		}
+	}
+}
+
+func TestJudgedCountersAreStandardOnes(t *testing.T) {
+	for _, name := range judged {
+		if !slices.Contains(StatisticNames(), name) {
+			t.Errorf("there is no standard counter %s", name)
 		}
 	}
 }

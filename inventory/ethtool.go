@@ -84,17 +84,12 @@ func readEthtool(ctx context.Context, s *survey) {
 	for _, a := range last {
 		gone[a.nic] = true
 	}
-	groups := len(ethtoolGroups)
 	for _, a := range absent {
 		reason := kernel.Unsupported
 		if gone[a.nic] {
 			reason = kernel.Gone
 		}
-		// Who lacks one group lacks others, and says so of later subjects.
-		if len(a.nic.Unread) == cap(a.nic.Unread) {
-			a.nic.Unread = slices.Grow(a.nic.Unread, groups)
-		}
-		a.nic.Unread = append(a.nic.Unread, Unread{Fact: a.fact, Reason: reason})
+		a.note(reason, len(ethtoolGroups))
 	}
 }
 
@@ -115,6 +110,16 @@ func ethtoolOperations(ctx context.Context, s *survey) (map[uint16]kernel.Operat
 type absence struct {
 	nic  *NIC
 	fact string
+}
+
+// note notes it, with room for as many more as may come: who lacks one group lacks
+// others, and says so of later subjects.
+func (a absence) note(reason Reason, room int) {
+	n := a.nic
+	if len(n.Unread) == cap(n.Unread) {
+		n.Unread = slices.Grow(n.Unread, room)
+	}
+	n.Unread = append(n.Unread, Unread{Fact: a.fact, Reason: reason})
 }
 
 // read asks for the group of all devices. It returns those that the kernel

@@ -3,6 +3,8 @@ package inventory
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
+	"slices"
 	"time"
 
 	"github.com/nictune/nictune/internal/kernel"
@@ -30,7 +32,9 @@ func read(ctx context.Context, s *survey, subjects []subject) (*Inventory, error
 	s.all(ctx, subjects)
 	inv := &Inventory{APIVersion: APIVersion, Kind: Kind, CollectedAt: time.Now().UTC().Truncate(time.Second), Host: s.host, Unread: s.unread}
 	inv.NICs = make([]NIC, 0, len(s.nics)) // a host without any has a list, too
+	var same sameNotes
 	for _, n := range s.nics {
+		n.Unread = same.as(n.Unread)
 		inv.NICs = append(inv.NICs, *n)
 	}
 	return inv, nil
@@ -105,4 +109,34 @@ func (n *NIC) missed(fact string, err error) {
 
 func unread(fact string, err error) Unread {
 	return Unread{Fact: fact, Reason: kernel.ReasonOf(err), Detail: err.Error()}
+}
+
+// sameNotes are lists of what could not be read, one for all NICs of which the same is
+// to be said: thousands of devices of one kind lack the same dozen facts, and a list of
+// its own for each was a tenth of all facts.
+type sameNotes struct {
+	seed  maphash.Seed
+	lists map[uint64][]Unread
+}
+
+// as is a list that says the same. Nobody writes on it: it has no room for more.
+func (s *sameNotes) as(list []Unread) []Unread {
+	if len(list) == 0 {
+		return nil
+	}
+	if s.lists == nil {
+		s.seed, s.lists = maphash.MakeSeed(), map[uint64][]Unread{}
+	}
+	var h maphash.Hash
+	h.SetSeed(s.seed)
+	for _, u := range list {
+		maphash.WriteComparable(&h, u)
+	}
+	known, ok := s.lists[h.Sum64()]
+	if ok && slices.Equal(known, list) {
+		return known
+	}
+	list = slices.Clip(slices.Clone(list))
+	s.lists[h.Sum64()] = list
+	return list
 }

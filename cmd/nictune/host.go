@@ -79,8 +79,7 @@ func unzipped(b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	const most = 256 << 20 // as the parser takes
-	return io.ReadAll(io.LimitReader(z, most+1))
+	return io.ReadAll(io.LimitReader(z, kernel.MaxRecording+1)) // the parser refuses what is longer
 }
 
 // read hands the host that the flags name to f, for as long as --timeout allows.

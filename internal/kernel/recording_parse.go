@@ -13,15 +13,15 @@ import (
 	"golang.org/x/tools/txtar"
 )
 
-// maxRecording bounds an archive. A host with a thousand veth devices makes six
+// MaxRecording bounds an archive, in bytes. A host with a thousand veth devices makes six
 // megabytes.
-const maxRecording = 256 << 20
+const MaxRecording = 256 << 20
 
 // parseRecording reads an archive. Its errors name the line and the section.
 func parseRecording(data []byte) (RecordingHeader, map[question]answer, error) {
 	var header RecordingHeader
-	if len(data) > maxRecording {
-		return header, nil, fmt.Errorf("recording: %d bytes, more than the %d that one may have", len(data), maxRecording)
+	if len(data) > MaxRecording {
+		return header, nil, fmt.Errorf("recording: %d bytes, more than the %d that one may have", len(data), MaxRecording)
 	}
 	archive := txtar.Parse(data)
 	p := &recordingParser{answers: map[question]answer{}, lines: map[question]int{}, line: 1}
