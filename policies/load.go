@@ -61,8 +61,11 @@ func LoadDocuments(paths ...string) (Documents, error) {
 // filesOf is the path itself, or the documents in a directory.
 func filesOf(path string) ([]string, error) {
 	info, err := os.Stat(path)
-	if err != nil || !info.IsDir() {
-		return []string{path}, err
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.IsDir():
+		return []string{path}, nil
 	}
 	entries, err := os.ReadDir(path)
 	if err != nil {

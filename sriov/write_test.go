@@ -674,19 +674,7 @@ func TestForeignVFsStay(t *testing.T) {
 	} {
 		k.files[pfDir+"/driver"] = "-> ../../../../bus/pci/drivers/" + c.driver
 		settings := []tuning.Setting{Counting(), SwitchMode()}
-		documents, err := policies.Parse("p.yaml", fmt.Appendf(nil, "apiVersion: nictune/v1\nkind: TuningPolicy\nname: p\n"+
-			"match: {name: eth0}\nsettings:\n  sriov: %s\n  eswitch: {mode: %s}\n", c.count, c.mode))
-		if err == nil {
-			documents, err = policies.Bind(documents, tuning.Catalogue(settings))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		wants, _, err := policies.Resolve(documents, policies.Host{}, []inventory.NIC{nic})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = tuning.MakePlan(t.Context(), k, settings, wants, nil)
+		_, err := planFor(t, k, nic, settings, fmt.Sprintf("{sriov: %s, eswitch: {mode: %s}}", c.count, c.mode))
 		if c.refused != (err != nil && strings.Contains(err.Error(), "they are somebody else's (sriov: externally-managed)")) || !c.refused && err != nil {
 			t.Errorf("%+v: %v", c, err)
 		}
@@ -837,8 +825,8 @@ func managed(t *testing.T, vfs int, programs ...string) (*fakeKernel, inventory.
 	return k, nic, &tuning.Engine{Settings: []tuning.Setting{counting, Unmanaged(), Drivers()}, Writer: k, Store: store, Settle: time.Second}
 }
 
-// plannedFor is the plan for what settings say of the PF.
-func plannedFor(t *testing.T, k *fakeKernel, nic inventory.NIC, settings []tuning.Setting, say string) *tuning.Plan {
+// planFor plans what settings say of the PF.
+func planFor(t *testing.T, k *fakeKernel, nic inventory.NIC, settings []tuning.Setting, say string) (*tuning.Plan, error) {
 	t.Helper()
 	documents, err := policies.Parse("p.yaml", []byte("apiVersion: nictune/v1\nkind: TuningPolicy\nname: p\nmatch: {name: eth0}\nsettings: "+say+"\n"))
 	if err == nil {
@@ -851,7 +839,13 @@ func plannedFor(t *testing.T, k *fakeKernel, nic inventory.NIC, settings []tunin
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := tuning.MakePlan(t.Context(), k, settings, wants, nil)
+	return tuning.MakePlan(t.Context(), k, settings, wants, nil)
+}
+
+// plannedFor is the plan where there is one.
+func plannedFor(t *testing.T, k *fakeKernel, nic inventory.NIC, settings []tuning.Setting, say string) *tuning.Plan {
+	t.Helper()
+	plan, err := planFor(t, k, nic, settings, say)
 	if err != nil {
 		t.Fatal(err)
 	}

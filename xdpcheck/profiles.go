@@ -270,11 +270,14 @@ func (n NIC) splitItem() Item {
 	return passes("header-split", source, "off")
 }
 
+// jitUnread is why it isn't known whether programs are compiled.
+const jitUnread = "net.core.bpf_jit_enable could not be read: other network namespaces than the host's own have none"
+
 func (n NIC) jitItem() Item {
 	const source = "Documentation/admin-guide/sysctl/net.rst, bpf_jit_enable; Katran, EXAMPLE: make sure that BPF's jit is enabled"
 	switch n.facts.extra.JIT {
 	case "":
-		return unclear("jit", source, "net.core.bpf_jit_enable could not be read: other network namespaces than the host's own have none")
+		return unclear("jit", source, jitUnread)
 	case "0":
 		return fails("jit", source, "net.core.bpf_jit_enable=0: programs are interpreted", "Set it: sysctl -w net.core.bpf_jit_enable=1.")
 	}

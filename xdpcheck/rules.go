@@ -135,7 +135,7 @@ func jitOff(n NIC) findings.Verdict {
 	case len(n.Offloads.XDP) == 0:
 		return findings.Inapplicable("no program is attached")
 	case n.facts.extra.JIT == "":
-		return findings.Unclear("net.core.bpf_jit_enable could not be read: other network namespaces than the host's own have none")
+		return findings.Unclear(jitUnread)
 	case n.facts.extra.JIT == "0":
 		return findings.Fails("net.core.bpf_jit_enable=0", "1")
 	}
