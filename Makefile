@@ -92,8 +92,9 @@ bench: setup ## Run the benchmarks (BENCH=regexp, BENCH_COUNT=n)
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -timeout 40m ./...
 
 .PHONY: lint
-lint: $(TOOLS)/golangci-lint ## Run golangci-lint and check that go.mod is tidy
+lint: $(TOOLS)/golangci-lint ## Run golangci-lint (go vet is in it) and check that go.mod is tidy
 	$(TOOLS)/golangci-lint run --allow-parallel-runners ./...
+	go vet -tags labhost ./...
 	go mod tidy -diff
 	go mod verify
 

@@ -1,8 +1,8 @@
 # The lab: VMs with real NIC drivers on emulated hardware. Included by the Makefile;
 # lab/README.md explains. Several checkouts can share one cache: LAB_CACHE=/some/folder.
 export LAB_CACHE ?= $(CURDIR)/lab/.cache
-# VMs at a time in lab-test: they wait for their devices most of the time.
-LAB_JOBS ?= 4
+# Jobs at a time in lab-test: their VMs wait for devices most of the time (lab/README.md, Jobs).
+LAB_JOBS ?= 5
 
 .PHONY: lab
 lab: ## Fetch and build all the lab needs (idempotent; about 0.4 GB once)

@@ -17,6 +17,8 @@ import (
 )
 
 // What a scrape says of an igb and its VFs is what ip, ethtool and sysfs say.
+//
+//lab:seconds 35
 func TestAgentAgreesWithTools(t *testing.T) {
 	labtest.Require(t, "nics")
 	pf := labtest.NIC(t, "igb")

@@ -89,6 +89,8 @@ func (l lines) Write(b []byte) (int, error) {
 
 // TestBondMembersOneAtATime resets both members of a bond, and takes that back:
 // the bond loses each of them, and never both at once.
+//
+//lab:seconds 35
 func TestBondMembersOneAtATime(t *testing.T) {
 	labtest.Require(t, "nics", "hub")
 	names, policy, state := bonded(t)
@@ -96,42 +98,58 @@ func TestBondMembersOneAtATime(t *testing.T) {
 	if exit != exitRefused || !strings.Contains(stderr, names[0]+": rings (nic-reset) would disturb the default route via 192.0.2.1, through lag0") {
 		t.Errorf("unnamed: exit %d, %s", exit, stderr)
 	}
-	for _, command := range [][]string{{"apply", "-f", policy, "--allow", "nic-reset"}, {"rollback"}} {
-		args := append(command, "--state-dir", state, "--disrupt", strings.Join(names, ","))
-		var began []string // with what the bond thought then of the other
-		down, together := watched(names, func() {
-			said := lines(func(line string) {
-				for i, name := range names {
-					if line == name+": rings: writing" {
-						began = append(began, name+" while "+names[1-i]+" is "+miiStatus(names[1-i]))
-					}
-				}
-			})
-			if exit := run(t.Context(), args, os.Stdout, said); exit != exitOK {
-				t.Errorf("%s: exit %d", command[0], exit)
-			}
-		})
-		t.Log(began)
-		if len(began) != 2 || !strings.HasSuffix(began[0], " is up") || !strings.HasSuffix(began[1], " is up") {
-			t.Errorf("%s: a member was begun with the other not in use: %q", command[0], began)
-		}
-		t.Logf("%s: the bond was without them at %d and %d looks, without both at %d", command[0], down[0], down[1], together)
-		if down[0] == 0 || down[1] == 0 {
-			t.Errorf("%s: the bond never lost a member: this shows nothing", command[0])
-		}
-		if together > 0 {
-			t.Errorf("%s: the bond was without any member", command[0])
-		}
-		for _, name := range names {
-			if miiStatus(name) != "up" {
-				t.Errorf("%s: %s is %s in the bond", command[0], name, miiStatus(name))
+	// A host that is short of CPU time may sleep through the moment in which a link is gone: then the bond has lost
+	// nobody, which shows nothing, and both are done again.
+	lost := map[string]bool{}
+	for round := 0; round < 4 && len(lost) < 2; round++ {
+		for _, command := range [][]string{{"apply", "-f", policy, "--allow", "nic-reset"}, {"rollback"}} {
+			if down := changeBonded(t, names, append(command, "--state-dir", state, "--disrupt", strings.Join(names, ","))); down[0] > 0 && down[1] > 0 {
+				lost[command[0]] = true
 			}
 		}
 	}
+	if len(lost) < 2 {
+		t.Errorf("the bond lost both members only by %v: this shows nothing", lost)
+	}
+}
+
+// changeBonded runs a command that resets both members of a bond, one after the other, and says how often the bond
+// could not use each.
+func changeBonded(t *testing.T, names, args []string) []int {
+	t.Helper()
+	var began []string // with what the bond thought then of the other
+	down, together := watched(names, func() {
+		said := lines(func(line string) {
+			for i, name := range names {
+				if line == name+": rings: writing" {
+					began = append(began, name+" while "+names[1-i]+" is "+miiStatus(names[1-i]))
+				}
+			}
+		})
+		if exit := run(t.Context(), args, os.Stdout, said); exit != exitOK {
+			t.Errorf("%s: exit %d", args[0], exit)
+		}
+	})
+	t.Log(began)
+	if len(began) != 2 || !strings.HasSuffix(began[0], " is up") || !strings.HasSuffix(began[1], " is up") {
+		t.Errorf("%s: a member was begun with the other not in use: %q", args[0], began)
+	}
+	t.Logf("%s: the bond was without them at %d and %d looks, without both at %d", args[0], down[0], down[1], together)
+	if together > 0 {
+		t.Errorf("%s: the bond was without any member", args[0])
+	}
+	for _, name := range names {
+		if miiStatus(name) != "up" {
+			t.Errorf("%s: %s is %s in the bond", args[0], name, miiStatus(name))
+		}
+	}
+	return down
 }
 
 // TestBondMemberThatStaysDown pulls the cable of the first member as it is reset:
 // the second is not touched, and the first is put back.
+//
+//lab:seconds 25
 func TestBondMemberThatStaysDown(t *testing.T) {
 	labtest.Require(t, "nics", "hub")
 	names, policy, state := bonded(t)

@@ -11,6 +11,8 @@ import (
 
 // No driver of the lab can test cables: each says so, and a test that was not allowed
 // is refused before anybody is asked.
+//
+//lab:seconds 40
 func TestCableTestInTheLab(t *testing.T) {
 	labtest.Require(t, "nics")
 	for _, driver := range []string{"igb", "e1000e", "virtio_net"} {

@@ -18,6 +18,8 @@ import (
 
 // TestCheckVFs makes one mistake after the other with VFs of an igb and of a simulated
 // device. The command finds each where it is, and nothing else; without them it passes.
+//
+//lab:seconds 30
 func TestCheckVFs(t *testing.T) {
 	labtest.Require(t, "nics")
 	pf := labtest.NICs(t, "igb", 2)[1]

@@ -4,7 +4,6 @@ package main
 
 import (
 	"encoding/json"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,11 +87,7 @@ func TestCheckXDPProbe(t *testing.T) {
 	if shown := string(labtest.Run(t, "ip", "link", "show", name)); strings.Contains(shown, "xdp") {
 		t.Errorf("a program is left: %s", shown)
 	}
-	nic, err := net.InterfaceByName(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	closer := nstest.XDPSocket(t, nic.Index, 0)
+	closer := nstest.XDPSocket(t, indexOf(t, name), 0)
 	if _, stderr, exit := nictune(t, "check", "xdp", "--probe", "--allow", "nic-reset", name); exit != exitRefused || !strings.Contains(stderr, "an AF_XDP socket on queue 0") {
 		t.Errorf("with an AF_XDP socket: exit %d, %s", exit, stderr)
 	}

@@ -16,6 +16,8 @@ import (
 
 // A real Prometheus scrapes the real agent of NICs with VFs, and a fleet's report from it says
 // of them what one from the host's own audit says.
+//
+//lab:seconds 35
 func TestFleetOfTheLab(t *testing.T) {
 	labtest.Require(t, "nics")
 	const name = "lab-nics"

@@ -15,6 +15,8 @@ import (
 // TestIsolatedCPUs boots a machine that isolates two of its four CPUs, one by
 // isolcpus= and one by nohz_full=, applies the shipped profile, and has traffic: no
 // interrupt of the card fires on these. A policy may say housekeeping-cpus by itself.
+//
+//lab:seconds 25
 func TestIsolatedCPUs(t *testing.T) {
 	program, _ := forTheLab(t)
 	text, err := policies.ShippedDocument("isolated-cpus")

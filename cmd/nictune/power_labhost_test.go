@@ -14,6 +14,8 @@ import (
 
 // TestPowerCut cuts the power of a machine in the middle of an apply. When it is
 // up again the journal is whole, and the next start ends the transaction.
+//
+//lab:seconds 25
 func TestPowerCut(t *testing.T) {
 	program, policy := forTheLab(t)
 	const apply = "/lab/nictune apply -f /lab/igb.yaml --allow nic-reset --state-dir /persist/state 2>&1"
@@ -40,6 +42,8 @@ func TestPowerCut(t *testing.T) {
 
 // TestPowerCutUnconfirmed cuts the power while a change awaits confirmation: that
 // was a no. The machine comes up with a clock that says the time is not over.
+//
+//lab:seconds 25
 func TestPowerCutUnconfirmed(t *testing.T) {
 	program, _ := forTheLab(t)
 	policy := filepath.Join(t.TempDir(), "rings.yaml")

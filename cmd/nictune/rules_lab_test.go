@@ -226,14 +226,6 @@ func TestRulesFireLive(t *testing.T) {
 // wornHost sets up wrong what rules are about.
 func wornHost(t *testing.T, worn []labtest.ModuleMemory) {
 	ip := func(command string) { t.Helper(); labtest.Run(t, "ip", strings.Fields(command)...) }
-	index := func(name string) int {
-		t.Helper()
-		device, err := net.InterfaceByName(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return device.Index
-	}
 	ip("link add link vf0 name tagged type vlan id 7")
 	ip("link set pf0 vf 0 vlan 10")
 	pluggedPorts(t, 62, worn, "10000", "10000", "10000", "100000", "100000")
@@ -259,7 +251,7 @@ func wornHost(t *testing.T, worn []labtest.ModuleMemory) {
 	undone(t, "ethtool -G vio0 rx 64", "ethtool -G vio0 rx 1024")
 
 	ip("link set br0 type bridge mcast_querier 0 mcast_hash_max 16")
-	nstest.GenericXDPProgram(t, index("vmx0")) // which switches LRO off
+	nstest.GenericXDPProgram(t, indexOf(t, "vmx0")) // which switches LRO off
 	labtest.Ethtool(t, "-K", "vmx0", "lro", "on")
 	for i := range 13 {
 		labtest.Run(t, "bridge", "mdb", "add", "dev", "br0", "port", "pf0", "grp", fmt.Sprintf("239.1.1.%d", i), "permanent")
@@ -268,13 +260,13 @@ func wornHost(t *testing.T, worn []labtest.ModuleMemory) {
 	undone(t, "ip link add vp0 type veth peer name vp1", "ip link del vp0")
 	setUp(t, "vp0", "vp1")
 	ip("addr add 192.0.2.1/24 dev vp0")
-	nstest.XDPProgram(t, index("vp0"))
+	nstest.XDPProgram(t, indexOf(t, "vp0"))
 	ip("link add link vp0 name mv0 type macvlan mode bridge")
 	ip("link set mv0 up")
-	nstest.GenericXDPProgram(t, index("mv0"))
+	nstest.GenericXDPProgram(t, indexOf(t, "mv0"))
 	put(t, "/proc/sys/net/ipv4/conf/vp0/force_igmp_version", "2")
 	put(t, "/proc/sys/net/ipv4/igmp_max_memberships", "1")
-	deaf, err := net.ListenMulticastUDP("udp4", &net.Interface{Index: index("vp0"), Name: "vp0"}, &net.UDPAddr{IP: net.IPv4(239, 7, 0, 1), Port: 5000})
+	deaf, err := net.ListenMulticastUDP("udp4", &net.Interface{Index: indexOf(t, "vp0"), Name: "vp0"}, &net.UDPAddr{IP: net.IPv4(239, 7, 0, 1), Port: 5000})
 	if err != nil {
 		t.Fatal(err)
 	}

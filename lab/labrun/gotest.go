@@ -41,18 +41,44 @@ func (k kind) suffix() string { return "_" + string(k) + "_test.go" }
 type labPackage struct {
 	path, dir, binary string
 	kind              kind
-	tests             []string            // top-level tests of its files of that kind
-	only              map[string][]string // profiles of the tests that name them; the others run on each
+	tests             []labTest // top-level tests of its files of that kind
 }
 
 // on is the package with the tests that run on a profile.
 func (p labPackage) on(profile string) *labPackage {
-	p.tests = slices.DeleteFunc(slices.Clone(p.tests), func(test string) bool {
-		only := p.only[test]
-		return len(only) > 0 && !slices.Contains(only, profile)
+	p.tests = slices.DeleteFunc(slices.Clone(p.tests), func(test labTest) bool {
+		return len(test.profiles) > 0 && !slices.Contains(test.profiles, profile)
 	})
 	return &p
 }
+
+// seconds is how long its tests take, as far as they say so.
+func (p labPackage) seconds() (sum int) {
+	for _, test := range p.tests {
+		sum += test.seconds
+	}
+	return sum
+}
+
+// share is the package with its tests on so many machines that none of them is busy for much longer than
+// machineSeconds: each test, the longest first, goes to the machine that has least to do.
+func (p labPackage) share() []*labPackage {
+	shares := make([]*labPackage, 1+p.seconds()/machineSeconds)
+	for i := range shares {
+		of := p
+		of.tests = nil
+		shares[i] = &of
+	}
+	for _, test := range slices.SortedStableFunc(slices.Values(p.tests), func(a, b labTest) int { return b.seconds - a.seconds }) {
+		least := slices.MinFunc(shares, func(a, b *labPackage) int { return a.seconds() - b.seconds() })
+		least.tests = append(least.tests, test)
+	}
+	return slices.DeleteFunc(shares, func(p *labPackage) bool { return len(p.tests) == 0 })
+}
+
+// machineSeconds is how long the tests of one package may keep one machine before another one takes a part of them.
+// Another one costs a boot.
+const machineSeconds = 250
 
 // A testRun is one call of "lab/vm test".
 type testRun struct {
@@ -71,9 +97,9 @@ type testRun struct {
 	terminalMu     sync.Mutex
 }
 
-// runTests compiles the lab tests of each package once, then boots each profile once for each
-// package with tests for it and runs them in it. A test that ran on none is a failure. Tests that boot VMs by themselves run
-// beside them, on the host.
+// runTests compiles the lab tests of each package once, then boots each profile for each
+// package with tests for it, several times where they take long, and runs them in it. A test that ran on none is a
+// failure. Tests that boot VMs by themselves run beside them, on the host.
 func runTests(ctx context.Context, args []string) (int, error) {
 	t := testRun{terminal: os.Stdout}
 	fs := flag.NewFlagSet("test", flag.ContinueOnError)
@@ -84,7 +110,7 @@ func runTests(ctx context.Context, args []string) (int, error) {
 	fs.StringVar(&t.run, "run", "", "run only the tests that match this `regexp`, as in go test")
 	fs.DurationVar(&t.packageTimeout, "package-timeout", 30*time.Minute, "longest time for the tests of one package")
 	fs.StringVar(&t.coverdir, "coverdir", "", "write coverage data to this `folder`, for go tool covdata")
-	fs.IntVar(&t.parallel, "j", 1, "`number` of VMs at a time")
+	fs.IntVar(&t.parallel, "j", 1, "`number` of machines at a time (some tests on the host boot two)")
 	if err := fs.Parse(args); err != nil {
 		return 2, err
 	}
@@ -151,65 +177,94 @@ func (t *testRun) times(reports []*report) {
 	fmt.Fprintf(t.terminal, "\n%8s %8s\n", "wall s", "CPU s")
 	for _, r := range reports {
 		wall, used = wall+r.took, used+r.used
-		what := "tests that boot VMs"
-		if r.profile != hostProfile {
-			what = r.packages[0].path
-		}
-		fmt.Fprintf(t.terminal, "%8.0f %8.0f  %s [%s]\n", r.took.Seconds(), r.used.Seconds(), what, r.profile)
+		fmt.Fprintf(t.terminal, "%8.0f %8.0f  %s [%s] from %.0f s on\n", r.took.Seconds(), r.used.Seconds(), r.packages[0].path, r.machine, r.began.Seconds())
 	}
 	fmt.Fprintf(t.terminal, "%8.0f %8.0f  in all, %d at a time\n", wall.Seconds(), used.Seconds(), t.parallel)
+	t.longest(reports)
 }
 
-// runAll runs the host's tests and each package on each profile, so many at a time. Packages with
-// the most tests begin: what takes longest decides when all is done.
-func (t *testRun) runAll(ctx context.Context) (reports []*report, err error) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	slots := make(chan struct{}, max(1, t.parallel))
-	start := func(r *report, run func() (int, error)) {
-		reports = append(reports, r)
-		slots <- struct{}{}
-		began := time.Now()
-		wg.Go(func() {
-			defer func() { <-slots }()
-			defer t.show(r)()
-			r.finish(run())
-			r.took = time.Since(began)
-		})
+// longest names the tests that took longest, and what they say of it.
+func (t *testRun) longest(reports []*report) {
+	type duration struct {
+		seconds float64
+		said    int
+		test    string
 	}
-	if len(t.host) > 0 {
-		r := &report{profile: hostProfile, token: rand.Text(), packages: t.host, verbose: t.verbose}
-		start(r, func() (int, error) { return t.onHost(ctx, r) })
-	}
-	slices.SortStableFunc(t.guest, func(a, b *labPackage) int { return len(b.tests) - len(a.tests) })
-	for _, p := range t.guest {
-		for _, name := range t.profiles {
-			if name == hostProfile {
-				continue
+	var all []duration
+	for _, r := range reports {
+		for _, p := range r.packages {
+			for _, test := range p.tests {
+				if seconds, ok := r.ran[p.path+"."+test.name]; ok {
+					all = append(all, duration{seconds, test.seconds, p.path + "." + test.name + " [" + r.machine + "]"})
+				}
 			}
-			p := p.on(name)
-			if len(p.tests) == 0 {
+		}
+	}
+	slices.SortStableFunc(all, func(a, b duration) int { return cmp.Compare(b.seconds, a.seconds) })
+	fmt.Fprintf(t.terminal, "\n%8s %8s\n", "wall s", "it says")
+	for _, d := range all[:min(20, len(all))] {
+		fmt.Fprintf(t.terminal, "%8.0f %8d  %s\n", d.seconds, d.said, d.test)
+	}
+}
+
+// runAll runs the tests of each package on each profile, so many machines at a time. What takes longest begins: it
+// decides when all is done.
+func (t *testRun) runAll(ctx context.Context) (reports []*report, err error) {
+	for _, p := range slices.Concat(t.host, t.guest) {
+		for _, name := range t.profiles {
+			if (name == hostProfile) != (p.kind == onHost) {
 				continue
 			}
 			// A VM for each package: what one leaves of a NIC's settings is no other's.
-			v, err := t.machine(name)
+			shares := p.on(name).share()
+			for i, share := range shares {
+				r := &report{profile: name, machine: name, token: rand.Text(), packages: []*labPackage{share}, verbose: t.verbose}
+				if len(shares) > 1 {
+					r.machine = fmt.Sprintf("%s %d/%d", name, i+1, len(shares))
+				}
+				reports = append(reports, r)
+			}
+		}
+	}
+	slices.SortStableFunc(reports, func(a, b *report) int { return b.packages[0].seconds() - a.packages[0].seconds() })
+
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	slots := make(chan struct{}, max(1, t.parallel))
+	start := time.Now()
+	for _, r := range reports {
+		run := t.onHost
+		if r.profile != hostProfile {
+			v, err := t.machine(r.profile)
 			if err != nil {
 				return nil, err
 			}
-			r := &report{profile: name, token: rand.Text(), packages: []*labPackage{p}, verbose: t.verbose}
-			start(r, func() (int, error) {
+			run = func(ctx context.Context, r *report) (int, error) {
 				defer func() { r.used = v.used }()
 				return v.run(ctx, t.script(r.packages, r.token), r)
-			})
+			}
 		}
+		slots <- struct{}{}
+		r.began = time.Since(start)
+		wg.Go(func() {
+			defer func() { <-slots }()
+			defer t.show(r)()
+			r.finish(run(ctx, r))
+			r.took = time.Since(start) - r.began
+		})
 	}
 	return reports, nil
 }
 
-// onHost runs the tests that boot VMs by themselves.
+// onHost runs tests that boot VMs by themselves.
 func (t *testRun) onHost(ctx context.Context, r *report) (int, error) {
-	c := exec.CommandContext(ctx, "sh", "-c", t.script(t.host, r.token))
+	c := exec.CommandContext(ctx, "sh", "-c", t.script(r.packages, r.token))
 	c.Env = append(os.Environ(), "NICTUNE_LAB="+hostProfile)
+	for _, p := range t.guest {
+		if p.path == r.packages[0].path {
+			c.Env = append(c.Env, "NICTUNE_LAB_TESTS="+p.binary) // for those that run tests of the package in their VMs
+		}
+	}
 	c.Stdout, c.Stderr = r, r
 	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
 	c.WaitDelay = 10 * time.Second
@@ -277,7 +332,7 @@ func (t *testRun) packages(ctx context.Context, k kind, patterns []string) ([]*l
 		} else if err != nil {
 			return nil, fmt.Errorf("go list: %w", err)
 		}
-		lp := &labPackage{path: p.ImportPath, dir: p.Dir, kind: k, only: map[string][]string{}}
+		lp := &labPackage{path: p.ImportPath, dir: p.Dir, kind: k}
 		for _, name := range slices.Concat(p.TestGoFiles, p.XTestGoFiles) {
 			if !strings.HasSuffix(name, k.suffix()) {
 				continue
@@ -288,8 +343,7 @@ func (t *testRun) packages(ctx context.Context, k kind, patterns []string) ([]*l
 			}
 			for _, test := range tests {
 				if t.match.MatchString(test.name) {
-					lp.tests = append(lp.tests, test.name)
-					lp.only[test.name] = test.profiles
+					lp.tests = append(lp.tests, test)
 				}
 			}
 		}
@@ -309,21 +363,44 @@ func (t *testRun) packages(ctx context.Context, k kind, patterns []string) ([]*l
 type labTest struct {
 	name     string
 	profiles []string // of a labtest.Require that stands in it by itself; none: it may run on each
+	seconds  int      // how long it takes, of a comment "//lab:seconds 90" above it
 }
+
+// shortSeconds is how long a test takes that doesn't say so.
+const shortSeconds = 3
 
 // testsOf are the top-level tests of one file.
 func testsOf(path string) (tests []labTest, err error) {
-	f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+	f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments|parser.SkipObjectResolution)
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range f.Decls {
 		fn, ok := d.(*ast.FuncDecl)
 		if ok && fn.Recv == nil && strings.HasPrefix(fn.Name.Name, "Test") && fn.Name.Name != "TestMain" {
-			tests = append(tests, labTest{fn.Name.Name, required(fn)})
+			seconds, err := takes(fn)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", path, err)
+			}
+			tests = append(tests, labTest{fn.Name.Name, required(fn), seconds})
 		}
 	}
 	return tests, nil
+}
+
+// takes is how long a test takes, by its comment.
+func takes(fn *ast.FuncDecl) (seconds int, err error) {
+	if fn.Doc != nil {
+		for _, line := range fn.Doc.List {
+			if said, ok := strings.CutPrefix(line.Text, "//lab:seconds "); ok {
+				if seconds, err = strconv.Atoi(said); err != nil || seconds <= 0 {
+					return 0, fmt.Errorf("%s: %q is no number of seconds", fn.Name.Name, line.Text)
+				}
+				return seconds, nil
+			}
+		}
+	}
+	return shortSeconds, nil
 }
 
 // required are the profiles of labtest.Require(t, "nics", ...) where that is a test's first
@@ -340,7 +417,14 @@ func required(fn *ast.FuncDecl) (profiles []string) {
 	if call == nil || len(call.Args) < 2 {
 		return nil
 	}
-	if f, _ := call.Fun.(*ast.SelectorExpr); f == nil || f.Sel.Name != "Require" {
+	var name *ast.Ident // package labtest itself calls it by its own name
+	switch f := call.Fun.(type) {
+	case *ast.SelectorExpr:
+		name = f.Sel
+	case *ast.Ident:
+		name = f
+	}
+	if name == nil || name.Name != "Require" {
 		return nil
 	}
 	for _, arg := range call.Args[1:] {
@@ -358,8 +442,8 @@ func required(fn *ast.FuncDecl) (profiles []string) {
 }
 
 func (t *testRun) compile(ctx context.Context, p *labPackage) error {
-	// Without what only a debugger reads: linked in half the time, and a third less for a guest to load.
-	args := []string{"test", "-c", "-ldflags=-s -w", "-tags", string(p.kind), "-o", p.binary}
+	// Without what only a debugger reads: linked in half the time, and a third less for a guest to load. make lint vets.
+	args := []string{"test", "-c", "-vet=off", "-ldflags=-s -w", "-tags", string(p.kind), "-o", p.binary}
 	if t.coverdir != "" {
 		args = append(args, "-cover", "-coverpkg=./...")
 	}
@@ -377,7 +461,11 @@ func (t *testRun) script(packages []*labPackage, token string) string {
 	var s strings.Builder
 	s.WriteString("now() { read up idle </proc/uptime; echo ${up%.*}${up#*.}0; }\n") // ms since boot
 	for i, p := range packages {
-		filter := "^(" + strings.Join(p.tests, "|") + ")$"
+		var names []string
+		for _, test := range p.tests {
+			names = append(names, test.name)
+		}
+		filter := "^(" + strings.Join(names, "|") + ")$"
 		if _, sub, ok := strings.Cut(t.run, "/"); ok {
 			filter += "/" + sub
 		}
@@ -393,6 +481,7 @@ func (t *testRun) script(packages []*labPackage, token string) string {
 // A report turns the guest's output into lines like those of go test.
 type report struct {
 	profile, token string
+	machine        string // profile, and which of several
 	packages       []*labPackage
 	verbose        bool
 	out            io.Writer
@@ -401,9 +490,10 @@ type report struct {
 	held   bytes.Buffer // what the package said so far
 	done   int          // packages finished
 	failed bool
-	ran    map[string]bool // package and test, those that did not skip themselves
+	ran    map[string]float64 // package and test, those that did not skip themselves, and the seconds that each took
 
-	took, used time.Duration // wall time, and CPU time of all its VMs
+	began, took time.Duration // since the first began, and wall time
+	used        time.Duration // CPU time of all its VMs
 }
 
 // Write takes a piece of the guest's output.
@@ -419,7 +509,7 @@ func (r *report) Write(b []byte) (int, error) {
 	}
 }
 
-var outcome = regexp.MustCompile(`^--- (PASS|FAIL|SKIP): (\S+)`)
+var outcome = regexp.MustCompile(`^--- (PASS|FAIL|SKIP): (\S+) \(([\d.]+)s\)`)
 
 func (r *report) take(line string) {
 	if rest, ok := strings.CutPrefix(line, r.token+" "); ok {
@@ -433,9 +523,9 @@ func (r *report) take(line string) {
 	}
 	if m := outcome.FindStringSubmatch(line); m != nil && m[1] != "SKIP" && r.done < len(r.packages) {
 		if r.ran == nil {
-			r.ran = map[string]bool{}
+			r.ran = map[string]float64{}
 		}
-		r.ran[r.packages[r.done].path+"."+m[2]] = true
+		r.ran[r.packages[r.done].path+"."+m[2]], _ = strconv.ParseFloat(m[3], 64)
 	}
 	if r.verbose {
 		fmt.Fprintln(r.out, line)
@@ -451,7 +541,7 @@ func (r *report) endPackage(i int, code string, took time.Duration) {
 		r.held.WriteTo(r.out)
 	}
 	r.held.Reset()
-	fmt.Fprintf(r.out, "%s\t%s\t%.3fs\t[%s]\n", status, r.packages[i].path, took.Seconds(), r.profile)
+	fmt.Fprintf(r.out, "%s\t%s\t%.3fs\t[%s]\n", status, r.packages[i].path, took.Seconds(), r.machine)
 	r.done = i + 1
 }
 
@@ -466,15 +556,15 @@ func (r *report) finish(code int, err error) {
 	if err == nil {
 		err = fmt.Errorf("the VM ended (exit code %d) in the middle of it", code)
 	}
-	fmt.Fprintf(r.out, "FAIL\t%s\t[%s] %v\n", r.packages[min(r.done, len(r.packages)-1)].path, r.profile, err)
+	fmt.Fprintf(r.out, "FAIL\t%s\t[%s] %v\n", r.packages[min(r.done, len(r.packages)-1)].path, r.machine, err)
 }
 
 // neverRun lists the tests that skipped themselves on every profile.
 func neverRun(packages []*labPackage, results []*report) (names []string) {
 	for _, p := range packages {
 		for _, t := range p.tests {
-			name := p.path + "." + t
-			if !slices.ContainsFunc(results, func(r *report) bool { return r.ran[name] }) {
+			name := p.path + "." + t.name
+			if !slices.ContainsFunc(results, func(r *report) bool { _, ok := r.ran[name]; return ok }) {
 				names = append(names, name)
 			}
 		}

@@ -15,6 +15,8 @@ import (
 // TestDrivers turns on each driver the knobs that it has, has ethtool judge,
 // turns them back, and is refused those that it lacks. What only the driver
 // knows to refuse is undone.
+//
+//lab:seconds 15
 func TestDrivers(t *testing.T) {
 	labtest.Require(t, "nics")
 	key := strings.TrimSuffix(strings.Repeat("6d:5a:", 20), ":")
@@ -134,6 +136,8 @@ func TestDrivers(t *testing.T) {
 
 // TestGone pulls a card in the middle: its transaction waits for it, and the
 // other card is put back.
+//
+//lab:seconds 15
 func TestGone(t *testing.T) {
 	labtest.Require(t, "hub")
 	names := igb(t)

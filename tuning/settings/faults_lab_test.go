@@ -284,6 +284,8 @@ func tenKnobsOf(t *testing.T, w *countingWriter, name string) (p *tuning.Plan, a
 }
 
 // TestTenKnobsEachWriteFails has each write of a plan of ten knobs fail in each way.
+//
+//lab:seconds 150
 func TestTenKnobsEachWriteFails(t *testing.T) {
 	labtest.Require(t, "hub", "numa")
 	w := live(t)
@@ -345,6 +347,8 @@ func TestTenKnobsEachWriteFails(t *testing.T) {
 }
 
 // TestTenKnobsKilled kills -9 the process before and after each write.
+//
+//lab:seconds 110
 func TestTenKnobsKilled(t *testing.T) {
 	labtest.Require(t, "hub")
 	w := live(t)
@@ -458,6 +462,8 @@ func fields(lines []string) (single []string) {
 // TestTenKnobsUnplugged takes the card away at each write, as a hot-plug slot
 // does, and gives it back. Two machines share the writes; with -args -every both take
 // all of them.
+//
+//lab:seconds 60
 func TestTenKnobsUnplugged(t *testing.T) {
 	labtest.Require(t, "nics", "numa")
 	w := live(t)

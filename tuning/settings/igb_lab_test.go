@@ -205,6 +205,8 @@ func TestIGBRefuses(t *testing.T) {
 // no failure: of what makes way, or is kept, as unsupported. A driver that is busy
 // says that, too, so it is tried again, and then the whole plan holds.
 // (TestTenKnobsEachWriteFails has each of these writes fail in each way.)
+//
+//lab:seconds 20
 func TestIGBEachWriteFails(t *testing.T) {
 	labtest.Require(t, "nics")
 	names := igb(t)
@@ -265,6 +267,8 @@ func TestIGBEachWriteFails(t *testing.T) {
 
 // TestIGBKilled kills -9 an apply before and after each of its writes, has the
 // NICs renamed behind its back, and starts again.
+//
+//lab:seconds 25
 func TestIGBKilled(t *testing.T) {
 	labtest.Require(t, "nics")
 	names := igb(t)

@@ -144,6 +144,8 @@ func queuesFor(t *testing.T, name, test string) string {
 
 // TestQueuesInOnePlan changes the channels of igb together with what hangs on
 // them, wanted or kept, and back by a rollback.
+//
+//lab:seconds 50
 func TestQueuesInOnePlan(t *testing.T) {
 	labtest.Require(t, "nics")
 	name := igb(t)[0]
@@ -265,6 +267,8 @@ func killedEverywhere(t *testing.T, w *countingWriter, begin func() (dir string,
 // TestQueuesKilled kills -9 plans that shrink and that grow before and after each
 // of their writes: such as say all that hangs on the queues, interrupts too, and
 // such as say nothing of it.
+//
+//lab:seconds 60
 func TestQueuesKilled(t *testing.T) {
 	labtest.Require(t, "numa")
 	name := igb(t)[0]
@@ -288,6 +292,8 @@ func TestQueuesKilled(t *testing.T) {
 
 // TestRulesKilled does that where rules and RSS contexts, which nictune put there,
 // hang on the queues.
+//
+//lab:seconds 40
 func TestRulesKilled(t *testing.T) {
 	labtest.Require(t, "numa")
 	const few = `channels: {combined: 2}

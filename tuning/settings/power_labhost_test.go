@@ -30,6 +30,8 @@ const mostWrites = 150
 
 // TestTenKnobsPowerCut cuts the power of a machine at every fourth write of a plan
 // of ten knobs; with -args -every at each.
+//
+//lab:seconds 150
 func TestTenKnobsPowerCut(t *testing.T) {
 	const test = "TestTenKnobsUntilPowerCut"
 	step := 4
@@ -50,6 +52,8 @@ func TestTenKnobsPowerCut(t *testing.T) {
 // TestVFsPowerCut cuts it at writes of plans that make seven VFs and set them up, and
 // that change the number of VFs which are set up: at those of the PF, and one or the
 // other for a VF; with -args -every at each.
+//
+//lab:seconds 200
 func TestVFsPowerCut(t *testing.T) {
 	made, more, fewer := "TestVFsUntilPowerCut/made", "TestVFsUntilPowerCut/more", "TestVFsUntilPowerCut/fewer"
 	// Of 40 and more: the VFs, three for each VF, two that bind each, and what is put
@@ -81,11 +85,14 @@ func TestVFsPowerCut(t *testing.T) {
 func powerCuts(t *testing.T, cuts []powerCut) (made, writes map[string]int) {
 	t.Helper()
 	dir := t.TempDir()
-	program := filepath.Join(dir, "settings.test")
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-ldflags=-s -w", "-tags", "lab", "-o", program, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as the lab's other tests, so that nothing is compiled anew
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	program := os.Getenv("NICTUNE_LAB_TESTS") // compiled already, in make lab-test
+	if program == "" {
+		program = filepath.Join(dir, "settings.test")
+		build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-tags", "lab", "-o", program, ".")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as the lab's other tests, so that nothing is compiled anew
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 	var lock sync.Mutex
 	made, writes = map[string]int{}, map[string]int{}
@@ -102,7 +109,7 @@ func powerCuts(t *testing.T, cuts []powerCut) (made, writes map[string]int) {
 						continue
 					}
 					pattern := "^" + strings.ReplaceAll(cut.test, "/", "$/^") + "$"
-					out, code := vm.Run(t, fmt.Sprintf("GOGC=800 %s=%d exec /lab/settings.test -test.v -test.run '%s'", cutAt, cut.at, pattern))
+					out, code := vm.Run(t, fmt.Sprintf("GOGC=800 %s=%d exec /lab/%s -test.v -test.run '%s'", cutAt, cut.at, filepath.Base(program), pattern))
 					const wasCut = 99
 					m := ended.FindStringSubmatch(out)
 					lock.Lock()

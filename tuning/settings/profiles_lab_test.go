@@ -212,6 +212,8 @@ func (p promise) check(t *testing.T, nic inventory.NIC) {
 // TestProfiles applies each shipped profile as it is to all of the lab's NICs,
 // looks with other eyes at what it promises, finds nothing left to do, and goes
 // back.
+//
+//lab:seconds 100
 func TestProfiles(t *testing.T) {
 	labtest.Require(t, "nics")
 	cards := igb(t)

@@ -67,6 +67,8 @@ func withoutVFs(t *testing.T, pfs ...string) {
 
 // TestVFs makes seven VFs on each of two PFs, sets up all that igb can, changes
 // their number, and takes everything back.
+//
+//lab:seconds 25
 func TestVFs(t *testing.T) {
 	labtest.Require(t, "nics")
 	pfs := igb(t)
@@ -143,6 +145,8 @@ func firstLines(s string, n int) string { return strings.Join(strings.SplitAfter
 
 // TestVFsRefused: what can't be had, or takes a VF from its user, is refused with
 // nothing changed.
+//
+//lab:seconds 15
 func TestVFsRefused(t *testing.T) {
 	labtest.Require(t, "nics")
 	pf := igb(t)[0]

@@ -51,6 +51,8 @@ func TestPacketsToSend(t *testing.T) {
 
 // TestTraffic sends packets through one igb into another and looks where they
 // arrive: in which queue, and on which CPU its interrupt fires.
+//
+//lab:seconds 15
 func TestTraffic(t *testing.T) {
 	labtest.Require(t, "hub")
 	names := igb(t)

@@ -109,13 +109,15 @@ func vfPlan(t *testing.T, pf, to string, state func() string) (ops []string, bef
 
 // TestVFsKilled kills -9 plans of VFs after each of their writes and before the first
 // of each kind: between two of one kind nothing is noted. Recovery leaves what was.
-// Of writes of one kind it takes those for the first VF and the last, and of plans on
-// a PF that has VFs in use one for each machine, every tenth point; with -args -every
-// all of all plans.
+// Of writes of one kind it takes those for the first VF and the last, of plans on a PF
+// that has VFs in use every tenth point, and of the plans each on one of the machines;
+// with -args -every all of all plans.
+//
+//lab:seconds 110
 func TestVFsKilled(t *testing.T) {
 	labtest.Require(t, "hub", "numa")
 	for i, crash := range vfCrashes {
-		if here := []string{"hub", "numa"}[i%2]; i > 0 && labtest.Profile() != here && !*every {
+		if here := []string{"hub", "numa"}[i%2]; labtest.Profile() != here && !*every {
 			continue
 		}
 		t.Run(crash.name, func(t *testing.T) { vfsKilled(t, crash.from, crash.to) })
@@ -261,6 +263,8 @@ func vfsUntilPowerCut(t *testing.T, at int, from, to string) {
 // TestVFsGone pulls a PF out of its slot while its VFs are set up by a plan that
 // has made those of another one: its transaction waits for it, and the other PF is
 // as it was.
+//
+//lab:seconds 20
 func TestVFsGone(t *testing.T) {
 	labtest.Require(t, "hub")
 	pf, state := vfHost(t)
