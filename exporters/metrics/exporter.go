@@ -30,10 +30,10 @@ type Exporter struct {
 	limit      int
 	collectors []*running
 	names      []string
+	all        Asked     // what a scrape asks for that says nothing
 	families   []*family // of all collectors, by name
 
 	mu      sync.Mutex // held for a collection, and for writing what it brought
-	seen    seen
 	devices chosen
 	encoder encoder
 	pieces  []piece    // of the page that is being made
@@ -56,7 +56,7 @@ type running struct {
 
 // New makes an exporter. It is an error to switch a collector that isn't there.
 func New(source Source, options Options) (*Exporter, error) {
-	e := &Exporter{source: source, limit: options.Limit, devices: chosen{filter: options.Devices}}
+	e := &Exporter{source: source, limit: options.Limit, devices: chosen{filter: options.Devices}, all: Asked{}}
 	for _, c := range collectors() {
 		on, said := options.Collectors[c.name]
 		if c.name != scrapeCollector && (said && !on || !said && c.off) {
@@ -74,7 +74,7 @@ func New(source Source, options Options) (*Exporter, error) {
 			}
 		}
 		e.collectors = append(e.collectors, r)
-		e.names = append(e.names, c.name)
+		e.names, e.all[c.name] = append(e.names, c.name), true
 		e.families = append(e.families, r.families...)
 	}
 	slices.SortFunc(e.families, func(a, b *family) int { return cmp.Compare(a.Name, b.Name) })
@@ -96,10 +96,7 @@ func (e *Exporter) Enabled() []string {
 // Nil asks for all.
 func (e *Exporter) collect(asked Asked) {
 	if asked == nil {
-		asked = Asked{}
-		for _, name := range e.names {
-			asked[name] = true
-		}
+		asked = e.all
 	}
 	s := e.source(asked)
 	e.asked++
@@ -114,6 +111,7 @@ func (e *Exporter) collect(asked Asked) {
 			r.filled = false // others may be shown now
 		}
 	}
+	var labels seen // not kept: of a large host it is a megabyte that few scrapes need
 	for _, r := range e.collectors {
 		if r.name == scrapeCollector {
 			s.cut = e.cut(asked)
@@ -133,7 +131,7 @@ func (e *Exporter) collect(asked Asked) {
 		}
 		r.fill(&s)
 		for _, f := range r.families {
-			f.end(&e.seen)
+			f.end(&labels)
 		}
 	}
 }

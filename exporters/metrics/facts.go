@@ -24,4 +24,11 @@ func maybe(f *family, v *bool, labels ...string) {
 	}
 }
 
+// number sets a number, where it is known.
+func number[N int | uint32 | uint64](f *family, v *N, labels ...string) {
+	if v != nil {
+		f.set(float64(*v), labels...)
+	}
+}
+
 const perHardware = "1 per hardware device"

@@ -23,6 +23,7 @@ type family struct {
 	count  int       // how many were set in this collection
 	values []float64 // of the last collection where it has come no further
 	labels []string  // len(Labels) for each value
+	common bool      // labels are other families', too, and must not be written on
 	blocks []block
 	// version and message are the whole family's, for a format that has it in one.
 	version uint64
@@ -93,6 +94,7 @@ func (f *family) set(value float64, labels ...string) {
 	f.count++
 	if i == len(f.values) {
 		f.values = append(f.values, value)
+		f.own()
 		f.labels = append(f.labels, labels...)
 		f.stale(i)
 		f.shuffled = true
@@ -101,7 +103,8 @@ func (f *family) set(value float64, labels ...string) {
 	kept := f.at(i)
 	for j, label := range labels {
 		if kept[j] != label {
-			copy(kept, labels)
+			f.own()
+			copy(f.at(i), labels)
 			f.stale(i)
 			f.shuffled = true
 			break
@@ -136,9 +139,17 @@ func (f *family) begin() {
 	f.count, f.shown = 0, verdict{}
 }
 
+// own is called before labels are written on.
+func (f *family) own() {
+	if f.common {
+		f.labels, f.common = slices.Clone(f.labels), false
+	}
+}
+
 // end closes a collection: samples that were not set are gone.
 func (f *family) end(seen *seen) {
 	if n := f.count; n < len(f.values) {
+		f.own()
 		clear(f.labels[n*len(f.Labels):])
 		f.values, f.labels = f.values[:n], f.labels[:n*len(f.Labels)]
 		full := (n + blockSize - 1) / blockSize
@@ -151,6 +162,7 @@ func (f *family) end(seen *seen) {
 	}
 	if f.shuffled {
 		f.findTwice(seen)
+		seen.share(f)
 		f.shuffled = false
 	}
 }
@@ -182,10 +194,27 @@ func (f *family) at(i int) []string {
 	return f.labels[i*width : (i+1)*width]
 }
 
-// seen finds label values that were there before.
+// seen finds labels that were there before in a collection: within a family, and a whole
+// family's.
 type seen struct {
-	seed  maphash.Seed
-	first map[uint64]int
+	seed     maphash.Seed
+	first    map[uint64]int
+	families []*family
+}
+
+// share has a family go by the labels of another that has the same. Most families have
+// one sample for each device, and its name is their only label.
+func (s *seen) share(f *family) {
+	if len(f.labels) == 0 {
+		return
+	}
+	for _, other := range s.families {
+		if slices.Equal(other.labels, f.labels) {
+			f.labels, f.common, other.common = other.labels, true, true
+			return
+		}
+	}
+	s.families = append(s.families, f)
 }
 
 func (s *seen) clear() {

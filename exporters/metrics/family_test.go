@@ -60,6 +60,38 @@ func TestSamplesFollowTheirDevices(t *testing.T) {
 	}
 }
 
+// Families with the same devices share their names; what one of them does then is none of
+// the other's business.
+func TestFamiliesThatShareLabels(t *testing.T) {
+	for _, later := range [][]string{{"a", "x", "c"}, {"a", "b", "c", "d"}, {"a"}, {}, {"b", "c", "a"}, {"a", "b", "c"}} {
+		still, other := newFamily(Metric{Name: "still", Labels: []string{"device"}}), newFamily(Metric{Name: "other", Labels: []string{"device"}})
+		collect := func(f *family, labels *seen, devices ...string) {
+			f.begin()
+			for i, device := range devices {
+				f.set(float64(i), device)
+			}
+			f.end(labels)
+		}
+		var first, second seen
+		for _, f := range []*family{still, other} {
+			collect(f, &first, "a", "b", "c")
+		}
+		if &still.labels[0] != &other.labels[0] {
+			t.Error("each keeps the names for itself")
+		}
+		collect(other, &second, later...)
+		if got := fmt.Sprint(other.labels); got != fmt.Sprint(later) {
+			t.Errorf("%s instead of %s", got, later)
+		}
+		for range 2 { // also once it is told the same again
+			if got := fmt.Sprint(still.labels); got != "[a b c]" {
+				t.Errorf("after %s of another the labels are %s", later, got)
+			}
+			collect(still, &second, "a", "b", "c")
+		}
+	}
+}
+
 // A collector whose part of the snapshot is the same is not asked again.
 func TestOnlyWhatChangedIsRendered(t *testing.T) {
 	s := example()

@@ -32,6 +32,7 @@ type linkFamilies struct {
 	info, up, admin, carrier, speed, mtu *family
 	maxSpeed, lanes, autoneg, queueLen   *family
 	carrierUp, carrierDown, downEvents   *family
+	minMTU, maxMTU, quality, maxQuality  *family
 }
 
 func defineLink(c *catalogue) linkFamilies {
@@ -89,7 +90,23 @@ func defineLink(c *catalogue) linkFamilies {
 		}),
 		downEvents: c.add(Metric{
 			Name: "network_link_down_events_total", Type: counter, Unit: "events", Labels: device, Help: "How often the device itself lost its link.",
-			Source: "ETHTOOL_A_LINKSTATE_EXT_DOWN_CNT; few drivers have it", Series: perDevice,
+			Source: "ETHTOOL_A_LINKSTATE_EXT_DOWN_CNT; few drivers have it", Series: perDevice + " that tells",
+		}),
+		minMTU: c.add(Metric{
+			Name: "network_min_mtu_bytes", Type: gauge, Unit: "bytes", Labels: device, Help: "The smallest MTU that the device takes.",
+			Source: "`ip -d link`: IFLA_MIN_MTU", Series: perHardware,
+		}),
+		maxMTU: c.add(Metric{
+			Name: "network_max_mtu_bytes", Type: gauge, Unit: "bytes", Labels: device, Help: "The largest MTU that the device takes. Absent where the driver names none.",
+			Source: "`ip -d link`: IFLA_MAX_MTU", Series: perHardware,
+		}),
+		quality: c.add(Metric{
+			Name: "network_signal_quality", Type: gauge, Labels: device, Help: "The signal quality index (SQI) of a single-pair PHY, when the facts were read; 0 is the worst.",
+			Source: "`ethtool DEVICE`: ETHTOOL_A_LINKSTATE_SQI", Series: perDevice + " that tells",
+		}),
+		maxQuality: c.add(Metric{
+			Name: "network_max_signal_quality", Type: gauge, Labels: device, Help: "The best signal quality index that the PHY knows.",
+			Source: "`ethtool DEVICE`: ETHTOOL_A_LINKSTATE_SQI_MAX", Series: perDevice + " that tells",
 		}),
 	}
 }
@@ -109,34 +126,26 @@ func (f linkFamilies) fill(n *inventory.NIC) {
 	if n.Link.Admin != "" {
 		f.admin.set(truth(n.Link.Admin == "up"), n.Name)
 	}
-	if n.Link.Carrier != nil {
-		f.carrier.set(truth(*n.Link.Carrier), n.Name)
-	}
+	maybe(f.carrier, n.Link.Carrier, n.Name)
 	if n.Link.SpeedMbps != nil {
 		f.speed.set(float64(*n.Link.SpeedMbps)*bytesPerMegabit, n.Name)
 	}
 	if most := inventory.FastestMode(n.Link.Supported); most > 0 {
 		f.maxSpeed.set(float64(most)*bytesPerMegabit, n.Name)
 	}
-	if n.Link.Lanes != nil {
-		f.lanes.set(float64(*n.Link.Lanes), n.Name)
-	}
+	number(f.lanes, n.Link.Lanes, n.Name)
 	if n.Function != inventory.Virtual {
 		maybe(f.autoneg, n.Link.Autoneg, n.Name)
 	}
-	if n.Link.TxQueueLen != nil {
-		f.queueLen.set(float64(*n.Link.TxQueueLen), n.Name)
+	number(f.queueLen, n.Link.TxQueueLen, n.Name)
+	number(f.mtu, n.Link.MTU, n.Name)
+	number(f.carrierUp, n.Link.CarrierUp, n.Name)
+	number(f.carrierDown, n.Link.CarrierDown, n.Name)
+	number(f.downEvents, n.Link.DownEvents, n.Name)
+	if n.Function != inventory.Virtual {
+		number(f.minMTU, n.Link.MinMTU, n.Name)
+		number(f.maxMTU, n.Link.MaxMTU, n.Name)
 	}
-	if n.Link.MTU != nil {
-		f.mtu.set(float64(*n.Link.MTU), n.Name)
-	}
-	if n.Link.CarrierUp != nil {
-		f.carrierUp.set(float64(*n.Link.CarrierUp), n.Name)
-	}
-	if n.Link.CarrierDown != nil {
-		f.carrierDown.set(float64(*n.Link.CarrierDown), n.Name)
-	}
-	if n.Link.DownEvents != nil {
-		f.downEvents.set(float64(*n.Link.DownEvents), n.Name)
-	}
+	number(f.quality, n.Link.SQI, n.Name)
+	number(f.maxQuality, n.Link.SQIMax, n.Name)
 }

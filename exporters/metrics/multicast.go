@@ -65,16 +65,12 @@ func multicast() collector {
 				}
 				if b := n.Stack.Bridge; b != nil {
 					entries.set(float64(len(b.MDB)), n.Name)
-					if b.HashMax != nil {
-						most.set(float64(*b.HashMax), n.Name)
-					}
+					number(most, b.HashMax, n.Name)
 					maybe(snooping, b.Snooping, n.Name)
 					maybe(querier, b.Querier, n.Name)
 				}
 				if p := n.Stack.BridgePort; p != nil {
-					if p.Groups != nil {
-						groups.set(float64(*p.Groups), n.Name)
-					}
+					number(groups, p.Groups, n.Name)
 					if p.MaxGroups != nil && *p.MaxGroups > 0 {
 						maxGroups.set(float64(*p.MaxGroups), n.Name)
 					}

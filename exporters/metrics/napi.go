@@ -33,9 +33,7 @@ func napi() collector {
 				if q.Threaded != nil {
 					threaded.set(truth(*q.Threaded != 0), n.Name)
 				}
-				if q.DeferHardIRQs != nil {
-					deferred.set(float64(*q.DeferHardIRQs), n.Name)
-				}
+				number(deferred, q.DeferHardIRQs, n.Name)
 				if q.GROFlushTimeoutNS != nil {
 					flush.set(float64(*q.GROFlushTimeoutNS)/1e9, n.Name)
 				}

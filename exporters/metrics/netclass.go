@@ -51,14 +51,9 @@ func netclass() collector {
 				flags.set(float64(k.Flags), n.Name)
 				group.set(float64(k.Group), n.Name)
 				hardware.set(float64(k.Hardware), n.Name)
-				for _, one := range []struct {
-					family *family
-					number *int
-				}{{addressBy, k.AddressAssignType}, {nameBy, k.NameAssignType}, {id, k.DeviceID}} {
-					if one.number != nil {
-						one.family.set(float64(*one.number), n.Name)
-					}
-				}
+				number(addressBy, k.AddressAssignType, n.Name)
+				number(nameBy, k.NameAssignType, n.Name)
+				number(id, k.DeviceID, n.Name)
 			})
 		},
 	}

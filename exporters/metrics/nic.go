@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/nictune/nictune/inventory"
@@ -25,12 +27,19 @@ func nic() collector {
 				Name: "nic_unread_facts", Type: gauge, Unit: "facts", Labels: []string{deviceLabel, "reason"}, Help: "Facts that could not be read, by reason.",
 				Source: "`nictune inventory -o json`: unread", Series: "4 per device (unsupported, gone, denied, failed)",
 			})
+			version := c.add(Metric{
+				Name: "devlink_version_info", Type: gauge, Labels: []string{deviceLabel, "handle", "name", "state", "version"},
+				Help: "A version of the device's hardware (state fixed), of the firmware that runs (running) or of the one that is in its flash and runs after a reset (stored). " +
+					"Several ports of a card say the same. Always 1.",
+				Source: "`devlink dev info`: DEVLINK_CMD_INFO_GET", Series: "1 per version, some 10 per device whose driver tells",
+			})
 			return func(s *Snapshot) {
 				if s.Inventory == nil {
 					return
 				}
 				for i := range s.Inventory.NICs {
 					nicInfo(info, &s.Inventory.NICs[i])
+					devlinkVersions(version, &s.Inventory.NICs[i])
 					countReasons(unread, s.Inventory.NICs[i].Unread, s.Inventory.NICs[i].Name)
 				}
 			}
@@ -54,6 +63,20 @@ func nicInfo(f *family, n *inventory.NIC) {
 	f.set(1, n.Name, string(n.Function), n.Type, driver.Name, driver.Version, driver.Firmware, pci.Address,
 		pci.VendorID, pci.DeviceID, pci.Model(), n.PermanentMAC, n.MAC, node, iommuGroup(n), n.Port.Name, n.Stack.Master,
 		n.Broadcast, n.Alias, driver.BusInfo, driver.ExpansionROM)
+}
+
+func devlinkVersions(f *family, n *inventory.NIC) {
+	if n.Devlink == nil {
+		return
+	}
+	for _, of := range []struct {
+		state    string
+		versions map[string]string
+	}{{"fixed", n.Devlink.Fixed}, {"running", n.Devlink.Running}, {"stored", n.Devlink.Stored}} {
+		for _, name := range slices.Sorted(maps.Keys(of.versions)) {
+			f.set(1, n.Name, n.Devlink.Handle, name, of.state, of.versions[name])
+		}
+	}
 }
 
 // iommuGroup is the number of a device's IOMMU group, empty where it has none.

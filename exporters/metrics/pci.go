@@ -91,8 +91,8 @@ func pci() collector {
 					part, serial = p.VPD.PartNumber, p.VPD.SerialNumber
 				}
 				info.set(1, n.Name, p.Address, p.Class, p.VendorID, p.DeviceID, p.SubsystemVendorID, p.SubsystemDeviceID, p.Revision, p.Subsystem, part, serial, parentOf(p))
-				if n.NUMA != nil && n.NUMA.Node != nil {
-					node.set(float64(*n.NUMA.Node), n.Name)
+				if n.NUMA != nil {
+					number(node, n.NUMA.Node, n.Name)
 				}
 				maybe(cold, p.D3ColdAllowed, n.Name)
 				if p.PowerState != "" {

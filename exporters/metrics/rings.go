@@ -44,9 +44,7 @@ func rings() collector {
 						most.set(float64(ring.size.Maximum), n.Name, ring.name)
 					}
 				}
-				if r.RXBufLen != nil {
-					buffer.set(float64(*r.RXBufLen), n.Name)
-				}
+				number(buffer, r.RXBufLen, n.Name)
 				if r.HDSThreshold != nil {
 					threshold.set(float64(r.HDSThreshold.Current), n.Name)
 				}

@@ -51,9 +51,7 @@ func rss() collector {
 			return eachNIC(func(n *inventory.NIC) {
 				if r := n.Queues.Ntuple; r != nil {
 					rules.set(float64(len(r.Rules)), n.Name)
-					if r.Capacity != nil {
-						room.set(float64(*r.Capacity), n.Name)
-					}
+					number(room, r.Capacity, n.Name)
 				}
 				r := n.Queues.RSS
 				if r == nil {

@@ -21,17 +21,10 @@ func segmentation() collector {
 				if n.Function == inventory.Virtual {
 					return // the defaults, a thousand times
 				}
-				for _, one := range []struct {
-					family *family
-					value  *uint32
-				}{
-					{gso, n.Offloads.Limits.GSOMaxSize}, {segments, n.Offloads.Limits.GSOMaxSegs},
-					{tso, n.Offloads.Limits.TSOMaxSize}, {gro, n.Offloads.Limits.GROMaxSize},
-				} {
-					if one.value != nil {
-						one.family.set(float64(*one.value), n.Name)
-					}
-				}
+				number(gso, n.Offloads.Limits.GSOMaxSize, n.Name)
+				number(segments, n.Offloads.Limits.GSOMaxSegs, n.Name)
+				number(tso, n.Offloads.Limits.TSOMaxSize, n.Name)
+				number(gro, n.Offloads.Limits.GROMaxSize, n.Name)
 			})
 		},
 	}

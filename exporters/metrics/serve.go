@@ -124,8 +124,11 @@ func (r *recorder) WriteHeader(code int) { r.code = code }
 // Write implements [http.ResponseWriter].
 func (r *recorder) Write(b []byte) (int, error) { return r.body.Write(b) }
 
-// filter is what the parameters of a scrape ask for.
+// filter is what the parameters of a scrape ask for. Nobody writes on it.
 func (e *Exporter) filter(collect, exclude []string) (Asked, error) {
+	if len(collect) == 0 && len(exclude) == 0 {
+		return e.all, nil
+	}
 	if len(collect) > 0 && len(exclude) > 0 {
 		return nil, badRequest("Combined collect and exclude queries are not allowed.")
 	}

@@ -95,19 +95,13 @@ func definePF(c *catalogue) pfFamilies {
 }
 
 func (f pfFamilies) fill(device string, pf *sriov.PF) {
-	if pf.NumVFs != nil {
-		f.vfs.set(float64(*pf.NumVFs), device)
-	}
-	if pf.TotalVFs != nil {
-		f.most.set(float64(*pf.TotalVFs), device)
-	}
+	number(f.vfs, pf.NumVFs, device)
+	number(f.most, pf.TotalVFs, device)
 	if used, known := pf.Used(); known {
 		f.used.set(float64(used), device)
 	}
 	maybe(f.autoprobe, pf.Autoprobe, device)
-	if pf.MSIXPool != nil {
-		f.vectors.set(float64(*pf.MSIXPool), device)
-	}
+	number(f.vectors, pf.MSIXPool, device)
 	drivers, sharing, grouped := map[string]int{}, 0, false
 	for i := range pf.VFs {
 		vf := &pf.VFs[i]
@@ -204,9 +198,7 @@ func (f vfFamilies) fill(device string, vf *sriov.VF) {
 	for i := range vf.Users {
 		f.user.set(1, device, index, vf.Users[i].Kind, vf.Users[i].Name)
 	}
-	if vf.MSIX != nil {
-		f.msix.set(float64(*vf.MSIX), device, index)
-	}
+	number(f.msix, vf.MSIX, device, index)
 	s := vf.Settings
 	if s == nil {
 		return

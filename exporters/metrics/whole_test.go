@@ -62,6 +62,11 @@ func whole() Snapshot {
 	}
 	n.NUMA.Node, n.PCI.D3ColdAllowed, n.PCI.PowerState = ptr(1), ptr(true), "D0"
 	n.Link.Lanes, n.Link.Autoneg, n.Link.TxQueueLen = ptr(1), ptr(true), ptr(1000)
+	n.Link.MinMTU, n.Link.MaxMTU, n.Link.SQI, n.Link.SQIMax = ptr(68), ptr(9216), ptr(5), ptr(7)
+	n.Devlink = &inventory.Devlink{
+		Handle: "pci/0000:41:00.0", Fixed: map[string]string{"board.id": "K-\"7\""},
+		Running: map[string]string{"fw.mgmt": "7.3.0", "fw.psid": "X1"}, Stored: map[string]string{"fw.mgmt": "7.4.1"},
+	}
 	n.Link.Supported, n.Link.Advertised, n.Link.Peer = []string{"100baseT/Full", "1000baseT/Full"}, []string{"1000baseT/Full"}, []string{"100baseT/Half"}
 	n.Link.Abilities = &inventory.LinkAbilities{
 		Supported:  inventory.LinkAbility{Ports: []string{"TP"}, Autoneg: true, Pause: "Symmetric"},
@@ -72,6 +77,7 @@ func whole() Snapshot {
 	n.Link.FEC = &inventory.FEC{Auto: ptr(true), Configured: []string{"RS", "BaseR"}, Active: "RS"}
 	n.Queues = inventory.Queues{
 		RX: ptr(8), TX: ptr(8),
+		Netdev:   []inventory.Queue{{Direction: "rx", ID: 0, XSK: true}, {Direction: "rx", ID: 1, XSK: true}, {Direction: "tx", ID: 0, XSK: true}, {Direction: "tx", ID: 1}},
 		Channels: &inventory.Channels{Combined: &inventory.ChannelCount{Current: 4, Maximum: 8}, Other: &inventory.ChannelCount{Current: 1, Maximum: 1}},
 		Rings: &inventory.Rings{
 			RX: &inventory.RingSize{Current: 256, Maximum: 4096}, TX: &inventory.RingSize{Current: 512, Maximum: 4096},

@@ -42,12 +42,22 @@ func xdpPrograms() collector {
 				Help:   "What the driver offers XDP at present, with commas between: not what it could, were settings others. Always 1.",
 				Source: "netdev genl, NETDEV_A_DEV_XDP_FEATURES", Series: perHardware + " that offers anything",
 			})
+			sockets := c.add(Metric{
+				Name: "xdp_socket_queues", Type: gauge, Unit: "queues", Labels: []string{deviceLabel, "direction"},
+				Help:   "Queues that an AF_XDP socket is bound to, rx or tx, when the facts were read.",
+				Source: "netdev genl, NETDEV_A_QUEUE_XSK (Linux 6.15)", Series: "2 per device with such a socket, mostly none",
+			})
 			return func(s *Snapshot) {
 				if s.Inventory == nil {
 					return
 				}
 				for i := range s.Inventory.NICs {
 					n := &s.Inventory.NICs[i]
+					for _, direction := range [...]string{"rx", "tx"} {
+						if bound := boundQueues(n, direction); bound > 0 {
+							sockets.set(float64(bound), n.Name, direction)
+						}
+					}
 					for _, p := range n.Offloads.XDP {
 						info.set(1, n.Name, p.Mode, strconv.FormatUint(uint64(p.ID), 10))
 					}
@@ -58,6 +68,16 @@ func xdpPrograms() collector {
 			}
 		},
 	}
+}
+
+// boundQueues is how many of a device's queues have an AF_XDP socket.
+func boundQueues(n *inventory.NIC, direction string) (bound int) {
+	for _, q := range n.Queues.Netdev {
+		if q.XSK && q.Direction == direction {
+			bound++
+		}
+	}
+	return bound
 }
 
 // xdpReady says what devices could do with XDP.
@@ -93,9 +113,7 @@ func xdpReady() collector {
 					}
 					answer := func(c xdpcheck.Capability) string { return string(c.Answer) }
 					can.set(1, n.Device, answer(n.Can.Native), answer(n.Can.Redirect), answer(n.Can.Xmit), answer(n.Can.ZeroCopy), answer(n.Can.MultiBuffer), answer(n.Can.Offload))
-					if n.Can.MaxMTU != nil {
-						mtu.set(float64(*n.Can.MaxMTU), n.Device)
-					}
+					number(mtu, n.Can.MaxMTU, n.Device)
 				}
 			}
 		},
