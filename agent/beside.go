@@ -73,7 +73,8 @@ type beside struct {
 	earlier *audit.Look
 	without map[string]without // NICs that have no modules, by name, index and ID
 	plugged map[string]plugged
-	next    int // the index from which modules are read next: an earlier round had no time for it
+	next    int              // the index from which modules are read next: an earlier round had no time for it
+	told    map[failure]bool // why modules could not be read; a privilege is of no device
 }
 
 // known is what a scrape shows of it.
@@ -281,6 +282,7 @@ func (b *beside) readHistory(context.Context, *metrics.Read) error {
 func (b *beside) readModules(ctx context.Context, inv *inventory.Inventory, r *metrics.Read) error {
 	r.Errors = map[inventory.Reason]int{}
 	lacking, there := map[string]without{}, map[string]plugged{}
+	failed := map[failure]bool{}
 	read := make([]*module.Module, len(inv.NICs))
 	first := max(0, slices.IndexFunc(inv.NICs, func(n inventory.NIC) bool { return n.Index >= b.next }))
 	var late error
@@ -320,6 +322,7 @@ func (b *beside) readModules(ctx context.Context, inv *inventory.Inventory, r *m
 				lacking[key] = without{linkOf(n), begun}
 			} else {
 				r.Errors[reason]++
+				b.tellModule(failed, n.Name, reason, err)
 			}
 		}
 		there[key] = plugged{m, err}
@@ -331,11 +334,26 @@ func (b *beside) readModules(ctx context.Context, inv *inventory.Inventory, r *m
 			all.Plugged = append(all.Plugged, metrics.Plugged{Device: inv.NICs[i].Name, Module: m})
 		}
 	}
-	b.without, b.plugged = lacking, there
+	b.without, b.plugged, b.told = lacking, there, failed
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.known.modules = all
 	return late
+}
+
+// tellModule says why a module could not be read, once for as long as it can't.
+func (b *beside) tellModule(now map[failure]bool, device string, reason inventory.Reason, err error) {
+	one := failure{device: device, reason: reason}
+	switch reason {
+	case kernel.Gone:
+		return
+	case kernel.Denied:
+		one.device = ""
+		err = fmt.Errorf("modules are not read, which takes CAP_NET_ADMIN: %w", err)
+	default:
+		err = fmt.Errorf("%s: reading its module: %w", device, err)
+	}
+	b.agent.tellOnce(b.told, now, one, err)
 }
 
 // askAgain reports whether a NIC may have got a module since.

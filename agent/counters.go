@@ -77,13 +77,17 @@ func (a *Agent) tellFailures(s *inventory.Sample) {
 		}
 	}
 	for _, f := range s.Failures {
-		one := failure{f.Device, f.Part, f.Reason}
-		if !a.failing.known[one] && !now[one] {
-			a.options.Failed(f.Err)
-		}
-		now[one] = true
+		a.tellOnce(a.failing.known, now, failure{f.Device, f.Part, f.Reason}, f.Err)
 	}
 	a.failing.known = now
+}
+
+// tellOnce tells of a failure that is in neither list, and puts it into the second.
+func (a *Agent) tellOnce(before, now map[failure]bool, one failure, err error) {
+	if !before[one] && !now[one] {
+		a.options.Failed(err)
+	}
+	now[one] = true
 }
 
 // failing is what was told already.

@@ -361,6 +361,9 @@ func (a *Agent) compare(parent context.Context) *Comparison {
 	start := time.Now()
 	comparison, err := a.options.Compare(sharing(ctx), inv)
 	if err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("comparing the host with its policies took longer than %s: %w", a.options.Timeout, ctx.Err())
+		}
 		a.failed(parent, err)
 		comparison = &Comparison{Drift: &metrics.Drift{InError: true}}
 	}

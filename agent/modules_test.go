@@ -2,7 +2,10 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +20,7 @@ import (
 type cages struct {
 	*recordedHost
 	full, hung map[int]bool
+	refused    error // what the kernel says to all, instead
 }
 
 func (c *cages) Netlink(ctx context.Context, r kernel.Request) ([]kernel.Message, error) {
@@ -37,6 +41,8 @@ func (c *cages) Netlink(ctx context.Context, r kernel.Request) ([]kernel.Message
 		}
 	}
 	switch {
+	case c.refused != nil:
+		return nil, c.refused
 	case c.hung[index]:
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -71,7 +77,7 @@ func TestModulesForWhichThereIsNoTimeAreTheFirstOfTheNextRound(t *testing.T) {
 	// The first cage that hangs takes 10 s of it, the second the rest: its turn, or less.
 	for _, timeout := range []time.Duration{18 * time.Second, 13 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
-			host := &cages{recorded(t, "lab-nics.txtar"), map[int]bool{}, map[int]bool{}}
+			host := &cages{recordedHost: recorded(t, "lab-nics.txtar"), full: map[int]bool{}, hung: map[int]bool{}}
 			a := kept(t, host, Beside{})
 			a.beside.Modules, a.options.Timeout = inventory.NewModules(), timeout
 			nics := hardware(a.facts.inventory)
@@ -108,7 +114,7 @@ func TestModulesForWhichThereIsNoTimeAreTheFirstOfTheNextRound(t *testing.T) {
 // speaks for a module, or after a while.
 func TestACageIsLookedAtAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		host := &cages{recorded(t, "lab-nics.txtar"), map[int]bool{}, nil}
+		host := &cages{recordedHost: recorded(t, "lab-nics.txtar"), full: map[int]bool{}}
 		a := kept(t, host, Beside{Modules: inventory.NewModules()})
 		nics := hardware(a.facts.inventory)
 		change := func(f func(*inventory.Link)) {
@@ -141,6 +147,39 @@ func TestACageIsLookedAtAgain(t *testing.T) {
 		a.beside.round(t.Context())
 		if got := a.devicesWithModules(); !slices.Equal(got, nics[1:2]) {
 			t.Errorf("after the interval: modules of %v, want %v", got, nics[1:2])
+		}
+	})
+}
+
+// The log says once why modules can't be read: of each device what is the device's, and
+// of all together what is the agent's.
+func TestModulesThatCannotBeReadAreToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := &cages{recordedHost: recorded(t, "lab-nics.txtar"), full: map[int]bool{}}
+		a := kept(t, host, Beside{Modules: inventory.NewModules()})
+		a.options.Interval = time.Second // whoever had none is asked again
+		var told []string
+		a.options.Failed = func(err error) { told = append(told, err.Error()) }
+		nics := hardware(a.facts.inventory)
+		for _, step := range []struct {
+			refused error
+			want    int
+		}{
+			{syscall.EPERM, 1}, {syscall.EPERM, 0},
+			{syscall.EIO, len(nics)}, {syscall.EIO, 0},
+			{syscall.EOPNOTSUPP, 0}, {syscall.EPERM, 1},
+		} {
+			host.refused, told = step.refused, nil
+			time.Sleep(2 * besideInterval)
+			a.beside.round(t.Context())
+			if len(told) != step.want {
+				t.Errorf("%v: told %q, want %d", step.refused, told, step.want)
+			}
+			for _, line := range told {
+				if denied := errors.Is(step.refused, syscall.EPERM); strings.Contains(line, "CAP_NET_ADMIN") != denied {
+					t.Errorf("%v: told %q", step.refused, line)
+				}
+			}
 		}
 	})
 }

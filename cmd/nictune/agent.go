@@ -24,6 +24,7 @@ import (
 
 	"github.com/nictune/nictune/agent"
 	"github.com/nictune/nictune/exporters/metrics"
+	"github.com/nictune/nictune/internal/kernel"
 	"github.com/nictune/nictune/inventory"
 	"github.com/nictune/nictune/policies"
 	"github.com/nictune/nictune/sriov"
@@ -217,7 +218,13 @@ func (a *app) observing(reader host, f agentFlags) (agent.Options, error) {
 		Interval: f.interval,
 		Pause:    f.pause,
 		Timeout:  a.timeout,
-		Failed:   func(err error) { a.log.Error("reading the host failed", "err", err) },
+		Failed: func(err error) {
+			if kernel.ReasonOf(err) == kernel.Denied {
+				a.log.Warn("a privilege is missing", "err", err)
+				return
+			}
+			a.log.Error("reading the host failed", "err", err)
+		},
 	}
 	var documents policies.Documents
 	labels, err := a.hostLabels(f.match)
@@ -296,14 +303,16 @@ func (a *app) handler(keeper *agent.Agent, f agentFlags) (http.Handler, error) {
 		return nil, err
 	}
 	registry.MustRegister(metrics.BuildInfo(buildVersion()))
-	instruments := prometheus.Registerer(registry)
+	instruments, own := prometheus.Registerer(registry), prometheus.Gatherer(registry)
 	if f.lean {
 		instruments = prometheus.NewRegistry() // that nobody gathers
+		// What is left never changes: gathering it again took more than rendering it.
+		own = prometheus.GathererFunc(sync.OnceValues(registry.Gather))
 	} else {
 		registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}
 	mux := http.NewServeMux()
-	mux.Handle(telemetry, exporter.Handler(registry, instruments, func(err error) { a.log.Error("rendering metrics failed", "err", err) }))
+	mux.Handle(telemetry, exporter.Handler(own, instruments, func(err error) { a.log.Error("rendering metrics failed", "err", err) }))
 	mux.HandleFunc("/-/healthy", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("nictune is healthy.\n"))
 	})
