@@ -175,7 +175,8 @@ func TestReportsThatAreNone(t *testing.T) {
 	for _, c := range []struct{ old, new, want string }{
 		{small, "", "it is empty"},
 		{small, "null", `of kind ""`},
-		{small, "[]", "cannot unmarshal array"},
+		{small, "[]", "it is a JSON array, and a report is an object (line 1)"},
+		{small, "\x1f\x8b\x08\x00", "unpack it first"},
 		{small, small + small, "invalid character '{' after top-level value (line 3)"},
 		{small, small[:len(small)/2], "it was cut short"},
 		{"AuditReport", "Findings", `of kind "Findings", not AuditReport`},
@@ -192,7 +193,7 @@ func TestReportsThatAreNone(t *testing.T) {
 		{`"subject":{"id":"0000:3b:00.0"}`, `"subject":{}`, "names no subject"},
 		{`"nics":[{"id":"0000:3b:00.0"`, `"nics":[{"id":""`, "NIC 1 has no id"},
 		{`"speedMbps":10000`, `"speedMbps":-1`, "speed below zero"},
-		{`"speedMbps":10000`, `"speedMbps":"fast"`, "(line 2)"},
+		{`"speedMbps":10000`, `"speedMbps":"fast"`, "nics.link.speedMbps can't be a JSON string (line 2)"},
 		{`"link":{`, `"readiness":{"l4lb":"yes"},"link":{`, `for "l4lb" it is "yes"`},
 		{`"newer":`, `"drift":[{"policy":"p","nic":"x","status":"fine"}],"newer":`, `unknown status "fine"`},
 		{`"newer":`, `"drift":[` + strings.Repeat("{},", 2000) + `{}],"newer":`, "objects in"},

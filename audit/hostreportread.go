@@ -71,6 +71,9 @@ func ParseHostReport(data []byte) (*HostReport, error) {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil, fmt.Errorf("%w: it is empty", ErrHostReport)
 	}
+	if bytes.HasPrefix(data, []byte("\x1f\x8b")) || bytes.HasPrefix(data, []byte("\x28\xb5\x2f\xfd")) {
+		return nil, fmt.Errorf("%w: it is packed with gzip or zstd: unpack it first", ErrHostReport)
+	}
 	if err := CheckDensity(data); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrHostReport, err)
 	}
@@ -80,7 +83,7 @@ func ParseHostReport(data []byte) (*HostReport, error) {
 	if err != nil {
 		// What kind it is of says more than which of its fields doesn't fit.
 		if other := json.Unmarshal(data, &head); other != nil {
-			return nil, fmt.Errorf("%w: %w%s", ErrHostReport, other, whereIn(data, other))
+			return nil, fmt.Errorf("%w: %w%s", ErrHostReport, inWords(other), whereIn(data, other))
 		}
 	}
 	switch {
@@ -89,12 +92,25 @@ func ParseHostReport(data []byte) (*HostReport, error) {
 	case head.APIVersion != inventory.APIVersion:
 		return nil, fmt.Errorf("%w: its version is %.40q, and this nictune reads %s", ErrHostReport, head.APIVersion, inventory.APIVersion)
 	case err != nil:
-		return nil, fmt.Errorf("%w: %w%s", ErrHostReport, err, whereIn(data, err))
+		return nil, fmt.Errorf("%w: %w%s", ErrHostReport, inWords(err), whereIn(data, err))
 	}
 	if err := r.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrHostReport, err)
 	}
 	return r, nil
+}
+
+// inWords says of a value that is of another type what it is, without the names that
+// types have here.
+func inWords(err error) error {
+	var kind *json.UnmarshalTypeError
+	switch {
+	case !errors.As(err, &kind):
+		return err
+	case kind.Field == "":
+		return fmt.Errorf("it is a JSON %s, and a report is an object", kind.Value)
+	}
+	return fmt.Errorf("%s can't be a JSON %s", kind.Field, kind.Value)
 }
 
 // whereIn tells the line of an error in JSON.
