@@ -3,6 +3,7 @@ package mixin
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -270,6 +271,76 @@ func TestDashboardsAsk(t *testing.T) {
 	}
 	if out, err := promtool(t, "check", "rules", file); err != nil || !strings.Contains(out, fmt.Sprintf("%d rules found", n)) {
 		t.Errorf("promtool check rules: %v\n%s", err, out)
+	}
+}
+
+// What a dashboard counts of a host that can't be scraped, or that can't be judged or
+// compared, is nothing: a 0 would look like a host in order.
+func TestDashboardsCountNothingOfSilence(t *testing.T) {
+	hosts := map[string][]string{ // with what they tell
+		"silent": {`up 0`},
+		"young":  {`up 1`, `nictune_nic_info{device="eth0"} 1`, `nictune_policy_error 1`},
+		"good": {
+			`up 1`, `nictune_nic_info{device="eth0"} 1`, `nictune_policy_error 0`, `nictune_audit_timestamp_seconds 100`,
+			`nictune_rule_findings{rule="link/down", severity="critical", status="pass"} 3`,
+		},
+		"bad": {
+			`up 1`, `nictune_nic_info{device="eth0"} 1`, `nictune_policy_error 0`, `nictune_audit_timestamp_seconds 100`,
+			`nictune_rule_findings{rule="link/down", severity="critical", status="fail"} 2`, `nictune_rule_findings{rule="link/slow", severity="warning", status="error"} 1`,
+			`nictune_policy_setting_drifted{origin="given", policy="p", device="eth0", setting="rings"} 1`,
+			`nictune_check_waiver_expiry_timestamp_seconds{rule="link/slow", owner="o", policy="w", source="w.yaml:3"} 50`,
+		},
+	}
+	want := map[string]map[string]string{ // what each panel shows of a host alone; nothing else is shown
+		"Can be scraped":             {"silent": "0", "young": "1", "good": "1", "bad": "1"},
+		"Judged":                     {"good": "100000", "bad": "100000"},
+		"Critical findings":          {"good": "0", "bad": "2"},
+		"Warnings":                   {"good": "0", "bad": "0"},
+		"Could not be judged":        {"good": "0", "bad": "1"},
+		"Drifted settings":           {"good": "0", "bad": "1"},
+		"Report":                     {"silent": "0", "young": "1", "good": "1", "bad": "1"},
+		"Can't be scraped":           {"silent": "1", "young": "0", "good": "0", "bad": "0"},
+		"Not judged within an hour":  {"young": "1", "good": "0", "bad": "0"},
+		"With critical findings":     {"good": "0", "bad": "1"},
+		"Drifted, or not compared":   {"young": "1", "good": "0", "bad": "1"},
+		"Waivers ended, or about to": {"good": "0", "bad": "1"},
+	}
+	var text strings.Builder
+	text.WriteString("rule_files: []\ntests:\n")
+	for _, host := range slices.Sorted(maps.Keys(hosts)) {
+		fmt.Fprintf(&text, "  - interval: 1m\n    name: %s\n    input_series:\n", host)
+		for _, sample := range hosts[host] {
+			at := strings.LastIndex(sample, " ")
+			value := sample[at+1:]
+			name, labels, _ := strings.Cut(strings.TrimSuffix(sample[:at], "}"), "{")
+			fmt.Fprintf(&text, "      - {series: %q, values: '%sx5'}\n", name+`{job="nictune", instance="a:1", `+labels+"}", value)
+		}
+		text.WriteString("    promql_expr_test:\n")
+		for _, b := range boards() {
+			for _, r := range b.rows {
+				for _, p := range r.panels {
+					if p.kind != "stat" {
+						continue
+					}
+					if want[p.title] == nil {
+						t.Errorf("%s: it is not said what %q is to show of whom", b.uid, p.title)
+					}
+					samples := "[]"
+					if value, ok := want[p.title][host]; ok {
+						samples = "[{labels: '{}', value: " + value + "}]"
+					}
+					// Whatever labels there are.
+					fmt.Fprintf(&text, "      - {expr: %q, eval_time: 3m, exp_samples: %s}\n", "sum("+grafana.Replace(p.queries[0].expression)+")", samples)
+				}
+			}
+		}
+	}
+	file := filepath.Join(t.TempDir(), "silence.yaml")
+	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := promtool(t, "test", "rules", file); err != nil {
+		t.Errorf("promtool test rules: %v\n%s", err, out)
 	}
 }
 
