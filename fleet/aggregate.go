@@ -133,10 +133,11 @@ func (a *Aggregate) Miss(h NamedHost, why string) {
 }
 
 // Sum is what a source has summed up itself of hosts of which nothing fails: they are
-// added without these verdicts and without readiness.
+// added without these verdicts, without readiness, and without the drivers of their VFs.
 type Sum struct {
 	Verdicts  []SumVerdict
 	Readiness []Profile
+	Drivers   []DriverCount
 }
 
 // SumVerdict is the verdicts of several hosts.
@@ -149,6 +150,7 @@ type SumVerdict struct {
 func (a *Aggregate) AddSum(s Sum) {
 	a.sums.Verdicts = append(a.sums.Verdicts, s.Verdicts...)
 	a.sums.Readiness = append(a.sums.Readiness, s.Readiness...)
+	a.sums.Drivers = append(a.sums.Drivers, s.Drivers...)
 }
 
 // timely reports whether a host that was judged then counts.

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -383,7 +384,12 @@ func Decode(source io.Reader) (*Report, error) {
 		APIVersion string `json:"apiVersion"`
 		Kind       string `json:"kind"`
 	}
-	if err := json.Unmarshal(text, &head, options()); err != nil {
+	switch err := json.Unmarshal(text, &head, options()); {
+	case len(bytes.TrimSpace(text)) == 0:
+		return nil, errors.New("it is empty")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, fmt.Errorf("it ends before it is whole, after %d bytes", len(text))
+	case err != nil:
 		return nil, err
 	}
 	switch {

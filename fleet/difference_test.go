@@ -205,8 +205,8 @@ func TestDecode(t *testing.T) {
 		`{"apiVersion":"nictune/v1","kind":"AuditReport","rules":3}`: `kind "AuditReport", wanted "FleetReport"`,
 		`{"apiVersion":"nictune/v9","kind":"FleetReport"}`:           `apiVersion "nictune/v9": this nictune reads "nictune/v1"`,
 		`{"apiVersion":"nictune/v1","kind":"FleetReport","rules":3}`: "/rules",
-		`{"apiVersion":"nictune/v1","kind":"Fle`:                     "unexpected EOF",
-		``:                                                           "EOF",
+		`{"apiVersion":"nictune/v1","kind":"Fle`:                     "it ends before it is whole, after 38 bytes",
+		` `:                                                          "it is empty",
 	} {
 		if _, err := Decode(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)

@@ -73,27 +73,33 @@ const (
 // target is what is known of a host before its shard is asked for.
 type target struct {
 	Host
-	instance string
-	reports  bool // it has samples now
-	judged   bool // it says when it was judged
-	again    bool // another target is the same host
+	instance, job string
+	reports       bool // it has samples now
+	judged        bool // it says when it was judged
+	again         bool // another target is the same host
 }
 
 // Read asks for the hosts and adds them, names those that are missing, and notes as
 // problems what the server says of its own answers. An error is the server's, or one of
 // the aggregate.
 func (p *Prometheus) Read(ctx context.Context, into *Aggregate) error {
-	r := &reading{Prometheus: p, into: into, by: strings.Join(p.identity(), ", "), targets: map[string]*target{}, several: map[string][]string{}, former: map[string][]string{}, warned: map[string]bool{}}
-	if err := r.findTargets(ctx); err != nil {
+	r := p.reading(into)
+	if err := r.findAll(ctx); err != nil {
 		return err
 	}
-	if err := r.findNear(ctx); err != nil {
-		return err
-	}
-	if err := r.findShared(ctx); err != nil {
+	if err := r.settleTargets(ctx); err != nil {
 		return err
 	}
 	return together(ctx, p.Shards, r.shards(), r.readShard)
+}
+
+// findAll asks what is asked of all hosts at once.
+func (r *reading) findAll(ctx context.Context) error {
+	all := []func(context.Context) error{r.findTargets, r.findFacts, r.findShared, r.findCut}
+	for _, q := range quantities() {
+		all = append(all, func(ctx context.Context) error { return r.findNear(ctx, q) })
+	}
+	return together(ctx, r.Shards, all, func(ctx context.Context, find func(context.Context) error) error { return find(ctx) })
 }
 
 // together does something with all of a list, with so many of them at the same time, and
@@ -133,24 +139,40 @@ func (p *Prometheus) identity() []string {
 // reading is one reading of a fleet.
 type reading struct {
 	*Prometheus
-	by      string // what to aggregate by, to be left with hosts
+	labels  []string // those that tell hosts apart
+	by      string   // what to aggregate by, to be left with hosts
 	targets map[string]*target
 	// several are the names of hosts that can't be told apart, by the key that they share:
 	// what is said of one may be another's. former are names that a target had lately.
 	several, former map[string][]string
 
-	near   map[string]map[string]bool // devices with a module near a threshold, by host
-	shared map[string]bool            // hosts with a VF that shares its IOMMU group
+	// What is found of all hosts at once, by host: when it was scraped, when it was judged and
+	// by which nictune, whether a VF of it shares its IOMMU group, and how many series of which
+	// collector its agent cut.
+	scraped, judged map[string]float64
+	version         map[string]string
+	shared          map[string]bool
+	cut             map[string]map[string]float64
 
-	mu     sync.Mutex // for what follows
+	mu     sync.Mutex                 // for what follows
+	near   map[string]map[string]bool // devices with a module near a threshold, by host
 	into   *Aggregate
 	warned map[string]bool
+}
+
+func (p *Prometheus) reading(into *Aggregate) *reading {
+	labels := p.identity()
+	return &reading{
+		Prometheus: p, into: into, labels: labels, by: strings.Join(labels, ", "),
+		targets: map[string]*target{}, several: map[string][]string{}, former: map[string][]string{},
+		scraped: map[string]float64{}, judged: map[string]float64{}, version: map[string]string{}, shared: map[string]bool{}, cut: map[string]map[string]float64{}, near: map[string]map[string]bool{}, warned: map[string]bool{},
+	}
 }
 
 // key is what a host is known by in an answer.
 func (r *reading) key(labels map[string]string) string {
 	var b strings.Builder
-	for i, l := range r.identity() {
+	for i, l := range r.labels {
 		if i > 0 {
 			b.WriteByte(0)
 		}
@@ -189,21 +211,10 @@ func (r *reading) of(metric string, matchers ...string) string {
 	return metric + "{" + strings.Join(matchers, ",") + "}"
 }
 
-// findTargets finds every host that reports, or did, or should.
+// findTargets finds every host that reports, or did.
 func (r *reading) findTargets(ctx context.Context) error {
-	jobs := map[string]bool{}
-	get := func(key string, labels map[string]string) *target {
-		t := r.targets[key]
-		if t == nil {
-			t = &target{instance: strings.Clone(labels["instance"])}
-			t.Name = t.instance
-			t.Source = t.instance
-			r.targets[key] = t
-		}
-		jobs[labels["job"]] = true
-		return t
-	}
-	about := func(key string, t *target, labels map[string]string) {
+	about := func(key string, labels map[string]string) *target {
+		t := r.target(key, labels)
 		if name := labels["hostname"]; name != "" {
 			if t.Name != name && t.Name != t.instance && !t.reports {
 				note(r.former, key, t.Name)
@@ -215,13 +226,13 @@ func (r *reading) findTargets(ctx context.Context) error {
 		if vm, err := strconv.ParseBool(labels["virtual_machine"]); err == nil {
 			t.VirtualMachine = &vm
 		}
+		return t
 	}
 
 	// Who was there lately: the index knows, without a sample being read.
 	if r.Since > 0 {
 		warnings, err := r.Server.Series(ctx, r.of("nictune_host_info"), r.At.Add(-r.Since), r.At, func(labels map[string]string) error {
-			key := r.key(labels)
-			about(key, get(key, labels), labels)
+			about(r.key(labels), labels)
 			return nil
 		})
 		r.warn(warnings)
@@ -230,47 +241,74 @@ func (r *reading) findTargets(ctx context.Context) error {
 		}
 	}
 	// Who is there now.
-	steps := []struct {
+	if err := r.ask(ctx, "group by ("+r.by+", hostname, machine_id, kernel, virtual_machine) ("+r.of("nictune_host_info")+")", func(key string, s promql.Sample) {
+		t := r.target(key, s.Labels)
+		if name := cmp.Or(s.Labels["hostname"], t.instance); t.reports && (t.Name != name || t.MachineID != s.Labels["machine_id"]) {
+			note(r.several, key, t.Name)
+			note(r.several, key, name)
+		}
+		about(key, s.Labels).reports = true
+	}); err != nil {
+		return fmt.Errorf("asking which hosts report: %w", err)
+	}
+	return nil
+}
+
+// target is the one of a key, made where there is none.
+func (r *reading) target(key string, labels map[string]string) *target {
+	t := r.targets[key]
+	if t == nil {
+		t = &target{instance: labels["instance"], job: labels["job"]}
+		t.Name = t.instance
+		t.Source = t.instance
+		r.targets[key] = t
+	}
+	return t
+}
+
+// findFacts asks for what belongs to hosts, whichever there are.
+func (r *reading) findFacts(ctx context.Context) error {
+	for _, step := range []struct {
 		what, query string
 		each        func(key string, s promql.Sample)
 	}{
-		{"which hosts report", "group by (" + r.by + ", hostname, machine_id, kernel, virtual_machine) (" + r.of("nictune_host_info") + ")", func(key string, s promql.Sample) {
-			t := get(key, s.Labels)
-			if name := cmp.Or(s.Labels["hostname"], t.instance); t.reports && (t.Name != name || t.MachineID != s.Labels["machine_id"]) {
-				note(r.several, key, t.Name)
-				note(r.several, key, name)
-			}
-			about(key, t, s.Labels)
-			t.reports = true
-		}},
-		{"when they were scraped", "min by (" + r.by + ") (timestamp(" + r.of("nictune_host_info") + "))", func(key string, s promql.Sample) {
-			if t := r.targets[key]; t != nil {
-				t.CollectedAt = instant(s.Value)
-			}
-		}},
-		{"which nictune they run", "group by (" + r.by + ", version) (" + r.of("nictune_build_info") + ")", func(key string, s promql.Sample) {
-			if t := r.targets[key]; t != nil {
-				t.Version = strings.Clone(s.Labels["version"])
-			}
-		}},
-		{"when they were judged", "min by (" + r.by + ") (" + r.of("nictune_audit_timestamp_seconds") + ")", func(key string, s promql.Sample) {
-			if t := r.targets[key]; t != nil && t.reports && finite(s.Value) {
-				t.CollectedAt, t.judged = instant(s.Value), true
-			}
-		}},
-	}
-	for _, step := range steps {
+		{"when they were scraped", "min by (" + r.by + ") (timestamp(" + r.of("nictune_host_info") + "))", func(key string, s promql.Sample) { r.scraped[key] = s.Value }},
+		{"which nictune they run", "group by (" + r.by + ", version) (" + r.of("nictune_build_info") + ")", func(key string, s promql.Sample) { r.version[key] = s.Labels["version"] }},
+		{"when they were judged", "min by (" + r.by + ") (" + r.of("nictune_audit_timestamp_seconds") + ")", func(key string, s promql.Sample) { r.judged[key] = s.Value }},
+	} {
 		if err := r.ask(ctx, step.query, step.each); err != nil {
 			return fmt.Errorf("asking %s: %w", step.what, err)
 		}
 	}
+	return nil
+}
+
+// settleTargets gives hosts what was found of them, finds those that should be there, and
+// names the missing.
+func (r *reading) settleTargets(ctx context.Context) error {
 	if len(r.targets) == 0 {
-		return errors.New("the server has no metrics of nictune" + cmp.Or(map[bool]string{true: " with " + r.Selector}[r.Selector != ""], "") + ": does it scrape nictune agent? (nictune_host_info was asked for)")
+		said := ""
+		for _, w := range slices.Sorted(maps.Keys(r.warned)) {
+			said += "; the server says: " + w
+		}
+		return errors.New("the server has no metrics of nictune" + cmp.Or(map[bool]string{true: " with " + r.Selector}[r.Selector != ""], "") + ": does it scrape nictune agent? (nictune_host_info was asked for)" + clip(said))
 	}
+	jobs := map[string]bool{}
+	for key, t := range r.targets {
+		jobs[t.job] = true
+		t.Version = r.version[key]
+		if at, ok := r.scraped[key]; ok {
+			t.CollectedAt = instant(at)
+		}
+		if at, ok := r.judged[key]; ok && t.reports && finite(at) {
+			t.CollectedAt, t.judged = instant(at), true
+		}
+	}
+	r.scraped, r.judged, r.version = nil, nil, nil
 	// Who should be there: all that are scraped in the same way.
 	up := map[string]float64{}
 	if err := r.ask(ctx, "max by ("+r.by+") ("+r.of("up", "job=~"+anyOf(slices.Sorted(maps.Keys(jobs))))+")", func(key string, s promql.Sample) {
-		get(key, s.Labels)
+		r.target(key, s.Labels)
 		up[key] = s.Value
 	}); err != nil {
 		return fmt.Errorf("asking which hosts can be scraped: %w", err)
@@ -288,7 +326,7 @@ func (r *reading) findTargets(ctx context.Context) error {
 // note adds a name to those of a key.
 func note(names map[string][]string, key, name string) {
 	if !slices.Contains(names[key], name) && len(names[key]) < mostDistinct {
-		names[key] = append(names[key], strings.Clone(name))
+		names[key] = append(names[key], name)
 	}
 }
 
@@ -391,14 +429,26 @@ func (r *reading) nameMissing(ctx context.Context, up map[string]float64) error 
 	return nil
 }
 
-// shards are the instances of all hosts that report, in pieces.
+// shards are the instances of all hosts that report, in pieces: of so many that those who
+// ask for them at the same time come to their ends together.
 func (r *reading) shards() [][]string {
 	var all [][]string
 	var shard []string
-	size := 0
-	for _, instance := range instancesOf(r.targets) {
-		n := len(anyOf([]string{instance})) - len(`""`) + len("|")
-		if len(shard) == shardHosts || len(shard) > 0 && size+n > shardBytes {
+	instances := instancesOf(r.targets)
+	long := func(instance string) int { return len(anyOf([]string{instance})) - len(`""`) + len("|") }
+	bytes := 0
+	for _, instance := range instances {
+		bytes += long(instance)
+	}
+	size, most := 0, shardHosts
+	// Names are not all of one length: a twentieth is left for that.
+	if n := max(parts(len(instances), shardHosts), parts(bytes, shardBytes*19/20)); n > 1 {
+		width := cmp.Or(r.Shards, 2)
+		most = parts(len(instances), width*parts(n, width))
+	}
+	for _, instance := range instances {
+		n := long(instance)
+		if len(shard) == most || len(shard) > 0 && size+n > shardBytes {
 			all, shard, size = append(all, shard), nil, 0
 		}
 		shard, size = append(shard, instance), size+n
@@ -408,6 +458,9 @@ func (r *reading) shards() [][]string {
 	}
 	return all
 }
+
+// parts is how many pieces there are of so many.
+func parts(all, most int) int { return (all + most - 1) / most }
 
 func instancesOf(targets map[string]*target) []string {
 	instances := make([]string, 0, len(targets))
@@ -452,6 +505,7 @@ func (r *reading) readShard(ctx context.Context, instances []string) error {
 	defer r.mu.Unlock()
 	for _, key := range slices.Sorted(maps.Keys(s.hosts)) {
 		h := s.hosts[key]
+		r.addCut(h, r.cut[key])
 		if err := r.into.Add(h.finish()); err != nil {
 			return err
 		}
@@ -535,45 +589,56 @@ func (s *shard) queries() []question {
 	physical := s.of("nictune_nic_info", `kind!="virtual"`, s.these)
 	return []question{
 		{"the NICs", by("group", "device, kind, driver, driver_version, firmware, pci_address, permanent_mac, vendor_id, device_id, model", "nictune_nic_info", `kind!="virtual"`), (*shardHost).addNIC},
-		{"links, PCIe and VFs", "max by (__name__, " + s.by + ", device) (" + s.of("", `__name__=~"`+strings.Join(slices.Sorted(maps.Keys(gauges)), "|")+`"`, s.these) + " and on (" + s.by + ", device) " + physical + ")",
-			onNIC(func(n *NIC, labels map[string]string, v float64) {
-				if set := gauges[labels["__name__"]]; set != nil {
-					set(n, v)
-				}
-			})},
-		{"what was cut", "max by (" + s.by + ", collector) (" + s.of("nictune_scrape_series_cut", told, s.these) + " > 0)", s.addCut},
+		// Containers have any number of virtual devices with links, and none with the others.
+		{"links", "max by (__name__, " + s.by + ", device) (" + s.of("", anyOfThese(linkGauges), s.these) + " and on (" + s.by + ", device) " + physical + ")", onNIC(setGauge(linkGauges))},
+		{"PCIe and VFs", by("max", "__name__, device", "", anyOfThese(deviceGauges)), onNIC(setGauge(deviceGauges))},
 		{"what fails", by("sum", "rule, severity, status", "nictune_rule_findings", troubled), (*shardHost).addVerdict},
 		{"findings", by("group", "rule, severity, status, device, part, pci_address, permanent_mac", "nictune_finding"), (*shardHost).addFinding},
-		{"drivers of VFs", by("max", "device, driver", "nictune_sriov_vfs_by_driver"), onNIC(func(n *NIC, l map[string]string, v float64) {
-			vfs := virtualOf(n)
-			if vfs.Drivers == nil {
-				vfs.Drivers = map[string]int{}
-			}
-			vfs.Drivers[l["driver"]] = int(v)
-		})},
 		{"settings", "sum by (" + s.by + ", policy) (" + one + " + " + s.of("nictune_policy_setting_drifted", given, s.these) + ")", func(h *shardHost, l map[string]string, v float64) {
 			all, drifted := apart(v)
 			h.addDrift(l, audit.AsWanted, all-drifted)
 			h.drifted = h.drifted || drifted > 0
 		}},
-		{"settings that can't be had", by("group", "policy, device, setting", "nictune_policy_setting_impossible", given), func(h *shardHost, l map[string]string, _ float64) {
-			h.addDrift(l, audit.Impossible, 1)
+		{"settings that can't be had, were skipped or are undecided", by("group", "__name__, policy, device, setting", "", anyOfThese(unsettled), `field=""`, given), func(h *shardHost, l map[string]string, _ float64) {
+			h.addDrift(l, unsettled[l["__name__"]], 1)
 		}},
-		{"settings that were skipped", by("group", "policy, device, setting", "nictune_policy_setting_skipped", `field=""`, given), func(h *shardHost, l map[string]string, _ float64) {
-			h.addDrift(l, audit.Skipped, 1)
-		}},
-		{"undecided policies", by("group", "policy, device", "nictune_policy_undecided", given), func(h *shardHost, l map[string]string, _ float64) {
-			h.addDrift(l, audit.Undecided, 1)
-		}},
-		{"waivers", by("max", "__name__, rule, owner, device, part, policy, source", "", `__name__=~"`+neededWaivers+"|"+allWaivers+`"`), (*shardHost).addWaiver},
+		{"waivers", by("max", "__name__, rule, owner, device, part, policy, source", "", anyNamed(neededWaivers, allWaivers)), (*shardHost).addWaiver},
 	}
 }
 
-// gauges are what each device has one of.
-var gauges = map[string]func(*NIC, float64){
-	"nictune_network_carrier":                       func(n *NIC, v float64) { n.Carrier = new(v == 1) },
-	"nictune_network_speed_bytes":                   func(n *NIC, v float64) { n.SpeedMbps = new(int(v * 8 / 1e6)) },
-	"nictune_network_max_speed_bytes":               func(n *NIC, v float64) { n.MaxSpeedMbps = new(int(v * 8 / 1e6)) },
+// unsettled are the metrics of settings that are neither as wanted nor different, with what
+// they are.
+var unsettled = map[string]string{
+	"nictune_policy_setting_impossible": audit.Impossible,
+	"nictune_policy_setting_skipped":    audit.Skipped,
+	"nictune_policy_undecided":          audit.Undecided,
+}
+
+// anyNamed picks the metrics with these names.
+func anyNamed(names ...string) string { return `__name__=~"` + strings.Join(names, "|") + `"` }
+
+// anyOfThese picks those that are a map's keys.
+func anyOfThese[V any](metrics map[string]V) string {
+	return anyNamed(slices.Sorted(maps.Keys(metrics))...)
+}
+
+// setGauge gives a NIC what a sample is about.
+func setGauge(gauges map[string]func(*NIC, float64)) func(*NIC, map[string]string, float64) {
+	return func(n *NIC, labels map[string]string, v float64) {
+		if set := gauges[labels["__name__"]]; set != nil {
+			set(n, v)
+		}
+	}
+}
+
+// linkGauges are what each device has one of, deviceGauges each that is a device of a bus.
+var linkGauges = map[string]func(*NIC, float64){
+	"nictune_network_carrier":         func(n *NIC, v float64) { n.Carrier = new(v == 1) },
+	"nictune_network_speed_bytes":     func(n *NIC, v float64) { n.SpeedMbps = new(int(v * 8 / 1e6)) },
+	"nictune_network_max_speed_bytes": func(n *NIC, v float64) { n.MaxSpeedMbps = new(int(v * 8 / 1e6)) },
+}
+
+var deviceGauges = map[string]func(*NIC, float64){
 	"nictune_pci_current_link_transfers_per_second": func(n *NIC, v float64) { pcieOf(n).CurrentGTs = v / 1e9 },
 	"nictune_pci_max_link_transfers_per_second":     func(n *NIC, v float64) { pcieOf(n).MaxGTs = v / 1e9 },
 	"nictune_pci_current_link_width":                func(n *NIC, v float64) { pcieOf(n).CurrentWidth = int(v) },

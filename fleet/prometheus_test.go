@@ -171,6 +171,38 @@ func TestShards(t *testing.T) {
 	}
 }
 
+// Those who ask for shards at the same time come to their ends together.
+func TestShardsAreEven(t *testing.T) {
+	for _, test := range []struct {
+		hosts, width int
+		want         []int
+	}{
+		{0, 2, nil},
+		{400, 2, []int{400}},
+		{401, 2, []int{201, 200}},
+		{1000, 0, []int{250, 250, 250, 250}},
+		{1000, 1, []int{334, 334, 332}},
+		{-390, 2, []int{195, 195}}, // the pattern would be too long
+	} {
+		r := (&Prometheus{Shards: test.width}).reading(nil)
+		domain := ""
+		if test.hosts < 0 {
+			test.hosts, domain = -test.hosts, ".example.org"
+		}
+		for i := range test.hosts {
+			instance := fmt.Sprintf("web-%d%s", i, domain)
+			r.targets[instance] = &target{instance: instance}
+		}
+		var got []int
+		for _, shard := range r.shards() {
+			got = append(got, len(shard))
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%d hosts for %d: shards of %d, want %d", test.hosts, test.width, got, test.want)
+		}
+	}
+}
+
 // Who doesn't report is named with what is known of them, and never counted.
 func TestMissingFromPrometheus(t *testing.T) {
 	lately := func(instance, hostname string) map[string]string {
@@ -289,8 +321,11 @@ func TestReadHostsAreLetGo(t *testing.T) {
 	into := NewAggregate(Options{Now: evening})
 	defer into.Close()
 	p := &Prometheus{Server: &promql.Server{URL: &url.URL{Scheme: "http", Host: "prometheus.example"}, HTTP: &http.Client{Transport: a}}, At: evening}
-	r := &reading{Prometheus: p, into: into, by: "instance, job", targets: map[string]*target{}, warned: map[string]bool{}}
-	if err := r.findTargets(t.Context()); err != nil {
+	r := p.reading(into)
+	if err := r.findAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.settleTargets(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.readShard(t.Context(), []string{"a:1", "b:1"}); err != nil {
@@ -316,8 +351,15 @@ func TestServersWords(t *testing.T) {
 	if n := r.Problems.Counts[Incomplete]; n != 1 || !strings.Contains(r.Problems.List[0].Detail, "store 3 did not answer") {
 		t.Errorf("%d problems: %+v", n, r.Problems.List)
 	}
+	if r.Scope.Hosts != 2 || !r.Failed(findings.Critical) {
+		t.Errorf("a report from a partial answer is clean: %+v", r.Scope)
+	}
 	a = &asked{answer: targets("a:1", "b:1"), refuse: "nictune_rule_findings"}
 	if _, err := a.report(t, Prometheus{}); err == nil || !strings.Contains(err.Error(), "asking for what fails of 2 hosts from a:1 to b:1") || !strings.Contains(err.Error(), "too many samples") {
+		t.Errorf("error %v", err)
+	}
+	a = &asked{answer: targets(), warning: "no store answers"}
+	if _, err := a.report(t, Prometheus{}); err == nil || !strings.Contains(err.Error(), "no metrics of nictune") || !strings.Contains(err.Error(), "the server says: no store answers") {
 		t.Errorf("error %v", err)
 	}
 	a = &asked{answer: targets()}

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nictune/nictune/audit"
@@ -34,19 +33,31 @@ func (h *shardHost) addNIC(l map[string]string, _ float64) {
 	}
 }
 
-// addCut names a host of which not everything was exported: what isn't there would look
-// as if it were well.
-func (s *shard) addCut(h *shardHost, l map[string]string, v float64) {
-	what := ""
-	if l["collector"] == "findings" {
-		what = ": rules may fail on it that are not here"
+// findCut finds the hosts of which not everything was exported.
+func (r *reading) findCut(ctx context.Context) error {
+	if err := r.ask(ctx, "max by ("+r.by+", collector) ("+r.of("nictune_scrape_series_cut", told)+" > 0)", func(key string, s promql.Sample) {
+		if r.cut[key] == nil {
+			r.cut[key] = map[string]float64{}
+		}
+		r.cut[key][s.Labels["collector"]] = s.Value
+	}); err != nil {
+		return fmt.Errorf("asking for what was cut: %w", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.into.Problem(Problem{
-		Kind: Incomplete, Source: h.instance, Host: h.Name,
-		Detail: fmt.Sprintf("its agent left out %.0f series of the collector %s, by --limit.series-per-collector%s", v, l["collector"], what),
-	})
+	return nil
+}
+
+// addCut names such a host: what isn't there would look as if it were well.
+func (r *reading) addCut(h *shardHost, cut map[string]float64) {
+	for collector, n := range cut {
+		what := ""
+		if collector == "findings" {
+			what = ": rules may fail on it that are not here"
+		}
+		r.into.Problem(Problem{
+			Kind: Incomplete, Source: h.instance, Host: h.Name,
+			Detail: fmt.Sprintf("its agent left out %.0f series of the collector %s, by --limit.series-per-collector%s", n, collector, what),
+		})
+	}
 }
 
 // troubled picks the verdicts that are asked for by host and rule in any case.
@@ -67,7 +78,15 @@ func (n *NIC) addReadiness(l map[string]string, v float64) {
 	n.Readiness[l["profile"]] = map[bool]string{true: audit.Ready, false: audit.NotReady}[v == 1]
 }
 
-// readVerdicts asks for the other verdicts and for readiness: one by one of the hosts
+func (n *NIC) addVFDriver(l map[string]string, v float64) {
+	vfs := virtualOf(n)
+	if vfs.Drivers == nil {
+		vfs.Drivers = map[string]int{}
+	}
+	vfs.Drivers[l["driver"]] = int(v)
+}
+
+// readVerdicts asks for the other verdicts, for readiness and for the drivers of VFs: one by one of the hosts
 // that something is wrong with, and in sum of those that are well, which are the most.
 func (s *shard) readVerdicts(ctx context.Context) error {
 	for _, t := range s.pick(func(h *shardHost) bool { return h.whole }) {
@@ -81,6 +100,7 @@ func (s *shard) readVerdicts(ctx context.Context) error {
 		if err := s.put(ctx, []question{
 			{"verdicts", "sum by (" + s.by + ", rule, severity, status) (" + s.of("nictune_rule_findings", `status!~"fail|error|waived"`, these) + ")", (*shardHost).addVerdict},
 			{"readiness for XDP", "min by (" + s.by + ", device, profile) (" + s.of("nictune_xdp_ready", these) + ")", onNIC((*NIC).addReadiness)},
+			{"drivers of VFs", "max by (" + s.by + ", device, driver) (" + s.of("nictune_sriov_vfs_by_driver", these) + ")", onNIC((*NIC).addVFDriver)},
 		}); err != nil {
 			return err
 		}
@@ -118,7 +138,7 @@ func (s *shard) readVerdicts(ctx context.Context) error {
 	profile := func(l map[string]string) *Profile {
 		p := profiles[l["profile"]]
 		if p == nil {
-			p = &Profile{Profile: strings.Clone(l["profile"])}
+			p = &Profile{Profile: l["profile"]}
 			profiles[p.Profile] = p
 		}
 		return p
@@ -148,8 +168,16 @@ func (s *shard) readVerdicts(ctx context.Context) error {
 				p.ReadyHosts += hosts
 			}
 		}},
+		// A PF that has no network device here is known by its address, and is no NIC of the host's.
+		{"drivers of VFs", "sum by (driver) (" + s.of("nictune_sriov_vfs_by_driver", `device!~".*:.*"`, these) + ")", func(l map[string]string, vfs int) {
+			sum.Drivers = append(sum.Drivers, DriverCount{l["driver"], vfs})
+		}},
 	} {
-		if err := s.ask(ctx, q.expression, func(_ string, p promql.Sample) { q.each(p.Labels, int(p.Value)) }); err != nil {
+		if err := s.ask(ctx, q.expression, func(_ string, p promql.Sample) {
+			if finite(p.Value) {
+				q.each(p.Labels, int(p.Value))
+			}
+		}); err != nil {
 			return fmt.Errorf("asking for %s of %s: %w", q.what, someOf(fine), err)
 		}
 	}
@@ -188,7 +216,6 @@ func (h *shardHost) unknownReadiness(asked map[string]bool) {
 
 // findShared finds the hosts with VFs that share their IOMMU group with something.
 func (r *reading) findShared(ctx context.Context) error {
-	r.shared = map[string]bool{}
 	if err := r.ask(ctx, "max by ("+r.by+") ("+r.of("nictune_sriov_vfs_sharing_iommu_group")+" > 0)", func(key string, _ promql.Sample) { r.shared[key] = true }); err != nil {
 		return fmt.Errorf("asking for shared IOMMU groups: %w", err)
 	}
@@ -390,23 +417,25 @@ const (
 
 // findNear finds the modules that are near a threshold or past one, of all hosts at once:
 // there are few, and the patterns of shards would make the expressions too long.
-func (r *reading) findNear(ctx context.Context) error {
-	r.near = map[string]map[string]bool{}
-	var mu sync.Mutex
-	return together(ctx, r.Shards, quantities(), func(ctx context.Context, q quantity) error {
-		err := r.ask(ctx, r.nearThresholds(q), func(key string, s promql.Sample) {
-			mu.Lock()
-			defer mu.Unlock()
-			if r.near[key] == nil {
-				r.near[key] = map[string]bool{}
-			}
-			r.near[key][strings.Clone(s.Labels["device"])] = true
-		})
-		if err != nil {
-			return fmt.Errorf("asking for modules by %s: %w", q.name, err)
-		}
-		return nil
-	})
+func (r *reading) findNear(ctx context.Context, q quantity) error {
+	if err := r.ask(ctx, r.nearThresholds(q), func(key string, s promql.Sample) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.isNear(key, s.Labels["device"])
+	}); err != nil {
+		return fmt.Errorf("asking for modules by %s: %w", q.name, err)
+	}
+	return nil
+}
+
+// isNear notes a module; the lock is held.
+func (r *reading) isNear(key, device string) {
+	if r.near[key] == nil {
+		r.near[key] = map[string]bool{}
+	}
+	if !r.near[key][device] {
+		r.near[key][device] = true
+	}
 }
 
 // readOptics asks how much light every port receives, and for everything about modules
@@ -414,6 +443,7 @@ func (r *reading) findNear(ctx context.Context) error {
 // would be most of what there is to read.
 func (s *shard) readOptics(ctx context.Context) error {
 	optics := map[*NIC]*module{}
+	near := map[string]*target{}
 	ask := func(what, expression string, each func(m *module, l map[string]string, v float64)) error {
 		err := s.ask(ctx, expression, func(key string, p promql.Sample) {
 			h := s.hosts[key]
@@ -427,6 +457,9 @@ func (s *shard) readOptics(ctx context.Context) error {
 					optics[n] = m
 				}
 				each(m, p.Labels, p.Value)
+				if m.near {
+					near[key] = h.target
+				}
 			}
 		})
 		if err != nil {
@@ -438,10 +471,10 @@ func (s *shard) readOptics(ctx context.Context) error {
 	level := "max by (" + port + ") (" + s.of("nictune_module_rx_power_threshold_watts", `threshold="low-warning"`, s.these) + ")"
 	if err := ask("received power", "min by ("+port+") ("+s.of("nictune_module_rx_power_watts", s.these)+") / "+level, func(m *module, _ map[string]string, v float64) {
 		m.margin = new(10 * math.Log10(v))
+		m.near = m.near || v < fromDB(nearDB)
 	}); err != nil {
 		return err
 	}
-	near := map[string]*target{}
 	for key := range s.hosts {
 		if len(s.near[key]) > 0 {
 			near[key] = s.targets[key]
@@ -454,7 +487,7 @@ func (s *shard) readOptics(ctx context.Context) error {
 			for _, q := range quantities() {
 				all = append(all, "nictune_module_"+suffix(q))
 			}
-			return `__name__=~"` + strings.Join(all, "|") + `"`
+			return anyNamed(all...)
 		}
 		valueOf := map[string]string{}
 		thresholdOf := map[string]string{}
@@ -489,27 +522,30 @@ func (s *shard) readOptics(ctx context.Context) error {
 }
 
 // nearThresholds is an expression that picks the lanes which are near a warning or past
-// it. Of two values a quantile is what lies so far between them, for which the server has
-// to join two series less; of a power that would be no place on its logarithmic scale.
+// it. Of two warnings half of what lies between them is the standard deviation, so that each
+// value is read once; of a power that would be no place on its logarithmic scale. How far
+// received power is from the low one is asked of each port anyway.
 func (r *reading) nearThresholds(q quantity) string {
 	port := r.by + ", device"
 	metric := "nictune_module_" + q.metric
 	value := r.of(metric + "_" + q.base)
-	limit := func(share float64, which string) string {
-		threshold := r.of(metric+"_threshold_"+q.base, `threshold=~"low-warning|high-warning"`)
-		if q.power {
-			threshold = r.of(metric+"_threshold_"+q.base, `threshold="`+which+`"`)
-			return fmt.Sprintf("(%.6g * max by (%s) (%s))", math.Pow(10, share/10), port, threshold)
-		}
-		return fmt.Sprintf("quantile by (%s) (%g, %s)", port, share, threshold)
-	}
-	low, high := nearShare, 1-nearShare
-	if q.power {
-		low, high = nearDB, -nearDB
-	}
+	threshold := func(which string) string { return r.of(metric+"_threshold_"+q.base, `threshold=~"`+which+`"`) }
 	on := " on (" + port + ") group_left () "
-	return value + " <" + on + limit(low, "low-warning") + " or " + value + " >" + on + limit(high, "high-warning")
+	if !q.power {
+		both := threshold("low-warning|high-warning")
+		return fmt.Sprintf("abs(%s -%savg by (%s) (%s)) >%s(%g * stddev by (%s) (%s))", value, on, port, both, on, 1-2*nearShare, port, both)
+	}
+	limit := func(dB float64, which string) string {
+		return fmt.Sprintf("(%.6g * max by (%s) (%s))", fromDB(dB), port, threshold(which))
+	}
+	high := value + " >" + on + limit(-nearDB, "high-warning")
+	if q.name == rxPower {
+		return high
+	}
+	return value + " <" + on + limit(nearDB, "low-warning") + " or " + high
 }
+
+func fromDB(dB float64) float64 { return math.Pow(10, dB/10) }
 
 // measure is a quantity with a lane, or with a threshold's name.
 type measure struct{ quantity, of string }

@@ -259,6 +259,9 @@ func (t *totals) addSum(s Sum) {
 		sum.ReadyHosts += p.ReadyHosts
 		sum.Hosts += p.Hosts
 	}
+	for _, d := range s.Drivers {
+		t.addVFDriver(clip(d.Driver), d.VFs)
+	}
 }
 
 func (t *totals) rule(key ruleKey) *ruleSum {
@@ -593,14 +596,18 @@ func (t *totals) addVFs(n *NIC, port Port) {
 		u.Total += *n.VFs.Total
 	}
 	for driver, count := range n.VFs.Drivers {
-		if d := entry(t.a, "drivers of VFs", t.drivers, driver); d != nil {
-			d.Driver = driver
-			d.VFs += count
-		}
+		t.addVFDriver(driver, count)
 	}
 	for _, group := range n.VFs.Shared {
 		u.SharedGroups++
 		t.shared.add(SharedRow{port, group})
+	}
+}
+
+func (t *totals) addVFDriver(driver string, vfs int) {
+	if d := entry(t.a, "drivers of VFs", t.drivers, driver); d != nil {
+		d.Driver = driver
+		d.VFs += vfs
 	}
 }
 

@@ -161,13 +161,23 @@ func (f *fleetReport) aboutNobody(r *fleet.Report) error {
 	case s.Hosts+s.Missing.Count+s.Stale.Count+s.Ahead.Count > 0:
 		return nil
 	case f.host != "":
-		return fmt.Errorf("no report of a host named %q among those that were read", f.host)
+		return fmt.Errorf("no report of a host named %q among those that were read%s", f.host, unusable(f.host, r))
 	}
 	inputs := strings.Join(s.Inputs[:min(len(s.Inputs), 3)], ", ")
 	if more := len(s.Inputs) - 3; more > 0 {
 		inputs += fmt.Sprintf(" and %d more", more)
 	}
 	return noReport(inputs, r)
+}
+
+// unusable says why what was read of a host is of no use.
+func unusable(host string, r *fleet.Report) string {
+	for _, p := range r.Problems.List {
+		if p.Host == host {
+			return ", but for one that can't be used; " + problemWords(p)
+		}
+	}
+	return ""
 }
 
 // noReport says that there is no report of a host in what was read, and the first reason.
@@ -181,8 +191,10 @@ func noReport(inputs string, r *fleet.Report) error {
 	if n > 1 {
 		more = fmt.Sprintf(" (and %d more problems)", n-1)
 	}
-	return fmt.Errorf("%s: no audit report that counts; %s: %s: %s%s", inputs, p.Source, p.Kind, p.Detail, more)
+	return fmt.Errorf("%s: no audit report that counts; %s%s", inputs, problemWords(p), more)
 }
+
+func problemWords(p fleet.Problem) string { return p.Source + ": " + string(p.Kind) + ": " + p.Detail }
 
 // within is the time that a command about many hosts has: there is no telling how long
 // that takes, so that it ends only where --timeout was given.
@@ -335,7 +347,12 @@ Of a folder, no report is too old, since nobody knows when it was to be read.
 Exit status: 0 when nothing got worse, 2 when something did, 1 for an error.`,
 		Example: `  nictune fleet diff yesterday.json today.json
   nictune fleet diff audits/2026-07-01 audits/2026-07-02 -o markdown`,
-		Args: cobra.ExactArgs(2),
+		Args: func(_ *cobra.Command, paths []string) error {
+			if len(paths) != 2 {
+				return fmt.Errorf("two reports or folders are compared, not %d: nictune fleet diff BEFORE NOW", len(paths))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, paths []string) error {
 			return app.fleetDiff(cmd.Context(), f, paths[0], paths[1])
 		},

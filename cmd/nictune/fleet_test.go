@@ -113,6 +113,15 @@ func TestFleetRefuses(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(folder, "README"), []byte("audits go here\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	cut := t.TempDir()
+	whole, err := os.ReadFile(filepath.Join(dir, "lab-nics.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := strings.Replace(string(whole[:len(whole)/2]), `"name": "lab-nics"`, `"name": "half"`, 1)
+	if err := os.WriteFile(filepath.Join(cut, "half.json"), []byte(half), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		args []string
 		want string
@@ -130,7 +139,9 @@ func TestFleetRefuses(t *testing.T) {
 		{[]string{"report", "--reports", dir, "-o", "csv", "--table", "x"}, "severities"},
 		{[]string{"report", "--reports", dir, "--host", "web"}, `named "web"`},
 		{[]string{"report", "--reports", dir, "--baseline", dir + "/lab-vfs.json"}, "AuditReport"},
+		{[]string{"report", "--reports", cut, "--host", "half"}, "half.json: truncated: it ends before"},
 		{[]string{"diff", dir, dir + "/lab-vfs.json"}, "by the folder"},
+		{[]string{"diff", dir}, "fleet diff BEFORE NOW"},
 		{[]string{"diff", t.TempDir(), dir}, "no audit report"},
 		{[]string{"dif"}, "unknown command"},
 	} {

@@ -191,6 +191,9 @@ func writeText(b *strings.Builder, t table) {
 			if cells[i] == "" {
 				cells[i] = "-"
 			}
+			if i < len(keep)-1 { // nothing stands behind the last
+				cells[i] = middling(cells[i])
+			}
 		}
 		fmt.Fprintln(tw, strings.Join(cells, "\t"))
 	}
@@ -198,6 +201,22 @@ func writeText(b *strings.Builder, t table) {
 	if leftOut > 0 {
 		fmt.Fprintf(b, "... and %d more\n", leftOut)
 	}
+}
+
+// widest is how many characters of a cell a terminal gets: the longest names of models
+// have as many. One host that calls itself something longer would push what stands beside
+// it off everybody's screen.
+const widest = 90
+
+// middling is text without its middle where it is longer than a cell: a path is told by its
+// end, a name by its beginning.
+func middling(s string) string {
+	all := []rune(s)
+	if len(all) <= widest {
+		return s
+	}
+	const end = widest / 3
+	return string(all[:widest-end-1]) + "…" + string(all[len(all)-end:])
 }
 
 // filled are the columns in which a row says something.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/fleet"
@@ -112,6 +113,20 @@ func TestFleetSaysWhatCouldNotBeJudged(t *testing.T) {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is missing from\n%s", want, &b)
 		}
+	}
+}
+
+// A host with a long name makes its own row hard to read, not all others.
+func TestLongNamesAreCut(t *testing.T) {
+	long := "first" + strings.Repeat("x", 251) + "last"
+	b := &strings.Builder{}
+	writeText(b, table{title: "hosts", columns: []string{"host", "source"}, brief: -1, rows: [][]string{{"web", "a.json"}, {long, long}}})
+	lines := strings.Split(b.String(), "\n")
+	if len(lines) != 6 || utf8.RuneCountInString(lines[3]) != widest+2+len("a.json") {
+		t.Fatalf("%d lines:\n%s", len(lines), b)
+	}
+	if got := lines[4]; !strings.HasPrefix(got, "firstx") || !strings.Contains(got, "xlast  firstx") || !strings.HasSuffix(got, long) {
+		t.Error(got)
 	}
 }
 

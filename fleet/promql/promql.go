@@ -100,7 +100,8 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Sample is one element of an answer. It is valid until the next one.
+// Sample is one element of an answer. It is valid until the next one; the names and values
+// of its labels may be kept.
 type Sample struct {
 	Labels map[string]string
 	Value  float64
@@ -111,10 +112,8 @@ type Sample struct {
 // answer for example; they are there with an error, too.
 func (s *Server) Query(ctx context.Context, expression string, at time.Time, each func(Sample) error) (warnings []string, err error) {
 	form := url.Values{"query": {expression}, "time": {seconds(at)}}
-	element := struct {
-		Metric map[string]string `json:"metric"`
-		Value  point             `json:"value"`
-	}{Metric: make(map[string]string)}
+	labels := make(map[string]string)
+	known := words{}
 	return s.ask(ctx, queryPath, form, func(d *jsontext.Decoder) error {
 		return object(d, func(key string) error {
 			switch key {
@@ -129,18 +128,23 @@ func (s *Server) Query(ctx context.Context, expression string, at time.Time, eac
 				return nil
 			case "result":
 				return array(d, func() error {
-					clear(element.Metric)
-					element.Value = point{}
-					if err := json.UnmarshalDecode(d, &element); err != nil {
+					clear(labels)
+					var value point
+					if err := object(d, func(key string) error {
+						switch key {
+						case "metric":
+							return known.decode(d, labels)
+						case "value":
+							return value.UnmarshalJSONFrom(d)
+						}
+						return d.SkipValue()
+					}); err != nil {
 						return err
 					}
-					if !element.Value.there {
+					if !value.there {
 						return errors.New("an element of the answer has no value: is it a native histogram?")
 					}
-					if element.Metric == nil {
-						element.Metric = make(map[string]string)
-					}
-					return each(Sample{Labels: element.Metric, Value: element.Value.value})
+					return each(Sample{Labels: labels, Value: value.value})
 				})
 			}
 			return d.SkipValue()
@@ -154,15 +158,64 @@ func (s *Server) Query(ctx context.Context, expression string, at time.Time, eac
 func (s *Server) Series(ctx context.Context, selector string, from, to time.Time, each func(map[string]string) error) (warnings []string, err error) {
 	form := url.Values{"match[]": {selector}, "start": {seconds(from)}, "end": {seconds(to)}}
 	labels := make(map[string]string)
+	known := words{}
 	return s.ask(ctx, "/api/v1/series", form, func(d *jsontext.Decoder) error {
 		return array(d, func() error {
 			clear(labels)
-			if err := json.UnmarshalDecode(d, &labels); err != nil {
+			if err := known.decode(d, labels); err != nil {
 				return err
 			}
 			return each(labels)
 		})
 	})
+}
+
+// words are the names and values of labels that an answer has had so far: the next element
+// has nearly the same.
+type words map[string]string
+
+// mostWords is how many of them are worth remembering.
+const mostWords = 10000
+
+// decode reads the labels of an element.
+func (w words) decode(d *jsontext.Decoder, into map[string]string) error {
+	return inside(d, jsontext.KindBeginObject, jsontext.KindEndObject, func() error {
+		name, err := w.word(d)
+		if err != nil {
+			return err
+		}
+		value, err := w.word(d)
+		if err != nil {
+			return err
+		}
+		into[name] = value
+		return nil
+	})
+}
+
+// word reads a string.
+func (w words) word(d *jsontext.Decoder) (string, error) {
+	text, err := d.ReadValue()
+	if err != nil {
+		return "", err
+	}
+	if text.Kind() != jsontext.KindString {
+		return "", fmt.Errorf("%.40q stands where a label should", text)
+	}
+	plain := text[1 : len(text)-1]
+	if bytes.IndexByte(plain, '\\') >= 0 {
+		if plain, err = jsontext.AppendUnquote(nil, text); err != nil {
+			return "", err
+		}
+	}
+	if known, ok := w[string(plain)]; ok {
+		return known, nil
+	}
+	word := string(plain)
+	if len(w) < mostWords {
+		w[word] = word
+	}
+	return word, nil
 }
 
 // point is [ 1435781451.781, "1" ].

@@ -56,7 +56,7 @@ func exportersOfNICs(b *testing.B) {
 		})
 	}
 	b.Run("calls", func(b *testing.B) {
-		bare := benchmarkCalls(b, len(names), results["nictune"].length)
+		bare := benchmarkCalls(b, len(names), results["nictune"].length, traffic)
 		reportCPU(b, bare)
 		b.ReportMetric(float64(len(names)), "devices")
 		for _, name := range []string{"nictune", "nictune-default"} {

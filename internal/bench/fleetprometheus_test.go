@@ -2,17 +2,24 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/nictune/nictune/findings"
 	"github.com/nictune/nictune/fleet"
 	"github.com/nictune/nictune/lab/nstest"
 )
@@ -39,12 +46,70 @@ func BenchmarkFleetPrometheus(b *testing.B) {
 	dir := b.TempDir()
 	data := filepath.Join(dir, "data")
 	f.store(b, promtool, data)
-	address := startPrometheus(b, prometheus, data)
+	log := filepath.Join(dir, "queries.log")
+	address := startPrometheus(b, prometheus, data, log)
 	// What is lost in 24 hours is recorded; a minute less is asked of the counters.
 	for _, variant := range []struct{ name, window string }{{"recorded", "24h"}, {"raw", "23h59m"}} {
 		b.Run(variant.name, func(b *testing.B) {
+			if err := os.Truncate(log, 0); err != nil {
+				b.Fatal(err)
+			}
 			f.measure(b, program, "fleet", "report", "--prometheus", "http://"+address, "--at", at.Format(time.RFC3339), "--window", variant.window, "--timeout", "5m", "-o", "json")
+			f.logQueries(b, log)
 		})
+	}
+}
+
+// logQueries says what each kind of query took the server, the dearest first, and fails
+// where one was about a metric that the fleet doesn't have.
+func (f *syntheticFleet) logQueries(b *testing.B, log string) {
+	b.Helper()
+	data, err := os.ReadFile(log)
+	if err != nil {
+		b.Fatal(err)
+	}
+	type kind struct {
+		query          string
+		times, samples int
+		took           float64
+	}
+	kinds := map[string]*kind{}
+	instances, metric := regexp.MustCompile(`instance=~"[^"]*"`), regexp.MustCompile(`\b(?:instance_device:)?nictune_[a-z0-9_]+(?::increase1d)?|\bup\b`)
+	total := 0.0
+	for decoder := json.NewDecoder(bytes.NewReader(data)); ; {
+		var entry struct {
+			Params struct{ Query string }
+			Stats  struct {
+				Timings struct{ ExecTotalTime float64 }
+				Samples struct{ TotalQueryableSamples int }
+			}
+		}
+		if err := decoder.Decode(&entry); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			b.Fatal(err)
+		}
+		query := instances.ReplaceAllString(entry.Params.Query, "…")
+		k := kinds[query]
+		if k == nil {
+			k = &kind{query: query}
+			kinds[query] = k
+		}
+		k.times++
+		k.samples += entry.Stats.Samples.TotalQueryableSamples
+		k.took += entry.Stats.Timings.ExecTotalTime
+		total += entry.Stats.Timings.ExecTotalTime
+	}
+	if len(kinds) == 0 {
+		b.Fatal("the server noted no query")
+	}
+	for _, k := range slices.SortedFunc(maps.Values(kinds), func(a, b *kind) int { return cmp.Compare(b.took, a.took) }) {
+		b.Logf("%5.1f%% %7.3f s %4d times %8d samples: %.150s", 100*k.took/total, k.took, k.times, k.samples, k.query)
+		for _, name := range metric.FindAllString(k.query, -1) {
+			if !f.written[name] {
+				b.Errorf("the fleet has no %s, for which is asked", name)
+			}
+		}
 	}
 }
 
@@ -131,18 +196,35 @@ func (f *syntheticFleet) check(b *testing.B, file string) {
 	if err := json.Unmarshal(data, &r); err != nil {
 		b.Fatal(err)
 	}
-	missing, stale, bad := 0, 0, 0
+	var missing, stale, bad, used, optional, optics int
 	for h := range f.hosts {
 		switch {
 		case f.missing(h):
 			missing++
+			continue
 		case f.stale(h):
 			stale++
+			continue
 		case f.bad(h):
 			bad++
 		}
+		used += syntheticNICs * usedVFs(h)
+		if f.optional(h) {
+			optional++
+		}
+		if f.card(h).optical {
+			optics += syntheticNICs
+		}
 	}
 	counted := f.hosts - missing - stale
+	var settings, others, ready int
+	for _, p := range r.Drift.Policies {
+		settings += p.AsWanted + p.Drifted
+		others += p.Impossible + p.Skipped + p.Undecided
+	}
+	for _, p := range r.Readiness {
+		ready += p.Ready + p.NotReady + p.Unknown
+	}
 	for _, c := range []struct {
 		what      string
 		got, want int
@@ -159,6 +241,15 @@ func (f *syntheticFleet) check(b *testing.B, file string) {
 		{"lost links", int(r.Flaps.Downs), syntheticDowns * bad},
 		{"shared groups", r.VFs.SharedGroups, 2 * bad},
 		{"hosts that drifted", r.Drift.Drifted, bad},
+		{"VFs that are used", r.VFs.Used, used},
+		{"PFs whose use is known", r.VFs.Known, counted * syntheticNICs * syntheticVFs},
+		{"passes", r.Counts[findings.Pass], f.verdicts[findings.Pass]},
+		{"failures", r.Counts[findings.Fail], f.verdicts[findings.Fail]},
+		{"unknown", r.Counts[findings.Unknown], f.verdicts[findings.Unknown]},
+		{"settings", settings, 16 * counted},
+		{"settings that can't be had, were left out, or are undecided", others, 3 * optional},
+		{"answers of readiness", ready, 7 * syntheticNICs * counted},
+		{"modules", r.Optics.Ports, optics},
 	} {
 		if c.got != c.want {
 			b.Errorf("%s: %d, want %d", c.what, c.got, c.want)
@@ -167,12 +258,13 @@ func (f *syntheticFleet) check(b *testing.B, file string) {
 }
 
 // startPrometheus serves a directory of blocks on loopback, and scrapes nothing.
-func startPrometheus(b *testing.B, program, data string) (address string) {
+// It notes queries in a file.
+func startPrometheus(b *testing.B, program, data, log string) (address string) {
 	b.Helper()
 	nstest.IP(b, "link set lo up")
 	dir := b.TempDir()
 	config := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(config, []byte("global: {scrape_interval: 1m}\n"), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, "global: {scrape_interval: 1m, query_log_file: %q}\n", log), 0o600); err != nil {
 		b.Fatal(err)
 	}
 	free, err := net.Listen("tcp", "127.0.0.1:0")
@@ -181,11 +273,11 @@ func startPrometheus(b *testing.B, program, data string) (address string) {
 	}
 	address = free.Addr().String()
 	free.Close()
-	var log bytes.Buffer
+	var stderr bytes.Buffer
 	cmd := exec.Command(program, "--config.file="+config, "--storage.tsdb.path="+data, "--storage.tsdb.retention.time=10y",
 		// Blocks as long as these are compacted no further, which would be measured, too.
 		"--storage.tsdb.min-block-duration=2h", "--storage.tsdb.max-block-duration=2h", "--web.listen-address="+address, "--log.level=warn")
-	cmd.Stderr = &log
+	cmd.Stderr = &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
@@ -209,7 +301,7 @@ func startPrometheus(b *testing.B, program, data string) (address string) {
 		}
 		select {
 		case <-ended:
-			b.Fatalf("Prometheus ended:\n%s", &log)
+			b.Fatalf("Prometheus ended:\n%s", &stderr)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

@@ -25,8 +25,11 @@ import (
 type syntheticFleet struct {
 	hosts int
 	at    time.Time
-	// series is how many were written.
-	series int
+	// series is how many were written; written are their names.
+	series  int
+	written map[string]bool
+	// verdicts are those of the hosts that count.
+	verdicts map[findings.Status]int
 }
 
 const (
@@ -59,10 +62,24 @@ func syntheticDriver(host, vf int) string {
 	return [...]string{"vfio-pci", "vfio-pci", "vfio-pci", "iavf", ""}[(host+vf)%5]
 }
 
+// usedVFs is how many VFs of a PF somebody uses: those that a VM can have.
+func usedVFs(host int) int {
+	used := 0
+	for vf := range syntheticVFs {
+		if syntheticDriver(host, vf) == "vfio-pci" {
+			used++
+		}
+	}
+	return used
+}
+
 // Which hosts are how.
 func (f *syntheticFleet) missing(host int) bool { return host%100 == 7 }
 func (f *syntheticFleet) stale(host int) bool   { return host%100 == 13 }
 func (f *syntheticFleet) bad(host int) bool     { return host%33 == 1 }
+
+// optional is whether not all that a policy wants applies.
+func (f *syntheticFleet) optional(host int) bool { return host%20 == 3 }
 
 // blockTime is what Prometheus puts into one block.
 const blockTime = 2 * time.Hour
@@ -118,8 +135,10 @@ func (f *syntheticFleet) write(to io.Writer) error {
 	w := bufio.NewWriterSize(to, 1<<20)
 	now := f.at.Unix()
 	target := f.targets()
+	f.written, f.verdicts = map[string]bool{"nictune_network_carrier_down_changes_total": true}, map[findings.Status]int{}
 	sample := func(name, host, labels string, value float64) {
 		f.series++
+		f.written[name] = true
 		if labels != "" {
 			labels = "," + labels
 		}
@@ -155,7 +174,7 @@ func (f *syntheticFleet) write(to io.Writer) error {
 		sample("up", target[h], "", up)
 	})
 	family("nictune_host_info", func(h int, _ *rand.Rand) {
-		sample("nictune_host_info", target[h], fmt.Sprintf(`hostname="node-%05d",kernel="6.12.%d",architecture="x86_64",virtual_machine="false"`, h, h%3), 1)
+		sample("nictune_host_info", target[h], fmt.Sprintf(`hostname="node-%05d",kernel="6.12.%d",architecture="x86_64",distribution="Debian GNU/Linux 13 (trixie)",virtual_machine="false",machine_vendor="Dell Inc.",machine_product="PowerEdge R760",bios_vendor="Dell Inc.",bios_version="2.%d.1",bios_date="03/14/2026",cpu_model="Intel(R) Xeon(R) Gold 6430"`, h, h%3, h%5), 1)
 	})
 	family("nictune_build_info", func(h int, _ *rand.Rand) {
 		sample("nictune_build_info", target[h], `version="v1.0.0",revision="abc",goversion="go1.26"`, 1)
@@ -168,8 +187,8 @@ func (f *syntheticFleet) write(to io.Writer) error {
 		sample("nictune_audit_timestamp_seconds", target[h], "", at)
 	})
 	perNIC("nictune_nic_info", func(h, n int, c syntheticCard, _ *rand.Rand) (string, float64, bool) {
-		return fmt.Sprintf(`kind="pf",type="ether",driver="%s",driver_version="6.12.0",firmware="%s",pci_address="0000:%02x:00.%d",vendor_id="8086",device_id="1592",model="%s",permanent_mac="02:00:%02x:%02x:%02x:%02x",mac="02:00:%02x:%02x:%02x:%02x",numa_node="%d",iommu_group="%d",port_name="p%d",master=""`,
-			c.driver, c.firmware, 0x17+n/2*0x40, n%2, c.model, h>>16, h>>8&255, h&255, n, h>>16, h>>8&255, h&255, n, n/2, 20+n, n), 1, true
+		return fmt.Sprintf(`kind="pf",type="ether",driver="%s",driver_version="6.12.0",firmware="%s",pci_address="0000:%02x:00.%d",vendor_id="8086",device_id="1592",model="%s",permanent_mac="02:00:%02x:%02x:%02x:%02x",mac="02:00:%02x:%02x:%02x:%02x",numa_node="%d",iommu_group="%d",port_name="p%d",broadcast="ff:ff:ff:ff:ff:ff",bus_info="0000:%02x:00.%d"`,
+			c.driver, c.firmware, 0x17+n/2*0x40, n%2, c.model, h>>16, h>>8&255, h&255, n, h>>16, h>>8&255, h&255, n, n/2, 20+n, n, 0x17+n/2*0x40, n%2), 1, true
 	})
 	plain("nictune_network_carrier", func(h, n int, _ syntheticCard) float64 {
 		if f.bad(h) && n == 3 {
@@ -195,6 +214,7 @@ func (f *syntheticFleet) write(to io.Writer) error {
 	})
 	plain("nictune_sriov_max_vfs", func(int, int, syntheticCard) float64 { return 64 })
 	plain("nictune_sriov_vfs", func(int, int, syntheticCard) float64 { return syntheticVFs })
+	plain("nictune_sriov_vfs_used", func(h, _ int, _ syntheticCard) float64 { return float64(usedVFs(h)) })
 	f.series += f.writeDowns(w, f.at.Truncate(blockTime), f.at)
 	perNIC("instance_device:nictune_network_carrier_down_changes:increase1d", func(h, n int, _ syntheticCard, _ *rand.Rand) (string, float64, bool) {
 		return "", f.downs(h, n, f.at) - f.downs(h, n, f.at.Add(-24*time.Hour)), true
@@ -317,19 +337,22 @@ func (f *syntheticFleet) writeVerdicts(sample func(name, host, labels string, va
 	}
 	family("nictune_rule_findings", func(h int, _ *rand.Rand) {
 		for i, r := range rules {
-			labels := func(status findings.Status) string {
-				return fmt.Sprintf(`rule="%s",severity="%s",status="%s"`, r.ID, r.Severity, status)
+			verdict := func(status findings.Status, subjects int) {
+				sample("nictune_rule_findings", target[h], fmt.Sprintf(`rule="%s",severity="%s",status="%s"`, r.ID, r.Severity, status), float64(subjects))
+				if !f.stale(h) {
+					f.verdicts[status] += subjects
+				}
 			}
 			switch {
 			case i%4 == 3:
-				sample("nictune_rule_findings", target[h], labels(findings.NotApplicable), syntheticNICs)
+				verdict(findings.NotApplicable, syntheticNICs)
 			case i%7 == 5:
-				sample("nictune_rule_findings", target[h], labels(findings.Unknown), syntheticNICs)
+				verdict(findings.Unknown, syntheticNICs)
 			case f.bad(h) && i%12 == 0 || (h+i)%400 == 0:
-				sample("nictune_rule_findings", target[h], labels(findings.Fail), 1)
-				sample("nictune_rule_findings", target[h], labels(findings.Pass), syntheticNICs-1)
+				verdict(findings.Fail, 1)
+				verdict(findings.Pass, syntheticNICs-1)
 			default:
-				sample("nictune_rule_findings", target[h], labels(findings.Pass), syntheticNICs)
+				verdict(findings.Pass, syntheticNICs)
 			}
 		}
 	})
@@ -351,6 +374,18 @@ func (f *syntheticFleet) writeVerdicts(sample func(name, host, labels string, va
 			}
 		}
 	})
+	// What can't be had, is left out or can't be decided is so on the hosts of a kind.
+	for _, not := range []struct{ name, labels string }{
+		{"nictune_policy_setting_impossible", `,setting="rss",reason="unsupported"`},
+		{"nictune_policy_setting_skipped", `,setting="coalesce"`},
+		{"nictune_policy_undecided", ""},
+	} {
+		family(not.name, func(h int, _ *rand.Rand) {
+			if f.optional(h) {
+				sample(not.name, target[h], fmt.Sprintf(`policy="edge-%d",origin="given",device="eth0"%s`, h%3, not.labels), 1)
+			}
+		})
+	}
 	ends := func(h int) float64 { return float64(f.at.Truncate(24*time.Hour).Unix() + int64(h%9-2)*7*86400) }
 	family("nictune_waiver_expiry_timestamp_seconds", func(h int, _ *rand.Rand) {
 		if h%50 == 0 {
