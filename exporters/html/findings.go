@@ -29,7 +29,10 @@ type standing struct {
 
 // Calm reports whether nobody has to do anything about its rules: paper then does
 // without their advice.
-func (s standing) Calm() bool { return s.Status == findings.Pass || s.Status == findings.NotApplicable }
+func (s standing) Calm() bool { return calm(s.Status) }
+
+// calm reports whether a status is one that nobody has to look at.
+func calm(s findings.Status) bool { return s == findings.Pass || s == findings.NotApplicable }
 
 // ruled is a rule with what it said of each subject.
 type ruled struct {
@@ -40,7 +43,20 @@ type ruled struct {
 	// On are the subjects of which it said the worst, in few words, where somebody may
 	// have to look at them; Tally how often it said what.
 	On, Tally string
-	Said      []said
+	// Said is what it said of each subject; Rest, where those are many, of the subjects
+	// that nobody has to look at beside others: RestTally counts them.
+	Said, Rest []said
+	RestTally  string
+}
+
+// beside is how many subjects that nobody has to look at stand among those that
+// somebody has to; more are folded away.
+const beside = 4
+
+// judgments is a table of what a rule said, and the advice that stands above it.
+type judgments struct {
+	Remedy string
+	Said   []said
 }
 
 // said is a finding in a rule's list.
@@ -181,24 +197,35 @@ func (r *ruled) settle() {
 	// A policy may have changed how grave it is.
 	r.Severity = r.Said[0].Severity
 	r.Open = r.Worst == findings.Fail && r.Severity == findings.Critical
-	counts := map[findings.Status]int{}
+	r.Tally = tally(r.Said)
+	if first := slices.IndexFunc(r.Said, func(s said) bool { return calm(s.Status) }); first > 0 && len(r.Said)-first > beside {
+		r.Said, r.Rest = r.Said[:first], r.Said[first:]
+		r.RestTally = tally(r.Rest)
+	}
 	var on []string
 	for _, s := range r.Said {
-		counts[s.Status]++
 		if s.Status == r.Worst {
 			on = append(on, s.Subject.String())
 		}
 	}
-	if r.Worst != findings.Pass && r.Worst != findings.NotApplicable {
+	if !calm(r.Worst) {
 		r.On = listed(on, 4)
 	}
-	var tally []string
+}
+
+// tally is how often a rule said what.
+func tally(all []said) string {
+	counts := map[findings.Status]int{}
+	for _, s := range all {
+		counts[s.Status]++
+	}
+	var parts []string
 	for _, status := range findings.Statuses() {
 		if n := counts[status]; n > 0 {
-			tally = append(tally, fmt.Sprintf("%d %s", n, statusWord(status)))
+			parts = append(parts, fmt.Sprintf("%d %s", n, statusWord(status)))
 		}
 	}
-	r.Tally = strings.Join(tally, " · ")
+	return strings.Join(parts, " · ")
 }
 
 // Fails reports whether what the rule's title says is so. Of a rule that passes, or that

@@ -31,7 +31,12 @@ type fleetPage struct {
 	// has more of.
 	Named, Shown []hostDetail
 	Kept         []problemCount
+	// places are the ids of both on the page.
+	places map[hostKey]string
 }
+
+// hostKey tells hosts apart.
+type hostKey struct{ name, machineID string }
 
 // absent is a list of hosts that are not counted, or not expected.
 type absent struct {
@@ -40,6 +45,13 @@ type absent struct {
 	// Counted is whether they are part of what the report says.
 	Counted bool
 }
+
+// few is how many hosts a list may have that stands open: a longer one would be all that
+// is seen of the page.
+const few = 10
+
+// Open reports whether the list stands open.
+func (a absent) Open() bool { return !a.Counted && len(a.Hosts) <= few }
 
 // groupTable is a table of kinds of NIC.
 type groupTable struct {
@@ -109,7 +121,7 @@ func Fleet(w io.Writer, r *fleet.Report) error {
 		whole := profile.Ready + profile.NotReady + profile.Unknown
 		p.Ready = append(p.Ready, bar{
 			profile.Profile, fmt.Sprintf("%d ready, %d not ready, %d unknown; on %s a NIC is ready", profile.Ready, profile.NotReady, profile.Unknown, hostsOf(profile.ReadyHosts, profile.Hosts)),
-			segments(whole, part{profile.Ready, "pass"}, part{profile.Unknown, "unknown"}, part{profile.NotReady, "fail"}),
+			segments(whole, part{profile.Ready, "pass"}, part{profile.Unknown, "unknown"}, part{profile.NotReady, ""}),
 		})
 	}
 	for _, kind := range fleet.ProblemKinds() {
@@ -117,17 +129,25 @@ func Fleet(w io.Writer, r *fleet.Report) error {
 			p.Kept = append(p.Kept, problemCount{kind, n})
 		}
 	}
+	standing := map[hostKey]*fleet.HostTotal{}
+	for i := range r.Hosts.Worst {
+		h := &r.Hosts.Worst[i]
+		standing[hostKey{h.Name, h.MachineID}] = h
+	}
+	p.places = map[hostKey]string{}
 	for i := range r.Details {
 		d := detail(&r.Details[i])
+		key := hostKey{d.Name, d.MachineID}
 		d.ID = "detail-" + strconv.Itoa(i)
+		if p.places[key] == "" {
+			p.places[key] = d.ID
+		}
 		if r.Scope.Host != "" {
 			p.Named = append(p.Named, d)
 			continue
 		}
-		for j := range r.Hosts.Worst {
-			if h := &r.Hosts.Worst[j]; h.Name == d.Name && h.MachineID == d.MachineID {
-				d.Said = totalWords(h)
-			}
+		if h := standing[key]; h != nil {
+			d.Said = totalWords(h)
 		}
 		p.Shown = append(p.Shown, d)
 	}
@@ -193,6 +213,9 @@ func fleetVerdict(r *fleet.Report) string {
 	if r.Problems.Counts[fleet.Incomplete] > 0 {
 		text += " Not all is in this report: see the problems."
 	}
+	if n := r.Scope.Rejected; n > 0 {
+		text += " " + count(n, "report", "reports") + " could not be used."
+	}
 	out := r.Scope.Missing.Count + r.Scope.Stale.Count + r.Scope.Ahead.Count
 	if out > 0 {
 		text += " " + count(out, "host is", "hosts are") + " not counted: nobody knows how they are."
@@ -220,7 +243,7 @@ func fleetTiles(r *fleet.Report) []tile {
 	}
 	return append(ts,
 		tile{Count: r.Drift.Drifted, Word: "hosts drifted", Class: "warning", To: "drift"},
-		tile{Count: r.Waivers.Expired, Word: "waived, but expired", Class: "waived", To: "waivers"})
+		tile{Count: r.Waivers.Expired, Word: "waivers expired", Class: "expired", To: "waivers"})
 }
 
 func absences(s *fleet.Scope) []absent {
@@ -293,14 +316,7 @@ func detail(h *fleet.Host) hostDetail {
 }
 
 // DetailOf is the id of the part of the page about a host; "" where there is none.
-func (p *fleetPage) DetailOf(h fleet.HostTotal) string {
-	for _, d := range slices.Concat(p.Named, p.Shown) {
-		if d.Name == h.Name && d.MachineID == h.MachineID {
-			return d.ID
-		}
-	}
-	return ""
-}
+func (p *fleetPage) DetailOf(h fleet.HostTotal) string { return p.places[hostKey{h.Name, h.MachineID}] }
 
 // totalWords are how a host stands.
 func totalWords(h *fleet.HostTotal) string {

@@ -161,7 +161,7 @@ func TestFleetPageByKeyboard(t *testing.T) {
 func TestFleetPageSaysWhatIsUnknown(t *testing.T) {
 	page := string(fleetBytes(t, exampleFleet(t, 300)))
 	for _, want := range []string{
-		"8 hosts are not counted: nobody knows how they are.", "<bdi>lost-1.ams2</bdi>", "<bdi>edge-41.fra1</bdi>", "<bdi>edge-142.fra1</bdi>",
+		"1 report could not be used. 8 hosts are not counted: nobody knows how they are.", "<bdi>lost-1.ams2</bdi>", "<bdi>edge-41.fra1</bdi>", "<bdi>edge-142.fra1</bdi>",
 		"1 truncated", "unexpected EOF at byte 4096", "more hosts fail something and are not listed here", "Worse than their peers",
 		"1 worse, 1 better, 1 unclear, where nothing shows that something was mended", `<span class="tag unclear">unclear</span>`,
 	} {
@@ -201,6 +201,18 @@ func TestFleetPageSize(t *testing.T) {
 	some, more := len(fleetBytes(t, exampleFleet(t, 1200))), len(fleetBytes(t, exampleFleet(t, 2400)))
 	if more > 1<<20 || more > some*11/10 {
 		t.Errorf("1200 hosts make %d bytes, 2400 make %d", some, more)
+	}
+}
+
+// TestLongListsOfAbsentHostsAreFolded has names of hosts not be all that is seen of a page.
+func TestLongListsOfAbsentHostsAreFolded(t *testing.T) {
+	list := func(n int) fleet.NameList { return fleet.NameList{Count: n, Hosts: make([]fleet.NamedHost, n)} }
+	var open []string
+	for _, a := range absences(&fleet.Scope{Missing: list(few), Stale: list(few + 1), Ahead: list(1), Unexpected: list(2)}) {
+		open = append(open, fmt.Sprint(a.ID, " ", a.Open()))
+	}
+	if got := strings.Join(open, ", "); got != "absent-missing true, absent-stale false, absent-ahead true, absent-unexpected false" {
+		t.Error(got)
 	}
 }
 

@@ -149,8 +149,9 @@ type nic struct {
 	Model, Device string
 	PCIe          string
 	Narrow        *audit.Passage
-	// VFs is "8 of 64 VFs", UsedBy what they are used for.
-	VFs, UsedBy string
+	// EnabledVFs is "8 of 64", for a column that says of what; VFs is "8 of 64 VFs", UsedBy
+	// what they are used for.
+	EnabledVFs, VFs, UsedBy string
 	// Failing are its findings that fail, Unread those that could not be judged.
 	Failing, Unjudged int
 }
@@ -206,7 +207,8 @@ func nicViews(r *audit.HostReport, known *subjects) []nic {
 			n.Below = append(n.Below, s.Driver)
 		}
 		if s.SRIOV != nil {
-			n.VFs, n.UsedBy = vfCounts(s.SRIOV)
+			n.EnabledVFs, n.VFs = vfCounts(s.SRIOV)
+			n.UsedBy = vfUses(s.SRIOV)
 		}
 		all[i] = n
 	}
@@ -286,18 +288,24 @@ func pcie(l *inventory.PCIeLink) string {
 	return ""
 }
 
-// vfCounts are how many VFs there are, and who has them.
-func vfCounts(s *audit.SRIOVSummary) (total, used string) {
+// vfCounts are how many VFs there are, bare and with the word for them.
+func vfCounts(s *audit.SRIOVSummary) (bare, words string) {
 	enabled := len(s.VFs)
 	if s.NumVFs != nil {
 		enabled = *s.NumVFs
 	}
+	before, last := "", enabled
 	switch {
 	case s.TotalVFs != nil:
-		total = fmt.Sprintf("%d of %s", enabled, count(*s.TotalVFs, "VF", "VFs"))
-	case s.NumVFs != nil || enabled > 0:
-		total = count(enabled, "VF", "VFs")
+		before, last = fmt.Sprintf("%d of ", enabled), *s.TotalVFs
+	case s.NumVFs == nil && enabled == 0:
+		return "", ""
 	}
+	return before + strconv.Itoa(last), before + count(last, "VF", "VFs")
+}
+
+// vfUses are who has the VFs.
+func vfUses(s *audit.SRIOVSummary) string {
 	drivers := map[string]int{}
 	inUse, unread := 0, 0
 	for i := range s.VFs {
@@ -309,7 +317,7 @@ func vfCounts(s *audit.SRIOVSummary) (total, used string) {
 		}
 	}
 	if len(s.VFs) == 0 {
-		return total, ""
+		return ""
 	}
 	parts := []string{fmt.Sprintf("%d in use", inUse)}
 	if unread > 0 {
@@ -320,7 +328,7 @@ func vfCounts(s *audit.SRIOVSummary) (total, used string) {
 	}) {
 		parts = append(parts, fmt.Sprintf("%d %s", drivers[d], d))
 	}
-	return total, strings.Join(parts, " · ")
+	return strings.Join(parts, " · ")
 }
 
 // nicTable is a list of NICs.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -60,6 +61,33 @@ func TestStandings(t *testing.T) {
 	}
 	if got := fmt.Sprint(known.byName()); got != "[{0 eth0} {3 eth1} {2 eth9} {1 eth10}]" {
 		t.Errorf("subjects: %s", got)
+	}
+}
+
+// TestRest holds what nobody has to look at apart, where it is more than a few.
+func TestRest(t *testing.T) {
+	of := func(statuses ...findings.Status) ruled {
+		t.Helper()
+		var all []findings.Finding
+		for i, s := range statuses {
+			all = append(all, findings.Finding{Rule: "link/a", Status: s, Subject: findings.Subject{ID: strconv.Itoa(i)}})
+		}
+		return standings(all, nil, &subjects{})[0].Rules[0]
+	}
+	const pass, none = findings.Pass, findings.NotApplicable
+	for _, test := range []struct {
+		rule       ruled
+		said, rest int
+		tally      string
+	}{
+		{of(findings.Fail, pass, pass, none, pass), 5, 0, ""},
+		{of(pass, none, findings.Fail, pass, findings.Unknown, pass, pass), 2, 5, "4 pass · 1 not applicable"},
+		{of(pass, pass, pass, pass, pass, none), 6, 0, ""}, // there is nothing to look at beside them
+		{of("mended", pass, pass, pass, pass, pass), 1, 5, "5 pass"},
+	} {
+		if r := test.rule; len(r.Said) != test.said || len(r.Rest) != test.rest || r.RestTally != test.tally {
+			t.Errorf("%s: %d said, %d rest (%s), want %d, %d (%s)", r.Tally, len(r.Said), len(r.Rest), r.RestTally, test.said, test.rest, test.tally)
+		}
 	}
 }
 
@@ -146,7 +174,7 @@ func TestPictureOfOddPaths(t *testing.T) {
 // TestVFsWhoseUsersAreUnread holds that they are not shown as if nobody used them.
 func TestVFsWhoseUsersAreUnread(t *testing.T) {
 	s := &audit.SRIOVSummary{NumVFs: at(3), TotalVFs: at(8), VFs: []audit.VFSummary{{Users: []string{"vm a"}}, {UsersUnread: "users: denied"}, {}}}
-	if _, used := vfCounts(s); used != "1 in use, of 1 not known · 3 no driver" {
+	if used := vfUses(s); used != "1 in use, of 1 not known · 3 no driver" {
 		t.Errorf("%q", used)
 	}
 	page := string(hostBytes(t, &audit.HostReport{NICs: []audit.NICSummary{{ID: "a", Kind: inventory.PF, SRIOV: s}}}))

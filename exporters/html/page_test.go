@@ -75,6 +75,17 @@ func TestHostPageByKeyboard(t *testing.T) {
 	b.press("Enter")
 	b.until("all findings", fmt.Sprintf(`%s === %d && document.activeElement.getAttribute("aria-pressed") === "false"`, shown, len(report.Findings)))
 
+	// What passes is folded until it is asked for, and again when it isn't any more.
+	passing := visible(`details.part[data-standing="pass"] details.rule > summary`)
+	if n := count(passing); n != 0 {
+		t.Errorf("%d rules that pass stand open", n)
+	}
+	b.tabTo("button.tile.pass")
+	b.press("Enter")
+	b.until("what passes", passing+` > 0 && `+visible(`details.rule[open] .rest tbody tr[data-status="pass"]`)+` > 0`)
+	b.press("Enter")
+	b.until("it is folded again", passing+` === 0 && `+visible(`.rest tbody tr`)+` === 0`)
+
 	// Search by what a finding says, by two words that stand in different places.
 	b.tabTo("#f-text")
 	b.tapType("Ops-412 ens1f0")
@@ -85,7 +96,7 @@ func TestHostPageByKeyboard(t *testing.T) {
 		t.Errorf("the search found %q", text)
 	}
 	// A rule that no finding is left of is not there, nor the heading over nothing.
-	if rules, parts := count(visible("details.rule[data-group] > summary")), count(visible("[data-standing] > h3")); rules != 1 || parts != 1 {
+	if rules, parts := count(visible("details.rule[data-group] > summary")), count(visible("[data-standing] h3")); rules != 1 || parts != 1 {
 		t.Errorf("%d rules and %d headings are shown, want 1 and 1", rules, parts)
 	}
 	// A list is chosen from with the arrow keys.
@@ -107,8 +118,8 @@ func TestHostPageByKeyboard(t *testing.T) {
 	b.until("all rules are open", `document.querySelectorAll("#f-text, details.rule[data-group]:not([open])").length === 1`)
 
 	// Columns sort both ways, and say so.
-	b.tabTo("details[open] table.sortable thead th:nth-child(5) button")
-	lost := `Array.from(document.activeElement.closest("table").tBodies[0].rows, (r) => Number(r.cells[4].dataset.sort))`
+	b.tabTo("details[open] table.sortable thead th:nth-child(4) button")
+	lost := `Array.from(document.activeElement.closest("table").tBodies[0].rows, (r) => Number(r.cells[3].dataset.sort))`
 	for _, want := range []struct {
 		order   string
 		compare func(a, b int) int
@@ -307,7 +318,7 @@ func TestWithoutScript(t *testing.T) {
 // shows everything, and nothing to press.
 func TestPrint(t *testing.T) {
 	b := newBrowser(t)
-	report := exampleReport(2, 4)
+	report := exampleReport(8, 1)
 	address := b.open(hostBytes(t, report))
 	b.until("the script ran", `!document.querySelector("form.filters").hidden`)
 	b.run(`document.querySelector("button.tile.critical").click(); for (const d of document.querySelectorAll("details")) d.open = false`, nil)
@@ -315,6 +326,12 @@ func TestPrint(t *testing.T) {
 	for selector, want := range map[string]int{"form.filters": 0, "nav": 0, "#unfold": 0, "details.rule tbody tr[data-status]": len(report.Findings), ".calm .advice": 0, "#vfs ~ details tbody tr": 8} {
 		// What is shown follows from what is drawn, which takes a busy machine its time.
 		b.until(fmt.Sprintf("%d of %s printed", want, selector), fmt.Sprintf("%s === %d", visible(selector), want))
+	}
+	// A line for each device that passes would be most of the paper.
+	var lines string
+	b.run(`Array.from(new Set(Array.from(document.querySelectorAll(".calm tbody tr, .rest tbody tr"), (e) => getComputedStyle(e).display))).join()`, &lines)
+	if lines != "inline" {
+		t.Errorf("what passes is printed as %q", lines)
 	}
 	var background string
 	b.run(`getComputedStyle(document.body).backgroundColor`, &background)

@@ -16,10 +16,12 @@ const (
 	nodeWidth = 92
 	hopWidth  = 116
 	hopHeight = 36
-	nicWidth  = 252
-	nicHeight = 64
-	vfsWidth  = 316
-	rowGap    = 12
+	// emptyHeight is that of a memory node without a NIC: two lines.
+	emptyHeight = 44
+	nicWidth    = 252
+	nicHeight   = 64
+	vfsWidth    = 316
+	rowGap      = 12
 	// A wire that has a link's rate written on it needs more room.
 	plainGap = 26
 	ratedGap = 96
@@ -220,7 +222,7 @@ func (pic *picture) lay(root *place) {
 	for _, node := range root.Below {
 		top := y
 		if len(node.Below) == 0 {
-			y += hopHeight + rowGap
+			y += emptyHeight + rowGap
 		}
 		pic.place(node, columns, nicX, &y)
 		height := y - rowGap - top
@@ -232,7 +234,7 @@ func (pic *picture) lay(root *place) {
 		case len(node.Below) == 0:
 			words = append(words, line{X: 10, Y: top + 34, Text: "no NIC", Class: "dim"})
 		}
-		pic.Boxes = append(pic.Boxes, box{X: 1, Y: top, Width: nodeWidth - 2, Height: max(height, hopHeight), Lines: words, Title: node.Text})
+		pic.Boxes = append(pic.Boxes, box{X: 1, Y: top, Width: nodeWidth - 2, Height: max(height, emptyHeight), Lines: words, Title: node.Text})
 	}
 	pic.Height = max(y-rowGap+2, 1)
 	if pic.VFs {

@@ -48,6 +48,7 @@ var words = template.FuncMap{
 	"pcieWords":    pcieWords,
 	"opticWords":   opticWords,
 	"marginWords":  marginWords,
+	"judgments":    func(remedy string, all []said) judgments { return judgments{remedy, all} },
 	"narrow":       func(table, label string) searched { return searched{table, label} },
 }
 

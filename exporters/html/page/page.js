@@ -27,6 +27,9 @@ if (form) {
     rows: all("tbody tr", element).map((row) => ({ row, text: null })),
   }));
   const standings = all("[data-standing]");
+  // What nobody has to look at is folded, until somebody asks for it.
+  const folds = all("details.fold").map((element) => ({ element, rows: all("tbody tr", element) }));
+  let asked = false;
   const count = document.getElementById("count");
   const tiles = [];
   const field = (name) => form.elements.namedItem(name);
@@ -60,6 +63,12 @@ if (form) {
       rule.element.hidden = !any;
       if (any) left++;
     }
+    const asks = shown !== total;
+    for (const fold of folds) {
+      fold.element.hidden = !fold.rows.some((row) => !row.hidden);
+      if (asks !== asked) fold.element.open = asks;
+    }
+    asked = asks;
     for (const standing of standings) standing.hidden = !rules.some((rule) => !rule.element.hidden && standing.contains(rule.element));
     count.textContent = shown === total ? `All ${total} findings of ${rules.length} rules` : `${shown} of ${total} findings, of ${left} ${left === 1 ? "rule" : "rules"}`;
     for (const tile of tiles) {
@@ -98,7 +107,7 @@ if (form) {
     const open = event.currentTarget.getAttribute("aria-expanded") !== "true";
     event.currentTarget.setAttribute("aria-expanded", String(open));
     event.currentTarget.textContent = open ? "Fold all" : "Unfold all";
-    for (const rule of rules) rule.element.open = open;
+    for (const { element } of [...rules, ...folds]) element.open = open;
   });
   form.hidden = false;
   apply();
