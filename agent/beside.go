@@ -156,7 +156,9 @@ func (b *beside) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		b.round(ctx)
+		if !b.round(ctx) {
+			continue
+		}
 		pause := time.NewTimer(b.Pause)
 		select {
 		case <-pause.C:
@@ -167,8 +169,9 @@ func (b *beside) run(ctx context.Context) {
 	}
 }
 
-// round reads what is due.
-func (b *beside) round(ctx context.Context) {
+// round reads what is due, and reports whether that was much: facts come before what is
+// compared with policies, which must not wait for the pause after them.
+func (b *beside) round(ctx context.Context) (much bool) {
 	b.agent.mu.Lock()
 	inv, drift, summaries := b.agent.facts.inventory, b.agent.facts.drift, b.agent.facts.summaries
 	b.agent.mu.Unlock()
@@ -176,7 +179,7 @@ func (b *beside) round(ctx context.Context) {
 		_ = b.part(ctx, "history", b.readHistory) // it has said so
 	}
 	if inv == nil {
-		return
+		return false
 	}
 	if b.Modules != nil {
 		_ = b.ask(ctx, "module", func(ctx context.Context, r *metrics.Read) error { return b.readModules(ctx, inv, r) })
@@ -186,11 +189,11 @@ func (b *beside) round(ctx context.Context) {
 	if len(b.Wanted) > 0 && b.agent.options.Compare != nil {
 		what = drift // which follows new facts, and is judged with them
 		if drift == nil {
-			return
+			return false
 		}
 	}
 	if what == b.judged && !old {
-		return
+		return false
 	}
 	b.judged, b.at = what, time.Now()
 	var late error
@@ -220,6 +223,7 @@ func (b *beside) round(ctx context.Context) {
 	if errors.Is(late, context.DeadlineExceeded) {
 		b.judged = nil // it is tried again
 	}
+	return true
 }
 
 // ask is part for what devices are asked for: it keeps its earlier answer while none of

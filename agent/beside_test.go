@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nictune/nictune/audit"
@@ -203,6 +204,48 @@ rules:
 	if waived == 0 {
 		t.Errorf("nothing is waived: %+v", a.shown().Findings.Counts)
 	}
+}
+
+// Facts are known before they are compared with policies: the judging that waits for that
+// doesn't wait for the pause as well, which is for what follows it.
+func TestJudgingFollowsTheComparison(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := recorded(t, "lab-nics.txtar")
+		a := New(host, Options{
+			Timeout: 30 * time.Second, Failed: func(err error) { t.Log(err) },
+			Compare: func(context.Context, *inventory.Inventory) (*Comparison, error) { return nil, nil }, // asked for by nobody here
+			Beside:  &Beside{Groups: audit.Groups(), Wanted: []policies.Policy{{}}, Pause: time.Hour},
+		})
+		inv, err := inventory.Read(t.Context(), host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go a.beside.run(t.Context())
+		a.keep(inv)
+		synctest.Wait()
+		if a.shown().Findings != nil {
+			t.Fatal("it was judged without what policies want")
+		}
+		judged := func() time.Time {
+			a.mu.Lock()
+			a.facts.drift = &metrics.Drift{}
+			a.mu.Unlock()
+			a.beside.tell()
+			synctest.Wait()
+			if f := a.shown().Findings; f != nil {
+				return f.At
+			}
+			return time.Time{}
+		}
+		first := judged()
+		if first.IsZero() {
+			t.Fatal("the comparison is there, and nothing was judged")
+		}
+		time.Sleep(time.Minute)
+		if again := judged(); again != first {
+			t.Error("it was judged again within the pause")
+		}
+	})
 }
 
 // A NIC that can't have a module is asked once.
