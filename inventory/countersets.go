@@ -180,7 +180,7 @@ func (m *Meter) visitDriver(ctx context.Context, v *visit) error {
 	c := &v.lane.counters
 	for range countersTries {
 		if c.set != nil && !c.stale.Load() && time.Since(c.read) < namesFor {
-			values, err := m.driverValues(ctx, v.nic.Name, len(c.set.Names))
+			values, err := m.driverValues(ctx, v, len(c.set.Names))
 			if err == nil {
 				v.sample.Set, v.sample.Driver, v.sample.Meant = c.set, values, c.set.meant(values)
 				return nil
@@ -190,7 +190,7 @@ func (m *Meter) visitDriver(ctx context.Context, v *visit) error {
 			}
 		}
 		c.stale.Store(false) // before the names are read, which may change again meanwhile
-		switch err := m.readNames(ctx, v.nic, c); {
+		switch err := m.readNames(ctx, v, c); {
 		case errors.Is(err, errChanged):
 		case errors.Is(err, kernel.ErrNotRecorded):
 			return m.recordedCounters(ctx, v)
@@ -219,8 +219,11 @@ const (
 )
 
 // driverValues reads the values of so many counters.
-func (m *Meter) driverValues(ctx context.Context, device string, n int) ([]uint64, error) {
-	request := make([]byte, valuesHeader+n*sizeOfCounter)
+func (m *Meter) driverValues(ctx context.Context, v *visit, n int) ([]uint64, error) {
+	device, size := v.nic.Name, valuesHeader+n*sizeOfCounter
+	request := slices.Grow((*v.request)[:0], size)[:size]
+	*v.request = request
+	clear(request)
 	binary.NativeEndian.PutUint32(request, uapi.ETHTOOL_GSTATS)
 	binary.NativeEndian.PutUint32(request[valuesCount:], uint32(n))
 	answer, err := m.reader.Ethtool(ctx, device, request)
@@ -229,7 +232,7 @@ func (m *Meter) driverValues(ctx context.Context, device string, n int) ([]uint6
 		return nil, fmt.Errorf("%w: %w", errChanged, err)
 	case err != nil:
 		return nil, err
-	case len(answer) < len(request):
+	case len(answer) < size:
 		return nil, short("GSTATS", device, answer)
 	case int(binary.NativeEndian.Uint32(answer[valuesCount:])) != n:
 		return nil, errChanged
@@ -243,7 +246,8 @@ func (m *Meter) driverValues(ctx context.Context, device string, n int) ([]uint6
 
 // readNames reads the names of a device's counters, and shares them with others of
 // its kind.
-func (m *Meter) readNames(ctx context.Context, n *NIC, c *driverCounters) error {
+func (m *Meter) readNames(ctx context.Context, v *visit, c *driverCounters) error {
+	n := v.nic
 	c.set = nil
 	ask := make([]byte, sizeOfSetInfo)
 	binary.NativeEndian.PutUint32(ask, uapi.ETHTOOL_GSSET_INFO)
@@ -283,7 +287,7 @@ func (m *Meter) readNames(ctx context.Context, n *NIC, c *driverCounters) error 
 	if c.set != nil {
 		return nil
 	}
-	values, err := m.driverValues(ctx, n.Name, count)
+	values, err := m.driverValues(ctx, v, count)
 	if err != nil {
 		return err
 	}

@@ -98,54 +98,58 @@ type visit struct {
 	lane  *lane
 	nic   *NIC
 	asks  source
-	began time.Time
-	// done is closed when all is filled in.
-	done   chan struct{}
+	began time.Time // zero: it was not made
+	// done is set when all is filled in.
+	done   atomic.Bool
 	sample DeviceSample
 	lacks  source
 	errs   []SampleFailure
 	// late is set when nobody waits any more.
 	late atomic.Bool
+	// request is room for questions, of all visits of a goroutine.
+	request *[]byte
 }
 
 // overlap is how long a device is given before the next one is asked beside it.
 // Most answer in microseconds, one after the other, on one thread.
 const overlap = 25 * time.Millisecond
 
-// ask visits all devices, and sends the visits when the last has begun.
-func (m *Meter) ask(ctx context.Context) <-chan []*visit {
-	answer := make(chan []*visit, 1)
+// ask visits all devices.
+func (m *Meter) ask(ctx context.Context) *round {
 	var wanted source
 	for from := fromFEC; from <= fromVFs; from <<= 1 {
 		if m.wants(from.part()) {
 			wanted |= from
 		}
 	}
-	visits := make([]*visit, 0, len(m.lanes))
-	room := make([]visit, len(m.lanes)) // for all: one by one they cost more to make
+	room := m.room
+	m.room = nil // until all that is written there has been
+	if len(room) != len(m.lanes) {
+		room = make([]visit, len(m.lanes))
+	}
+	clear(room)
+	r := &round{meter: m, room: room, begun: make(chan struct{}), ended: make(chan struct{}, 1)}
 	for _, l := range m.lanes {
 		asks := l.sources &^ l.lacks & wanted
 		if asks == 0 {
 			continue
 		}
-		v := &room[len(visits)]
+		r.visits = room[:len(r.visits)+1]
+		v := &room[len(r.visits)-1]
 		v.lane, v.nic, v.asks = l, l.nic, asks
 		v.sample = DeviceSample{Name: l.nic.Name, Index: l.nic.Index}
-		visits = append(visits, v)
 	}
-	if len(visits) == 0 {
-		answer <- nil
-		return answer
+	if len(r.visits) == 0 {
+		close(r.begun)
+		return r
 	}
-	r := &round{meter: m, visits: visits, begun: make(chan struct{})}
+	go r.work(ctx)
 	go func() {
-		go r.work(ctx)
 		tick := time.NewTicker(overlap)
 		defer tick.Stop()
 		for at := 0; ; {
 			select {
 			case <-r.begun:
-				answer <- visits
 				return
 			case <-tick.C:
 				// Whoever is asked takes long: others are asked beside it.
@@ -157,15 +161,18 @@ func (m *Meter) ask(ctx context.Context) <-chan []*visit {
 			}
 		}
 	}()
-	return answer
+	return r
 }
 
 // round is one reading's visits, and how far it has come.
 type round struct {
 	meter  *Meter
-	visits []*visit
+	visits []visit
+	room   []visit // that they stand in
 	// begun is closed when the last visit has begun.
 	begun chan struct{}
+	// ended has something after one ended.
+	ended chan struct{}
 
 	mu   sync.Mutex
 	next int
@@ -182,29 +189,34 @@ func (r *round) reached() int {
 // keeps its goroutine.
 func (r *round) work(ctx context.Context) {
 	unbroken := kernel.AmongMany(context.WithoutCancel(ctx))
+	var request []byte
 	for {
 		v, ok := r.take(ctx)
 		if !ok {
 			return
 		}
-		if v.done != nil {
-			r.meter.visit(unbroken, v)
+		if v == nil {
+			continue
+		}
+		v.request = &request
+		r.meter.visit(unbroken, v)
+		select {
+		case r.ended <- struct{}{}:
+		default:
 		}
 	}
 }
 
-// take begins the next visit. It has no end (done is nil) if an earlier reading's
-// question is under way, or there is no time left.
+// take begins the next visit. It is not made (nil, and began is zero) if an earlier
+// reading's question is under way, or there is no time left.
 func (r *round) take(ctx context.Context) (v *visit, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.next == len(r.visits) {
 		return nil, false
 	}
-	v = r.visits[r.next]
-	v.began = time.Now()
-	if ctx.Err() == nil && v.lane.calling.CompareAndSwap(false, true) {
-		v.done = make(chan struct{})
+	if next := &r.visits[r.next]; ctx.Err() == nil && next.lane.calling.CompareAndSwap(false, true) {
+		v, next.began = next, time.Now()
 	}
 	r.next++
 	if r.next == len(r.visits) {
@@ -213,10 +225,29 @@ func (r *round) take(ctx context.Context) (v *visit, ok bool) {
 	return v, true
 }
 
+// await waits until a visit has ended, or a device has had its time.
+func (r *round) await(v *visit) (ended bool) {
+	if v.done.Load() {
+		return true
+	}
+	timer := time.NewTimer(time.Until(v.began.Add(r.meter.options.Patience)))
+	defer timer.Stop()
+	for {
+		select {
+		case <-r.ended:
+			if v.done.Load() {
+				return true
+			}
+		case <-timer.C:
+			return v.done.Load()
+		}
+	}
+}
+
 // visit asks one device. Its calls are not broken off, so that it is known when a
 // device that hung answers again.
 func (m *Meter) visit(ctx context.Context, v *visit) {
-	defer close(v.done)
+	defer v.done.Store(true)
 	defer v.lane.calling.Store(false)
 	for _, q := range [...]struct {
 		from source
@@ -243,7 +274,8 @@ func (m *Meter) visit(ctx context.Context, v *visit) {
 
 // gather waits for the visits and files what they brought. Those that are late are
 // left out: what they had counted at an earlier time is no answer now.
-func (m *Meter) gather(s *Sample, visits []*visit, start time.Time) {
+func (m *Meter) gather(s *Sample, r *round, start time.Time) {
+	<-r.begun
 	fail := func(f SampleFailure) { s.Failures = append(s.Failures, f) }
 	late := func(v *visit) {
 		for _, from := range [...]source{fromFEC | fromPause | fromStandard, fromDriver, fromVFs} {
@@ -253,26 +285,17 @@ func (m *Meter) gather(s *Sample, visits []*visit, start time.Time) {
 		}
 	}
 	learned := false
-	s.Devices = slices.Grow(s.Devices, len(visits))
-	for _, v := range visits {
-		if v.done == nil {
+	m.room = r.room
+	s.Devices = slices.Grow(s.Devices, len(r.visits))
+	for i := range r.visits {
+		v := &r.visits[i]
+		if v.began.IsZero() {
 			late(v)
 			continue
 		}
-		select {
-		case <-v.done:
-		default:
-			timer := time.NewTimer(time.Until(v.began.Add(m.options.Patience)))
-			select {
-			case <-v.done:
-			case <-timer.C:
-			}
-			timer.Stop()
-		}
-		select {
-		case <-v.done:
-		default:
+		if !r.await(v) {
 			v.late.Store(true)
+			m.room = nil // it is still written on
 			late(v)
 			continue
 		}

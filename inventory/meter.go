@@ -22,6 +22,7 @@ type Meter struct {
 	// facts are those that the rest was made from.
 	facts *Inventory
 	lanes []*lane // of those with anything to ask, by index
+	room  []visit // for those of a reading, which is cheaper to keep than to make
 	// byIndex has these and those that lack everything.
 	byIndex map[int]*lane
 	// refused is what devices of a software type don't have: they share a driver.
@@ -243,7 +244,7 @@ func (m *Meter) Read(ctx context.Context, inv *Inventory, want func(Part) bool) 
 		s.part(m, PartAER, func() error { return m.readAER(ctx, s) })
 		s.part(m, PartPagePools, func() error { return m.readPagePools(ctx, s) })
 		s.part(m, PartQueues, func() error { return m.readQueues(ctx, s) })
-		m.gather(s, <-asked, start)
+		m.gather(s, asked, start)
 	}
 	return s
 }

@@ -44,9 +44,15 @@ func AttributesOf(b []byte) *Attributes { return &Attributes{rest: b} }
 // such as the 16 of an ifinfomsg.
 func AttributesAfter(b []byte, n int) *Attributes {
 	if len(b) < n {
-		return &Attributes{err: fmt.Errorf("%w: %d bytes where a header of %d is due", ErrMalformed, len(b), n)}
+		return &Attributes{err: errHeader(len(b), n)}
 	}
 	return &Attributes{rest: b[n:]}
+}
+
+// errHeader is by itself so that the walk, which is made thousands of times for a scrape,
+// is inlined and costs no memory.
+func errHeader(there, due int) error {
+	return fmt.Errorf("%w: %d bytes where a header of %d is due", ErrMalformed, there, due)
 }
 
 // Next moves to the next attribute and reports whether there is one.

@@ -166,7 +166,7 @@ func (s *ioctlSocket) close() error {
 	}
 }
 
-// issue hands the kernel a copy of arg and returns it as the kernel left it.
+// issue hands the kernel a copy of arg and returns it, in arg, as the kernel left it.
 func (s *ioctlSocket) issue(device string, arg []byte) ([]byte, error) {
 	if err := checkIoctl(device, arg); err != nil {
 		return nil, err
@@ -259,5 +259,6 @@ func (a arena) issue(fd int, device string, arg []byte) ([]byte, error) {
 	if errno != 0 {
 		return nil, errno
 	}
-	return append([]byte(nil), room[:len(arg)]...), nil
+	copy(arg, room)
+	return arg, nil
 }

@@ -42,7 +42,8 @@ type Reader interface {
 	Netlink(ctx context.Context, req Request) ([]Message, error)
 	// Ethtool issues one SIOCETHTOOL ioctl that reads. arg is the command's
 	// struct from linux/ethtool.h in the host's byte order, its first four bytes
-	// the command; the answer is that struct as the kernel left it.
+	// the command; the answer is that struct as the kernel left it, which may lie
+	// in arg.
 	// A command that is not one of the kernel's ETHTOOL_G* reads is refused.
 	Ethtool(ctx context.Context, device string, arg []byte) ([]byte, error)
 	// DriverInfo is ETHTOOL_GDRVINFO, what `ethtool -i` shows.

@@ -77,20 +77,22 @@ func (e errTruncated) Error() string {
 func (c *conversation) request(f frame) ([]Message, error) {
 	var all []Message
 	for range dumpAttempts {
-		messages, interrupted, err := c.exchange(f)
-		all = append(all, messages...)
+		before := len(all)
+		messages, interrupted, err := c.exchange(f, all)
 		if err != nil {
-			return all, err
+			return messages, err
 		}
 		if !interrupted {
-			return messages, nil
+			return messages[before:], nil
 		}
+		all = messages
 	}
 	return all, ErrInterrupted
 }
 
-// exchange sends f once and reads its answer to the end.
-func (c *conversation) exchange(f frame) (messages []Message, interrupted bool, err error) {
+// exchange sends f once and reads its answer to the end, after the messages that there
+// are already.
+func (c *conversation) exchange(f frame, messages []Message) (all []Message, interrupted bool, err error) {
 	c.sequence++
 	flags := uint16(uapi.NLM_F_REQUEST | uapi.NLM_F_ACK)
 	if f.create {
@@ -107,7 +109,7 @@ func (c *conversation) exchange(f frame) (messages []Message, interrupted bool, 
 	b = binary.NativeEndian.AppendUint32(b, c.port())
 	b = append(b, f.body...)
 	if err := c.send(b); err != nil {
-		return nil, false, err
+		return messages, false, err
 	}
 	// From here on an early return leaves answers behind.
 	c.broken = true
@@ -135,11 +137,11 @@ func (c *conversation) exchange(f frame) (messages []Message, interrupted bool, 
 			return messages, interrupted, errTruncated{n}
 		}
 		// The messages keep what they point into; the buffer is used again.
-		part, err := readDatagram(slices.Clone(c.buffer[:n]), c.sequence, c.port())
+		part, err := readDatagram(slices.Clone(c.buffer[:n]), c.sequence, c.port(), messages)
 		if err != nil {
 			return messages, interrupted, err
 		}
-		messages = append(messages, part.messages...)
+		messages = part.messages
 		interrupted = interrupted || part.interrupted
 		if part.done {
 			c.broken = false
@@ -150,7 +152,7 @@ func (c *conversation) exchange(f frame) (messages []Message, interrupted bool, 
 
 // datagram is what one datagram says about one request.
 type datagram struct {
-	messages    []Message
+	messages    []Message // after those before it
 	interrupted bool
 	// done says that the answer ends here, with err where it failed.
 	done bool
@@ -159,9 +161,10 @@ type datagram struct {
 
 // readDatagram decodes the messages of one datagram that answer the request
 // with this sequence number, sent from this port. Others are late answers to
-// requests that were given up and are passed over.
-func readDatagram(b []byte, sequence, port uint32) (datagram, error) {
-	var d datagram
+// requests that were given up and are passed over. Messages of datagrams before it stand
+// before its own.
+func readDatagram(b []byte, sequence, port uint32, before []Message) (datagram, error) {
+	d := datagram{messages: before}
 	for len(b) > 0 {
 		m, rest, err := cut(b)
 		if err != nil {
@@ -181,6 +184,9 @@ func readDatagram(b []byte, sequence, port uint32) (datagram, error) {
 		case uapi.NLMSG_OVERRUN:
 			return d, ErrOverrun
 		default:
+			if d.messages == nil { // those of a dump are about as long as its first
+				d.messages = make([]Message, 0, 1+len(b)/(messageHeader+len(m.body)))
+			}
 			d.messages = append(d.messages, Message{Command: m.typ, Body: m.body})
 		}
 	}

@@ -236,7 +236,7 @@ func FuzzReadDatagram(f *testing.F) {
 	f.Add(packet(uapi.NLMSG_ERROR, uapi.NLM_F_ACK_TLVS, 1, append(status(-22, make([]byte, 16)...), Body{}.String(1, "no")...)))
 	f.Add(packet(uapi.NLMSG_DONE, uapi.NLM_F_MULTI, 1, status(0)))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		d, err := readDatagram(b, 1, 77)
+		d, err := readDatagram(b, 1, 77, nil)
 		if err != nil && !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrOverrun) {
 			t.Errorf("an error of no known kind: %v", err)
 		}
