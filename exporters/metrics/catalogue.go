@@ -1,5 +1,7 @@
 package metrics
 
+import "strings"
+
 // Metric says what one metric is.
 type Metric struct {
 	Name, Help string
@@ -43,6 +45,17 @@ func (c *catalogue) add(m Metric) *family {
 	m.Collector = c.collector
 	f := newFamily(m)
 	c.families = append(c.families, f)
+	return f
+}
+
+// fingerprint gives a family one more, with a number made of its samples.
+func (c *catalogue) fingerprint(f *family) *family {
+	name := strings.TrimPrefix(f.Name, "nictune_")
+	f.print = c.add(Metric{
+		Name: name + "_fingerprint", Type: gauge,
+		Help:   "A number made of all samples of nictune_" + name + ": hosts on which it is the same have the same samples. A fleet's report reads them of one of these hosts.",
+		Source: "the agent", Series: "1",
+	})
 	return f
 }
 

@@ -132,6 +132,9 @@ func (e *Exporter) collect(asked Asked) {
 		r.fill(&s)
 		for _, f := range r.families {
 			f.end(&labels)
+			if f.print != nil {
+				f.print.set(f.fingerprint()) // it comes later, and has not ended
+			}
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"hash/maphash"
 	"math"
 	"slices"
@@ -33,6 +35,9 @@ type family struct {
 	shuffled bool
 	// twice are the samples whose labels another before them has, too.
 	twice map[int]bool
+
+	// print is the family that has this one's fingerprint; nil for none.
+	print *family
 
 	// devices says which are shown, room how many samples more, and cut how many
 	// there was no room for. They are the exporter's; nil for none.
@@ -186,6 +191,18 @@ func (f *family) findTwice(seen *seen) {
 			f.stale(i)
 		}
 	}
+}
+
+// fingerprint is a number that families have in common which have the same samples, in
+// whatever order: 48 bits of their text's SHA-256. A server may keep 15 digits of a number.
+func (f *family) fingerprint() float64 {
+	lines := make([]string, len(f.values))
+	for i := range lines {
+		lines[i] = string(f.appendSamples(nil, i, i+1))
+	}
+	slices.Sort(lines)
+	sum := sha256.Sum256([]byte(strings.Join(lines, "")))
+	return float64(binary.BigEndian.Uint64(sum[:]) >> 16)
 }
 
 // at are the labels of a sample.

@@ -160,3 +160,37 @@ func TestRepairedLabelsAreShownOnce(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// A fingerprint is that of what is shown: the same for the same samples in any order, another
+// as soon as one differs, also where a limit or a filter of devices makes the difference.
+func TestFingerprintsTellSamplesApart(t *testing.T) {
+	print := func(options Options, counts map[RuleStatus]int, ready ...XDPOf) string {
+		e, err := New(func(Asked) Snapshot { return Snapshot{Findings: &Findings{Counts: counts}, XDP: &XDP{NICs: ready}} }, options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(gathered(t, e, "nictune_rule_findings_fingerprint"), gathered(t, e, "nictune_xdp_ready_fingerprint"))
+	}
+	passes := func(n int) map[RuleStatus]int {
+		return map[RuleStatus]int{{"link/down", "critical", "pass"}: n, {"link/slow", "warning", "pass"}: 7 - n}
+	}
+	is := func(device string, ready bool) XDPOf { return XDPOf{Device: device, Ready: []XDPReady{{"l4lb", ready}}} }
+	base := print(Options{}, passes(4), is("eth0", true), is("eth1", false))
+	if again := print(Options{}, passes(4), is("eth1", false), is("eth0", true)); again != base {
+		t.Errorf("the order makes a difference: %s, %s", base, again)
+	}
+	all := map[string]string{base: "the first"}
+	for name, other := range map[string]string{
+		"counts that changed places":  print(Options{}, passes(3), is("eth0", true), is("eth1", false)),
+		"readiness that did":          print(Options{}, passes(4), is("eth0", false), is("eth1", true)),
+		"another status":              print(Options{}, map[RuleStatus]int{{"link/down", "critical", "fail"}: 4, {"link/slow", "warning", "pass"}: 3}, is("eth0", true), is("eth1", false)),
+		"none":                        print(Options{}, nil),
+		"a device that is not shown":  print(Options{Devices: Filter{Device: Match{Exclude: regexp.MustCompile("eth1")}}}, passes(4), is("eth0", true), is("eth1", false)),
+		"a limit of one for a family": print(Options{Limit: 1}, passes(4), is("eth0", true), is("eth1", false)),
+	} {
+		if same := all[other]; same != "" {
+			t.Errorf("%s has the fingerprint of %s: %s", name, same, other)
+		}
+		all[other] = name
+	}
+}

@@ -72,11 +72,11 @@ func findingsOf() collector {
 		name: "findings", doc: "what nictune check finds, and waivers",
 		of: func(s *Snapshot) any { return s.Findings },
 		define: func(c *catalogue) func(*Snapshot) {
-			rules := c.add(Metric{
+			rules := c.fingerprint(c.add(Metric{
 				Name: "rule_findings", Type: gauge, Unit: "subjects", Labels: []string{"rule", "severity", "status"},
 				Help:   "Devices, parts of devices and hosts that a rule was judged on, by what came of it: pass, fail, error, unknown, not-applicable or waived. Unknown and error are no passes.",
 				Source: "`nictune check --all`", Series: "1 to 3 per rule (docs/rules.md)",
-			})
+			}))
 			finding := c.add(Metric{
 				Name: "finding", Type: gauge, Labels: []string{"rule", "severity", "status", deviceLabel, "part", "pci_address", "permanent_mac"},
 				Help:   "A rule that fails on a subject, could not be judged because of an error, or is waived. Always 1.",

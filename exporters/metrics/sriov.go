@@ -68,11 +68,11 @@ func definePF(c *catalogue) pfFamilies {
 			Help:   "Virtual functions that are enabled and that somebody uses: a VM, container, process, namespace, or a bond, bridge or VLAN. Absent where that could not be read of one of them. " + ofPF,
 			Source: "`nictune inventory --vfs`: /proc/*/fd, /run/libvirt, cgroups", Series: perPF,
 		}),
-		drivers: c.add(Metric{
+		drivers: c.fingerprint(c.add(Metric{
 			Name: "sriov_vfs_by_driver", Type: gauge, Unit: "functions", Labels: []string{deviceLabel, "driver"},
 			Help:   "Virtual functions that are enabled, by the driver that is bound to them; it is empty where none is, or where that is not known. " + ofPF,
 			Source: "`lspci -k`: /sys/bus/pci/devices/*/driver", Series: "1 per physical function and driver",
-		}),
+		})),
 		sharing: c.add(Metric{
 			Name: "sriov_vfs_sharing_iommu_group", Type: gauge, Unit: "functions", Labels: device,
 			Help:   "Virtual functions that share their IOMMU group with other devices. Absent where no group is known. " + ofPF,

@@ -86,11 +86,11 @@ func xdpReady() collector {
 		name: "xdp_ready", doc: "what hardware can do with XDP, and which purposes it is ready for",
 		of: func(s *Snapshot) any { return s.XDP },
 		define: func(c *catalogue) func(*Snapshot) {
-			ready := c.add(Metric{
+			ready := c.fingerprint(c.add(Metric{
 				Name: "xdp_ready", Type: gauge, Labels: []string{deviceLabel, "profile"},
 				Help:   "Whether a device is ready for a purpose. Absent where that can't be judged.",
 				Source: "`nictune check xdp --profile PROFILE`", Series: "1 per hardware device and profile, of which there are " + strconv.Itoa(len(xdpcheck.Profiles())),
-			})
+			}))
 			can := c.add(Metric{
 				Name: "xdp_capability_info", Type: gauge,
 				Labels: []string{deviceLabel, "native", "redirect", "ndo_xmit", "zero_copy", "multi_buffer", "offload"},
