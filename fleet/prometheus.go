@@ -90,12 +90,16 @@ func (p *Prometheus) Read(ctx context.Context, into *Aggregate) error {
 	if err := r.settleTargets(ctx); err != nil {
 		return err
 	}
-	return together(ctx, p.Shards, r.shards(), r.readShard)
+	if err := together(ctx, p.Shards, r.shards(), r.readShard); err != nil {
+		return err
+	}
+	r.addKinds()
+	return nil
 }
 
 // findAll asks what is asked of all hosts at once.
 func (r *reading) findAll(ctx context.Context) error {
-	all := []func(context.Context) error{r.findTargets, r.findFacts, r.findShared, r.findCut}
+	all := []func(context.Context) error{r.findTargets, r.findFacts, r.findShared, r.findCut, r.findKinds}
 	for _, q := range quantities() {
 		all = append(all, func(ctx context.Context) error { return r.findNear(ctx, q) })
 	}
@@ -153,6 +157,7 @@ type reading struct {
 	version         map[string]string
 	shared          map[string]bool
 	cut             map[string]map[string]float64
+	kinds           map[string]*likeness // what is in a kind is for holders of the lock
 
 	mu     sync.Mutex                 // for what follows
 	near   map[string]map[string]bool // devices with a module near a threshold, by host
@@ -165,7 +170,7 @@ func (p *Prometheus) reading(into *Aggregate) *reading {
 	return &reading{
 		Prometheus: p, into: into, labels: labels, by: strings.Join(labels, ", "),
 		targets: map[string]*target{}, several: map[string][]string{}, former: map[string][]string{},
-		scraped: map[string]float64{}, judged: map[string]float64{}, version: map[string]string{}, shared: map[string]bool{}, cut: map[string]map[string]float64{}, near: map[string]map[string]bool{}, warned: map[string]bool{},
+		scraped: map[string]float64{}, judged: map[string]float64{}, version: map[string]string{}, shared: map[string]bool{}, cut: map[string]map[string]float64{}, kinds: map[string]*likeness{}, near: map[string]map[string]bool{}, warned: map[string]bool{},
 	}
 }
 
@@ -480,7 +485,8 @@ func (r *reading) readShard(ctx context.Context, instances []string) error {
 	}
 	for key, t := range r.targets {
 		if some[t.instance] {
-			s.hosts[key] = &shardHost{target: t, nics: map[string]*NIC{}, whole: r.Host != ""}
+			k := r.kinds[key]
+			s.hosts[key] = &shardHost{target: t, nics: map[string]*NIC{}, whole: r.Host != "", unlike: k == nil || k.all < 2}
 		}
 	}
 	if err := s.put(ctx, s.queries()); err != nil {
@@ -564,6 +570,8 @@ type shardHost struct {
 	drifted bool // a setting differs
 	// whole is whether every verdict on it is asked for: something is wrong with it.
 	whole bool
+	// unlike is whether no other host is known to be like it.
+	unlike bool
 }
 
 // question is an expression and what its elements are for.

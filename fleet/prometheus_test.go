@@ -23,7 +23,10 @@ import (
 var evening = time.Date(2027, 1, 31, 18, 0, 0, 0, time.UTC)
 
 // asked is a server that answers by what a query is about, and notes every query. It
-// evaluates nothing: that is for a real Prometheus, in cmd/nictune.
+// evaluates nothing: that is for a real Prometheus, in cmd/nictune. A row that has another
+// value than the rest has it as its label ownValue.
+const ownValue = "(value)"
+
 type asked struct {
 	answer func(query string) (rows []map[string]string, value float64)
 	// lately are the series of host_info; warning comes with every answer.
@@ -63,7 +66,12 @@ func (a *asked) RoundTrip(r *http.Request) (*http.Response, error) {
 		rows, value := a.answer(query)
 		result := []any{}
 		for _, labels := range rows {
-			result = append(result, map[string]any{"metric": labels, "value": []any{1, strconv.FormatFloat(value, 'f', -1, 64)}})
+			of, own := labels[ownValue]
+			if !own {
+				of = strconv.FormatFloat(value, 'f', -1, 64)
+			}
+			delete(labels, ownValue)
+			result = append(result, map[string]any{"metric": labels, "value": []any{1, of}})
 		}
 		reply["data"] = map[string]any{"resultType": "vector", "result": result}
 	}
@@ -354,7 +362,7 @@ func TestServersWords(t *testing.T) {
 	if r.Scope.Hosts != 2 || !r.Failed(findings.Critical) {
 		t.Errorf("a report from a partial answer is clean: %+v", r.Scope)
 	}
-	a = &asked{answer: targets("a:1", "b:1"), refuse: "nictune_rule_findings"}
+	a = &asked{answer: targets("a:1", "b:1"), refuse: "nictune_rule_findings{"}
 	if _, err := a.report(t, Prometheus{}); err == nil || !strings.Contains(err.Error(), "asking for what fails of 2 hosts from a:1 to b:1") || !strings.Contains(err.Error(), "too many samples") {
 		t.Errorf("error %v", err)
 	}
@@ -365,6 +373,114 @@ func TestServersWords(t *testing.T) {
 	a = &asked{answer: targets()}
 	if _, err := a.report(t, Prometheus{Selector: `env="x"`}); err == nil || !strings.Contains(err.Error(), `no metrics of nictune with env="x"`) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// Of hosts that are alike one is asked and counts for all; of the others the server has a
+// sum. None is counted twice or left out, also where two have an instance in common, and
+// whoever fails is asked by itself.
+func TestHostsThatAreAlike(t *testing.T) {
+	const alike, own, none, failing, both = 800, 5, 4, 3, 2
+	type host struct {
+		instance, cluster string
+		print             float64
+	}
+	var hosts []host
+	add := func(n int, name, cluster string, print func(i int) float64) {
+		for i := range n {
+			hosts = append(hosts, host{fmt.Sprintf("%s%03d:1", name, i), cluster, print(i)})
+		}
+	}
+	add(alike, "alike", "c1", func(i int) float64 { return float64(1<<40 + i%2) }) // two kinds
+	add(own, "own", "c1", func(i int) float64 { return float64(1<<41 + i) })
+	add(none, "none", "c1", func(int) float64 { return 0 })
+	add(failing, "failing", "c1", func(int) float64 { return 1 << 40 })
+	add(both, "both", "c1", func(int) float64 { return 1 << 40 })
+	add(both, "both", "c2", func(i int) float64 { return float64(1<<42 + i) })
+
+	var mu sync.Mutex
+	single := map[string]int{} // how often each was asked for verdicts by itself
+	matcher := regexp.MustCompile(`instance=~("(?:[^"\\]|\\.)*")`)
+	a := &asked{answer: func(query string) (rows []map[string]string, value float64) {
+		var picks *regexp.Regexp
+		if m := matcher.FindStringSubmatch(query); m != nil {
+			pattern, err := strconv.Unquote(m[1])
+			if err != nil {
+				t.Error(err)
+			}
+			picks = regexp.MustCompile("^(?:" + pattern + ")$")
+		}
+		all := func(with ...string) (rows []map[string]string) {
+			for _, h := range hosts {
+				if picks == nil || picks.MatchString(h.instance) {
+					row := map[string]string{"job": "nictune", "instance": h.instance, "cluster": h.cluster}
+					for i := 0; i < len(with); i += 2 {
+						row[with[i]] = with[i+1]
+					}
+					rows = append(rows, row)
+				}
+			}
+			return rows
+		}
+		fails := func(row map[string]string) bool { return strings.HasPrefix(row["instance"], "failing") }
+		verdict := []string{"rule", "link/down", "severity", "critical", "status", "pass"}
+		switch {
+		case strings.Contains(query, "_fingerprint"):
+			rows = all()
+			for i, h := range hosts {
+				rows[i][ownValue] = fmt.Sprint(h.print)
+			}
+			return slices.DeleteFunc(rows, func(row map[string]string) bool { return row[ownValue] == "0" }), 0
+		case strings.Contains(query, "(up{"):
+			return all(), 1
+		case strings.Contains(query, "nictune_audit_timestamp_seconds"):
+			return all(), float64(evening.Unix() - 60)
+		case strings.HasPrefix(query, "group by (cluster, instance, job, hostname"):
+			rows := all()
+			for _, row := range rows {
+				row["hostname"] = row["cluster"] + " " + row["instance"]
+			}
+			return rows, 1
+		case strings.Contains(query, "permanent_mac, vendor_id"):
+			return all("device", "eth0", "kind", "plain"), 1
+		case strings.Contains(query, "nictune_rule_findings{") && strings.Contains(query, `status=~"fail|error|waived"`):
+			rows := slices.DeleteFunc(all("rule", "link/down", "severity", "critical", "status", "fail"), func(row map[string]string) bool { return !fails(row) })
+			return rows, 1
+		case strings.HasPrefix(query, "count_values") && strings.Contains(query, "nictune_rule_findings{"):
+			return []map[string]string{{"n": "4", "rule": "link/down", "severity": "critical", "status": "pass"}}, float64(len(all()))
+		case strings.HasPrefix(query, "count_values") && strings.Contains(query, "nictune_xdp_ready{"):
+			return []map[string]string{{"n": "1000001", "profile": "l4lb"}}, float64(len(all()))
+		case strings.Contains(query, "nictune_rule_findings{"):
+			rows := all(verdict...)
+			mu.Lock()
+			defer mu.Unlock()
+			for _, row := range rows {
+				single[row["cluster"]+row["instance"]]++
+			}
+			return rows, 4
+		case strings.HasPrefix(query, "min by") && strings.Contains(query, "nictune_xdp_ready{"):
+			return all("device", "eth0", "profile", "l4lb"), 1
+		case strings.Contains(query, "nictune_xdp_ready{"):
+			return all("profile", "l4lb"), 1000001
+		}
+		return nil, 0
+	}}
+	r, err := a.report(t, Prometheus{Identity: []string{"cluster"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Scope.Hosts != len(hosts) || r.Counts[findings.Pass] != 4*len(hosts) || r.Counts[findings.Fail] != failing {
+		t.Errorf("%d of %d hosts, %v", r.Scope.Hosts, len(hosts), r.Counts)
+	}
+	if len(r.Rules) != 1 || r.Rules[0].JudgedHosts != len(hosts) {
+		t.Errorf("rules %+v", r.Rules)
+	}
+	if len(r.Readiness) != 1 || r.Readiness[0].Ready != len(hosts) || r.Readiness[0].Hosts != len(hosts) || r.Readiness[0].ReadyHosts != len(hosts) || r.Readiness[0].Unknown != 0 {
+		t.Errorf("readiness %+v", r.Readiness)
+	}
+	// Two shards at a time may both meet a kind first.
+	if n := len(single) - failing; n < 2 || n > 4 {
+		t.Errorf("%d hosts that are well were asked by themselves, of two kinds: %v", n, single)
 	}
 }
 

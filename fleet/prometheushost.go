@@ -89,11 +89,7 @@ func (n *NIC) addVFDriver(l map[string]string, v float64) {
 // readVerdicts asks for the other verdicts, for readiness and for the drivers of VFs: one by one of the hosts
 // that something is wrong with, and in sum of those that are well, which are the most.
 func (s *shard) readVerdicts(ctx context.Context) error {
-	for _, t := range s.pick(func(h *shardHost) bool { return h.whole }) {
-		for _, h := range s.hosts {
-			h.whole = h.whole || h.instance == t.instance // what is asked of one is answered for both
-		}
-	}
+	s.onInstances(func(h *shardHost) *bool { return &h.whole })
 	well := func(h *shardHost) bool { return !h.whole && !h.again }
 	if whole := instancesOf(s.pick(func(h *shardHost) bool { return !well(h) })); len(whole) > 0 {
 		these := "instance=~" + anyOf(whole)
@@ -105,8 +101,10 @@ func (s *shard) readVerdicts(ctx context.Context) error {
 			return err
 		}
 	}
-	// What is not known of a NIC has no sample.
-	asked := map[string]bool{}
+	asked, err := s.readSums(ctx, func(h *shardHost) bool { return well(h) && s.into.timely(h.CollectedAt) })
+	if err != nil {
+		return err
+	}
 	for _, h := range s.hosts {
 		for _, n := range h.nics {
 			for profile := range n.Readiness {
@@ -114,82 +112,26 @@ func (s *shard) readVerdicts(ctx context.Context) error {
 			}
 		}
 	}
-	defer func() {
-		for _, h := range s.hosts {
-			if !well(h) {
-				h.unknownReadiness(asked)
-			}
-		}
-	}()
-	nics := 0
-	fine := instancesOf(s.pick(func(h *shardHost) bool {
-		if !well(h) || !s.into.timely(h.CollectedAt) {
-			return false
-		}
-		nics += len(h.nics)
-		return true
-	}))
-	if len(fine) == 0 {
-		return nil
-	}
-	these := "instance=~" + anyOf(fine)
-	var sum Sum
-	profiles := map[string]*Profile{}
-	profile := func(l map[string]string) *Profile {
-		p := profiles[l["profile"]]
-		if p == nil {
-			p = &Profile{Profile: l["profile"]}
-			profiles[p.Profile] = p
-		}
-		return p
-	}
-	for _, q := range []struct {
-		what, expression string
-		each             func(l map[string]string, n int)
-	}{
-		{"verdicts", `count_values by (rule, severity, status) ("n", ` + s.of("nictune_rule_findings", these) + ")", func(l map[string]string, hosts int) {
-			subjects, err := strconv.ParseFloat(l["n"], 64)
-			if err != nil || !finite(subjects) || subjects < 1 {
-				return
-			}
-			sum.Verdicts = append(sum.Verdicts, SumVerdict{Verdict{l["rule"], findings.Severity(l["severity"]), findings.Status(l["status"]), int(subjects) * hosts}, hosts})
-		}},
-		{"readiness for XDP", `count_values by (profile) ("n", sum by (` + s.by + ", profile) (" + one + " + " + s.of("nictune_xdp_ready", these) + "))", func(l map[string]string, hosts int) {
-			n, err := strconv.ParseFloat(l["n"], 64)
-			if err != nil {
-				return
-			}
-			all, ready := apart(n)
-			p := profile(l)
-			p.Ready += hosts * ready
-			p.NotReady += hosts * (all - ready)
-			p.Hosts += hosts
-			if ready > 0 {
-				p.ReadyHosts += hosts
-			}
-		}},
-		// A PF that has no network device here is known by its address, and is no NIC of the host's.
-		{"drivers of VFs", "sum by (driver) (" + s.of("nictune_sriov_vfs_by_driver", `device!~".*:.*"`, these) + ")", func(l map[string]string, vfs int) {
-			sum.Drivers = append(sum.Drivers, DriverCount{l["driver"], vfs})
-		}},
-	} {
-		if err := s.ask(ctx, q.expression, func(_ string, p promql.Sample) {
-			if finite(p.Value) {
-				q.each(p.Labels, int(p.Value))
-			}
-		}); err != nil {
-			return fmt.Errorf("asking for %s of %s: %w", q.what, someOf(fine), err)
+	for _, h := range s.hosts {
+		if !well(h) {
+			h.unknownReadiness(asked) // what is not known of a NIC has no sample
 		}
 	}
-	for _, p := range profiles {
-		asked[p.Profile] = true
-		p.Unknown = max(0, nics-p.Ready-p.NotReady)
-		sum.Readiness = append(sum.Readiness, *p)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.into.AddSum(sum)
 	return nil
+}
+
+// onInstances makes something true of all hosts that have the label instance in common where it
+// is true of one: what is asked of one is answered for the others, too.
+func (s *shard) onInstances(what func(*shardHost) *bool) {
+	some := map[string]bool{}
+	for _, h := range s.hosts {
+		if *what(h) {
+			some[h.instance] = true
+		}
+	}
+	for _, h := range s.hosts {
+		*what(h) = some[h.instance]
+	}
 }
 
 // unknownReadiness says of which profiles it is not known whether a NIC is ready.

@@ -127,33 +127,14 @@ func TestFleetFromPrometheusAgrees(t *testing.T) {
 	wanted := writeFile(t, "policies.yaml", fleetPolicies(time.Now().UTC()))
 	var instances []string
 	for _, name := range names {
-		// The lab's hosts have no name, and a fleet's must.
-		text, err := os.ReadFile(filepath.Join("testdata", "hosts", name+".txtar"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		named := strings.Replace(string(text), "\n(none)\n", "\n"+name+"\n", 1)
-		if named == string(text) {
-			t.Fatalf("%s has a name already", name)
-		}
-		recording := writeFile(t, name+".txtar", named)
+		recording := recordingNamed(t, name, name)
 		if name == "lab-nics" {
 			recording = withModule(t, recording, "eth1", moduleDumps+"sfp-10g-sr-finisar-ftlx8571d3bcl-auj0rcj.hex")
 		}
-		var out, errs bytes.Buffer
-		if exit := run(t.Context(), []string{"audit", "--host", recording, "-f", wanted, "-o", "json"}, &out, &errs); exit == exitError {
-			t.Fatalf("nictune audit of %s: exit %d: %s", name, exit, &errs)
-		}
-		if err := os.WriteFile(filepath.Join(audits, name+".json"), out.Bytes(), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		instances = append(instances, startInProcess(t, "--host", recording, "-f", wanted).address(t))
+		instances = append(instances, auditedAgent(t, name, recording, wanted, audits))
 	}
 	gone := unused(t)
-	for _, server := range []struct {
-		name  string
-		serve func(*testing.T, string, string) string
-	}{{"prometheus", startPrometheus}, {"victoria-metrics", startVictoriaMetrics}} {
+	for _, server := range metricsServers() {
 		t.Run(server.name, func(t *testing.T) {
 			address := server.serve(t, tool(t, server.name), scraping(append(slices.Clone(instances), gone), ""))
 			agreesWith(t, address, names, audits, gone)
@@ -161,21 +142,70 @@ func TestFleetFromPrometheusAgrees(t *testing.T) {
 	}
 }
 
+// recordingNamed is a recorded host with this name. The lab's hosts have none, and a fleet's must.
+func recordingNamed(t *testing.T, file, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", "hosts", file+".txtar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := strings.Replace(string(text), "\n(none)\n", "\n"+name+"\n", 1)
+	if named == string(text) {
+		t.Fatalf("%s has a name already", file)
+	}
+	return writeFile(t, name+".txtar", named)
+}
+
+// auditedAgent audits a recorded host by policies, and starts an agent of it, whose address it returns.
+func auditedAgent(t *testing.T, name, recording, wanted, audits string) string {
+	t.Helper()
+	var out, errs bytes.Buffer
+	if exit := run(t.Context(), []string{"audit", "--host", recording, "-f", wanted, "-o", "json"}, &out, &errs); exit == exitError {
+		t.Fatalf("nictune audit of %s: exit %d: %s", name, exit, &errs)
+	}
+	if err := os.WriteFile(filepath.Join(audits, name+".json"), out.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return startInProcess(t, "--host", recording, "-f", wanted).address(t)
+}
+
+// Of hosts on which nothing fails the server is asked for sums, and of such that are alike for
+// one of them: that comes to what their audits say, host for host.
+func TestFleetOfHostsThatAreWell(t *testing.T) {
+	audits := t.TempDir()
+	wanted := writeFile(t, "policies.yaml", `apiVersion: nictune/v1
+kind: CheckPolicy
+name: calm
+match: {}
+rules: {offload/not-in-force: "off", pcie/below-slot: "off", sriov/unbound: "off", xdp/native-blocked: "off"}
+---
+apiVersion: nictune/v1
+kind: CheckPolicy
+name: calm-bonds
+match: {kind: virtual}
+rules: {xdp/native-blocked: "off"}
+`)
+	var instances []string
+	for name, file := range map[string]string{"twin-1": "lab-vfs", "twin-2": "lab-vfs", "twin-3": "lab-vfs", "other": "lab-nics", "another": "lab-numa"} {
+		instances = append(instances, auditedAgent(t, name, recordingNamed(t, file, name), wanted, audits))
+	}
+	for _, server := range metricsServers() {
+		t.Run(server.name, func(t *testing.T) {
+			address := server.serve(t, tool(t, server.name), scraping(instances, ""))
+			awaitJudged(t, address, len(instances), 0)
+			asked := wholeReport(t, "--prometheus", "http://"+address, "--window", "0")
+			sameFigures(t, asked, wholeReport(t, "--reports", audits))
+			if asked.Scope.Hosts != len(instances) || asked.Counts[findings.Fail] != 0 || asked.Counts[findings.Pass] < 300 || len(asked.Readiness) == 0 || len(asked.VFs.Drivers) == 0 {
+				t.Errorf("too little to agree on, or not all is well: %d hosts, %v, readiness %+v, VFs %+v", asked.Scope.Hosts, asked.Counts, asked.Readiness, asked.VFs)
+			}
+		})
+	}
+}
+
 // agreesWith holds the report from a server against the one from audits.
 func agreesWith(t *testing.T, address string, names []string, audits, gone string) {
 	t.Helper()
-	for i := 0; ; i++ {
-		judged, _ := query(address, "nictune_audit_timestamp_seconds and on (instance) nictune_nic_info")
-		down, _ := query(address, "up == 0")
-		if len(judged) == len(names) && len(down) == 1 {
-			break
-		}
-		if i == 1200 {
-			t.Fatalf("after two minutes %d hosts are judged, and %d are down", len(judged), len(down))
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-
+	awaitJudged(t, address, len(names), 1)
 	fromServer := []string{"--prometheus", "http://" + address, "--window", "0"}
 	asked, read := wholeReport(t, fromServer...), wholeReport(t, "--reports", audits)
 	if m := asked.Scope.Missing; m.Count != 1 || m.Hosts[0].Name != gone {
@@ -194,6 +224,33 @@ func agreesWith(t *testing.T, address string, names []string, audits, gone strin
 	}
 	for _, name := range names {
 		sameOfHost(t, name, fromServer, audits)
+	}
+}
+
+// metricsServer is a server that a fleet's report can be asked of.
+type metricsServer struct {
+	name string
+	// serve runs it with a configuration of Prometheus.
+	serve func(t *testing.T, program, configuration string) (address string)
+}
+
+func metricsServers() []metricsServer {
+	return []metricsServer{{"prometheus", startPrometheus}, {"victoria-metrics", startVictoriaMetrics}}
+}
+
+// awaitJudged waits until a server knows so many hosts as judged, and so many as down.
+func awaitJudged(t *testing.T, address string, hosts, gone int) {
+	t.Helper()
+	for i := 0; ; i++ {
+		judged, _ := query(address, "nictune_audit_timestamp_seconds and on (instance) nictune_nic_info")
+		down, _ := query(address, "up == 0")
+		if len(judged) == hosts && len(down) == gone {
+			return
+		}
+		if i == 1200 {
+			t.Fatalf("after two minutes %d hosts are judged, and %d are down", len(judged), len(down))
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
 }
 
@@ -451,7 +508,7 @@ func startPrometheus(t *testing.T, program, configuration string) (address strin
 func startVictoriaMetrics(t *testing.T, program, configuration string) (address string) {
 	t.Helper()
 	address = unused(t)
-	startServer(t, program, "-promscrape.config="+writeFile(t, "prometheus.yml", configuration), "-storageDataPath="+filepath.Join(t.TempDir(), "data"), "-httpListenAddr="+address, "-memory.allowedBytes=256MB")
+	startServer(t, program, "-promscrape.config="+writeFile(t, "prometheus.yml", configuration), "-storageDataPath="+filepath.Join(t.TempDir(), "data"), "-httpListenAddr="+address, "-memory.allowedBytes=256MB", "-search.latencyOffset=1s")
 	return address
 }
 

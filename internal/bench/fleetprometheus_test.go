@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"encoding/json"
@@ -15,6 +16,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -54,10 +57,34 @@ func BenchmarkFleetPrometheus(b *testing.B) {
 			if err := os.Truncate(log, 0); err != nil {
 				b.Fatal(err)
 			}
+			before := serverCPU(b, address)
 			f.measure(b, program, "fleet", "report", "--prometheus", "http://"+address, "--at", at.Format(time.RFC3339), "--window", variant.window, "--timeout", "5m", "-o", "json")
+			b.ReportMetric((serverCPU(b, address)-before)/float64(b.N), "server-cpu-s/report")
 			f.logQueries(b, log)
 		})
 	}
+}
+
+// serverCPU is the CPU time that the server says it has used, in seconds: unlike the time on the
+// wall it hardly depends on what else runs.
+func serverCPU(b *testing.B, address string) float64 {
+	b.Helper()
+	response, err := http.Get("http://" + address + "/metrics")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer response.Body.Close()
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		if value, ok := strings.CutPrefix(lines.Text(), "process_cpu_seconds_total "); ok {
+			seconds, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return seconds
+		}
+	}
+	b.Fatal("the server doesn't say what CPU time it has used")
+	return 0
 }
 
 // logQueries says what each kind of query took the server, the dearest first, and fails

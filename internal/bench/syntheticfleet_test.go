@@ -2,6 +2,8 @@ package bench
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"maps"
@@ -136,9 +138,15 @@ func (f *syntheticFleet) write(to io.Writer) error {
 	now := f.at.Unix()
 	target := f.targets()
 	f.written, f.verdicts = map[string]bool{"nictune_network_carrier_down_changes_total": true}, map[findings.Status]int{}
+	prints := map[string][]byte{} // by metric and host
 	sample := func(name, host, labels string, value float64) {
 		f.series++
 		f.written[name] = true
+		switch name {
+		case "nictune_rule_findings", "nictune_xdp_ready", "nictune_sriov_vfs_by_driver":
+			sum := sha256.Sum256(fmt.Appendf(prints[name+host], "%s %g", labels, value))
+			prints[name+host] = sum[:]
+		}
 		if labels != "" {
 			labels = "," + labels
 		}
@@ -240,8 +248,8 @@ func (f *syntheticFleet) write(to io.Writer) error {
 			for vf := range syntheticVFs {
 				drivers[syntheticDriver(h, vf)]++
 			}
-			for driver, vfs := range drivers {
-				sample("nictune_sriov_vfs_by_driver", target[h], fmt.Sprintf(`device="eth%d",driver="%s"`, n, driver), float64(vfs))
+			for _, driver := range slices.Sorted(maps.Keys(drivers)) {
+				sample("nictune_sriov_vfs_by_driver", target[h], fmt.Sprintf(`device="eth%d",driver="%s"`, n, driver), float64(drivers[driver]))
 			}
 		}
 	})
@@ -275,6 +283,11 @@ func (f *syntheticFleet) write(to io.Writer) error {
 	})
 	f.writeModules(sample, family, target)
 	f.writeVerdicts(sample, family, target)
+	for _, name := range []string{"nictune_rule_findings", "nictune_xdp_ready", "nictune_sriov_vfs_by_driver"} {
+		family(name+"_fingerprint", func(h int, _ *rand.Rand) {
+			sample(name+"_fingerprint", target[h], "", float64(binary.BigEndian.Uint64(prints[name+target[h]])>>16))
+		})
+	}
 	fmt.Fprintln(w, "# EOF")
 	return w.Flush()
 }
