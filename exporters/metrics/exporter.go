@@ -144,7 +144,7 @@ func (e *Exporter) cut(asked Asked) []cutSeries {
 	if e.limit == 0 {
 		return nil
 	}
-	var all []cutSeries
+	all := make([]cutSeries, 0, len(e.collectors))
 	for _, r := range e.collectors {
 		if asked[r.name] && r.name != scrapeCollector {
 			all = append(all, cutSeries{r.name, r.quota.cut})

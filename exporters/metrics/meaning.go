@@ -125,7 +125,17 @@ func meanings() []meant {
 
 // totals are what one device has counted, by meaning.
 type totals struct {
-	values map[inventory.Meaning]uint64
+	values []inventory.MeaningTotal
+}
+
+// put takes a total, in the place of an earlier one of the same meaning.
+func (t *totals) put(m inventory.Meaning, value uint64) {
+	i := slices.IndexFunc(t.values, func(one inventory.MeaningTotal) bool { return one.Meaning == m })
+	if i < 0 {
+		i = len(t.values)
+		t.values = append(t.values, inventory.MeaningTotal{Meaning: m})
+	}
+	t.values[i].Value = value
 }
 
 // failedParts are the parts that could not be read of a device this time.
@@ -150,16 +160,13 @@ func standardised(m inventory.Meaning) bool {
 // mean, that; else the driver's own. These count from other zeros: where what comes
 // first could not be read this time, the other doesn't stand in for it.
 func (t *totals) take(d *inventory.DeviceSample, q *queueTotals, failed []inventory.Part) {
-	if t.values == nil {
-		t.values = map[inventory.Meaning]uint64{}
-	}
-	clear(t.values)
+	t.values = t.values[:0]
 	if q != nil && !slices.Contains(failed, inventory.PartDriver) {
 		if q.overruns != nil {
-			t.values[inventory.NoBuffer] = *q.overruns
+			t.put(inventory.NoBuffer, *q.overruns)
 		}
 		if q.allocFail != nil {
-			t.values[inventory.NoMemory] = *q.allocFail
+			t.put(inventory.NoMemory, *q.allocFail)
 		}
 	}
 	if d == nil {
@@ -168,28 +175,28 @@ func (t *totals) take(d *inventory.DeviceSample, q *queueTotals, failed []invent
 	noStandard := slices.Contains(failed, inventory.PartStandard)
 	for _, m := range d.Meant {
 		if !noStandard || !standardised(m.Meaning) {
-			t.values[m.Meaning] = m.Value
+			t.put(m.Meaning, m.Value)
 		}
 	}
 	for i := range d.Standard {
 		one := &d.Standard[i]
 		switch one.Group + "/" + one.Name {
 		case "pause/rx":
-			t.values[inventory.PauseReceived] = one.Value
+			t.put(inventory.PauseReceived, one.Value)
 		case "pause/tx":
-			t.values[inventory.PauseSent] = one.Value
+			t.put(inventory.PauseSent, one.Value)
 		case "fec/corrected":
-			t.values[inventory.FECCorrected] = one.Value
+			t.put(inventory.FECCorrected, one.Value)
 		case "fec/uncorrectable":
-			t.values[inventory.FECUncorrectable] = one.Value
+			t.put(inventory.FECUncorrectable, one.Value)
 		}
 	}
 }
 
 func (t *totals) set(families map[inventory.Meaning]*family, device string) {
-	for _, m := range inventory.Meanings() {
-		if v, ok := t.values[m.Meaning]; ok && families[m.Meaning] != nil {
-			families[m.Meaning].set(float64(v), device)
+	for _, one := range t.values {
+		if f := families[one.Meaning]; f != nil {
+			f.set(float64(one.Value), device)
 		}
 	}
 }
