@@ -120,6 +120,28 @@ func TestScrapesAtTheSameTimeShareOneReading(t *testing.T) {
 	}
 }
 
+// What counts is what is read, not which collectors show it.
+func TestScrapesOfOtherPartsShareNoReading(t *testing.T) {
+	host := newSilent(t)
+	a := New(host, Options{Timeout: 500 * time.Millisecond, Failed: func(error) {}})
+	var wg sync.WaitGroup
+	scrape := func(asked metrics.Asked, part string) {
+		wg.Go(func() {
+			if s := a.Snapshot(asked); len(s.Reads) == 0 || s.Reads[0].Collector != part {
+				t.Errorf("%v: reads %+v, want %s", asked, s.Reads, part)
+			}
+		})
+	}
+	scrape(metrics.Asked{"statistics": true}, "statistics")
+	eventually(t, "the first question", func() bool { return host.asked.Load() > 0 })
+	scrape(metrics.Asked{"statistics": true, "link": true}, "statistics")
+	scrape(metrics.Asked{"softnet": true}, "softnet")
+	wg.Wait()
+	if n := host.asked.Load(); n != 1 {
+		t.Errorf("the host was asked %d times for the same", n)
+	}
+}
+
 func TestAnOverrunIsAChangeAndAnErrorEndsListening(t *testing.T) {
 	host := newSilent(t)
 	told := make(chan error)

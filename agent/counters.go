@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -18,13 +17,21 @@ type counters struct {
 }
 
 // count reads the counters that the collectors which are asked for show. Scrapes
-// that come at the same time and ask for the same share one reading.
+// that come at the same time and show something of the same parts share one reading.
 func (a *Agent) count(asked metrics.Asked, inv *inventory.Inventory) counters {
-	key := strings.Join(slices.Sorted(maps.Keys(asked)), " ")
-	return a.counters.do(key, func() counters {
+	all := inventory.Parts()
+	wanted := make([]inventory.Part, 0, len(all))
+	var key strings.Builder
+	for _, p := range all {
+		if asked == nil || shownBy(asked, p) {
+			wanted = append(wanted, p)
+			key.WriteString(string(p) + " ")
+		}
+	}
+	return a.counters.do(key.String(), func() counters {
 		ctx, cancel := context.WithTimeout(context.Background(), a.options.Timeout)
 		defer cancel()
-		sample := a.meter.Read(ctx, inv, func(p inventory.Part) bool { return asked == nil || shownBy(asked, p) })
+		sample := a.meter.Read(ctx, inv, func(p inventory.Part) bool { return slices.Contains(wanted, p) })
 		a.tellFailures(sample)
 		c := counters{sample: sample}
 		for _, r := range sample.Reads {

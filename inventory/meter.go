@@ -84,6 +84,14 @@ const (
 	PartInterruptCPUs Part = "interrupt_cpu"
 )
 
+// Parts are all parts.
+func Parts() []Part {
+	return []Part{
+		PartStatistics, PartStandard, PartDriver, PartQueues, PartPagePools, PartVFs, PartSoftnet, PartInterrupts, PartAER,
+		PartInterruptCPUs,
+	}
+}
+
 // Sample is what a host has counted at one moment. Nobody writes on it again.
 type Sample struct {
 	// Statistics are of all devices, by index.
