@@ -99,10 +99,7 @@ func (p *Prometheus) Read(ctx context.Context, into *Aggregate) error {
 
 // findAll asks what is asked of all hosts at once.
 func (r *reading) findAll(ctx context.Context) error {
-	all := []func(context.Context) error{r.findTargets, r.findFacts, r.findShared, r.findCut, r.findKinds}
-	for _, q := range quantities() {
-		all = append(all, func(ctx context.Context) error { return r.findNear(ctx, q) })
-	}
+	all := []func(context.Context) error{r.findTargets, r.findFacts, r.findShared, r.findCut, r.findNear, r.findKinds}
 	return together(ctx, r.Shards, all, func(ctx context.Context, find func(context.Context) error) error { return find(ctx) })
 }
 
@@ -151,16 +148,16 @@ type reading struct {
 	several, former map[string][]string
 
 	// What is found of all hosts at once, by host: when it was scraped, when it was judged and
-	// by which nictune, whether a VF of it shares its IOMMU group, and how many series of which
+	// by which nictune, whether a VF of it shares its IOMMU group, how many series of which
 	// collector its agent cut.
 	scraped, judged map[string]float64
 	version         map[string]string
 	shared          map[string]bool
 	cut             map[string]map[string]float64
-	kinds           map[string]*likeness // what is in a kind is for holders of the lock
+	near            map[string]map[string]bool
+	kinds           map[string]*likeness // what is in a likeness is for holders of the lock
 
-	mu     sync.Mutex                 // for what follows
-	near   map[string]map[string]bool // devices with a module near a threshold, by host
+	mu     sync.Mutex // for what follows
 	into   *Aggregate
 	warned map[string]bool
 }

@@ -351,33 +351,25 @@ func quantities() []quantity {
 }
 
 // How near to a warning a module has to be for all of its figures to be asked for: this
-// share of what lies between its warnings, and for a power so many decibels.
+// share of what lies between its warnings, and for received power so many decibels above the low one.
 const (
 	nearShare = 0.1
 	nearDB    = 2
 )
 
-// findNear finds the modules that are near a threshold or past one, of all hosts at once:
-// there are few, and the patterns of shards would make the expressions too long.
-func (r *reading) findNear(ctx context.Context, q quantity) error {
-	if err := r.ask(ctx, r.nearThresholds(q), func(key string, s promql.Sample) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.isNear(key, s.Labels["device"])
+// findNear finds the modules that are near a warning or past one, of all hosts at once:
+// there are few. How far received power is from the low one is asked of each port anyway.
+func (r *reading) findNear(ctx context.Context) error {
+	near := fmt.Sprintf("min by (%s, device) (%s) < %g", r.by, r.of("nictune_module_margin_ratio"), nearShare)
+	if err := r.ask(ctx, near, func(key string, s promql.Sample) {
+		if r.near[key] == nil {
+			r.near[key] = map[string]bool{}
+		}
+		r.near[key][s.Labels["device"]] = true
 	}); err != nil {
-		return fmt.Errorf("asking for modules by %s: %w", q.name, err)
+		return fmt.Errorf("asking for modules near a warning: %w", err)
 	}
 	return nil
-}
-
-// isNear notes a module; the lock is held.
-func (r *reading) isNear(key, device string) {
-	if r.near[key] == nil {
-		r.near[key] = map[string]bool{}
-	}
-	if !r.near[key][device] {
-		r.near[key][device] = true
-	}
 }
 
 // readOptics asks how much light every port receives, and for everything about modules
@@ -413,7 +405,7 @@ func (s *shard) readOptics(ctx context.Context) error {
 	level := "max by (" + port + ") (" + s.of("nictune_module_rx_power_threshold_watts", `threshold="low-warning"`, s.these) + ")"
 	if err := ask("received power", "min by ("+port+") ("+s.of("nictune_module_rx_power_watts", s.these)+") / "+level, func(m *module, _ map[string]string, v float64) {
 		m.margin = new(10 * math.Log10(v))
-		m.near = m.near || v < fromDB(nearDB)
+		m.near = m.near || *m.margin < nearDB
 	}); err != nil {
 		return err
 	}
@@ -462,32 +454,6 @@ func (s *shard) readOptics(ctx context.Context) error {
 	}
 	return nil
 }
-
-// nearThresholds is an expression that picks the lanes which are near a warning or past
-// it. Of two warnings half of what lies between them is the standard deviation, so that each
-// value is read once; of a power that would be no place on its logarithmic scale. How far
-// received power is from the low one is asked of each port anyway.
-func (r *reading) nearThresholds(q quantity) string {
-	port := r.by + ", device"
-	metric := "nictune_module_" + q.metric
-	value := r.of(metric + "_" + q.base)
-	threshold := func(which string) string { return r.of(metric+"_threshold_"+q.base, `threshold=~"`+which+`"`) }
-	on := " on (" + port + ") group_left () "
-	if !q.power {
-		both := threshold("low-warning|high-warning")
-		return fmt.Sprintf("abs(%s -%savg by (%s) (%s)) >%s(%g * stddev by (%s) (%s))", value, on, port, both, on, 1-2*nearShare, port, both)
-	}
-	limit := func(dB float64, which string) string {
-		return fmt.Sprintf("(%.6g * max by (%s) (%s))", fromDB(dB), port, threshold(which))
-	}
-	high := value + " >" + on + limit(-nearDB, "high-warning")
-	if q.name == rxPower {
-		return high
-	}
-	return value + " <" + on + limit(nearDB, "low-warning") + " or " + high
-}
-
-func fromDB(dB float64) float64 { return math.Pow(10, dB/10) }
 
 // measure is a quantity with a lane, or with a threshold's name.
 type measure struct{ quantity, of string }

@@ -174,7 +174,9 @@ func TestFingerprintsTellSamplesApart(t *testing.T) {
 	passes := func(n int) map[RuleStatus]int {
 		return map[RuleStatus]int{{"link/down", "critical", "pass"}: n, {"link/slow", "warning", "pass"}: 7 - n}
 	}
-	is := func(device string, ready bool) XDPOf { return XDPOf{Device: device, Ready: []XDPReady{{"l4lb", ready}}} }
+	is := func(device string, ready bool) XDPOf {
+		return XDPOf{Device: device, Ready: []XDPReady{{"l4lb", ready}}}
+	}
 	base := print(Options{}, passes(4), is("eth0", true), is("eth1", false))
 	if again := print(Options{}, passes(4), is("eth1", false), is("eth0", true)); again != base {
 		t.Errorf("the order makes a difference: %s, %s", base, again)

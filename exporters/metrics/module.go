@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"math"
 	"strconv"
 
 	"github.com/nictune/nictune/inventory/module"
@@ -44,7 +45,7 @@ type measured struct {
 }
 
 type moduleFamilies struct {
-	info, doubts, watts                                  *family
+	info, doubts, watts, margin                          *family
 	temperature, voltage, bias, txPower, rxPower         measured
 	txFault, txLoss, txUnlocked, txBad, rxLoss, rxUnlock *family
 }
@@ -94,6 +95,11 @@ func defineModule(c *catalogue) moduleFamilies {
 			Name: "module_max_power_watts", Type: gauge, Unit: "watts", Labels: device,
 			Help: "What the module may draw.", Source: "`ethtool -m`: the power class", Series: perModule + " that says so",
 		}),
+		margin: c.add(Metric{
+			Name: "module_margin_ratio", Type: gauge, Labels: device,
+			Help:   "How far the module is from a warning, as a share of what lies between the low and the high one (of powers in decibels): 0.5 in the middle, 0 or less past one. The least of all that it measures, on all lanes.",
+			Source: moduleDOM, Series: perModule + " with thresholds",
+		}),
 		temperature: quantity("temperature", "degrees Celsius", "celsius", 1, device, "The module's temperature."),
 		voltage:     quantity("voltage", "volts", "volts", 1, device, "The module's supply voltage."),
 		bias:        quantity("tx_bias", "amperes", "amperes", 1e3, lane, "The current through a lane's laser."),
@@ -129,12 +135,14 @@ func (f *moduleFamilies) fill(device string, m *module.Module) {
 	f.bias.limits(d.Thresholds.Bias, device)
 	f.txPower.limits(d.Thresholds.TXPower, device)
 	f.rxPower.limits(d.Thresholds.RXPower, device)
+	margin := min(marginOf(d.Temperature, d.Thresholds.Temperature), marginOf(d.Voltage, d.Thresholds.Voltage))
 	for i := range d.Lanes {
 		l := &d.Lanes[i]
 		lane := strconv.Itoa(l.Number)
 		f.bias.set(l.Bias, device, lane)
 		f.txPower.set(l.TXPower, device, lane)
 		f.rxPower.set(l.RXPower, device, lane)
+		margin = min(margin, marginOf(l.Bias, d.Thresholds.Bias), marginOf(l.TXPower, d.Thresholds.TXPower), marginOf(l.RXPower, d.Thresholds.RXPower))
 		maybe(f.txFault, l.TXFault, device, lane)
 		maybe(f.txLoss, l.TXLossOfSignal, device, lane)
 		maybe(f.txUnlocked, l.TXLossOfLock, device, lane)
@@ -142,6 +150,35 @@ func (f *moduleFamilies) fill(device string, m *module.Module) {
 		maybe(f.rxLoss, l.RXLossOfSignal, device, lane)
 		maybe(f.rxUnlock, l.RXLossOfLock, device, lane)
 	}
+	if !math.IsInf(margin, 1) {
+		f.margin.set(margin, device)
+	}
+}
+
+// marginOf is how far a value is from the nearer warning, as a share of what lies between the
+// two; infinite where that is not known.
+func marginOf(m *module.Monitor, r *module.Range) float64 {
+	margin := math.Inf(1)
+	if m == nil || m.Light == "unused" {
+		return margin
+	}
+	if m.Verdict != "" && m.Verdict != "ok" {
+		margin = 0 // also where there is only one warning
+	}
+	if r == nil {
+		return margin
+	}
+	value, low, high := m.Value, r.LowWarning.Value, r.HighWarning.Value
+	if m.DBm != nil {
+		if r.LowWarning.DBm == nil || r.HighWarning.DBm == nil {
+			return margin
+		}
+		value, low, high = *m.DBm, *r.LowWarning.DBm, *r.HighWarning.DBm
+	}
+	if high <= low {
+		return margin
+	}
+	return min(margin, min(value-low, high-value)/(high-low))
 }
 
 // set gives what was measured, unless nothing is: a lane that is off shows 0, and so

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -309,6 +310,8 @@ func (f *syntheticFleet) writeModules(sample func(name, host, labels string, val
 			}
 		})
 	}
+	type port struct{ host, nic int }
+	margins := map[port]float64{}
 	each("nictune_module_info", func(h, n int, _ *rand.Rand) []string {
 		return []string{fmt.Sprintf(`vendor="FINISAR-CORP.",part="FTLX8574D3BCL",serial="S%05d%d",type="SFP/SFP+/SFP28" 1`, h, n)}
 	})
@@ -328,6 +331,14 @@ func (f *syntheticFleet) writeModules(sample func(name, host, labels string, val
 			if q.name == "rx_power" && f.bad(h) && n == 2 {
 				v = q.low * (0.7 + random.Float64()*0.6)
 			}
+			value, low, high := v, q.low, q.high
+			if strings.HasSuffix(q.name, "power") {
+				value, low, high = math.Log10(value), math.Log10(low), math.Log10(high)
+			}
+			margin := min(value-low, high-value) / (high - low)
+			if least, known := margins[port{h, n}]; !known || margin < least {
+				margins[port{h, n}] = margin
+			}
 			if q.perLane {
 				return []string{fmt.Sprintf(`lane="1" %g`, v)}
 			}
@@ -340,6 +351,7 @@ func (f *syntheticFleet) writeModules(sample func(name, host, labels string, val
 			}
 		})
 	}
+	each("nictune_module_margin_ratio", func(h, n int, _ *rand.Rand) []string { return []string{fmt.Sprintf(" %g", margins[port{h, n}])} })
 }
 
 // writeVerdicts writes what the hosts' audits say, with every rule that there is.
