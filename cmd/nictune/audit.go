@@ -230,6 +230,9 @@ func sameHost(baseline, r *audit.HostReport) error {
 		if then.MachineID == now.MachineID {
 			return nil
 		}
+		if then.Name == now.Name {
+			return fmt.Errorf("it is the report of another host with the name %q: of machine %s, and this is %s", now.Name, then.MachineID, now.MachineID)
+		}
 	} else if then.Name == now.Name {
 		return nil
 	}

@@ -228,3 +228,26 @@ func TestRulePolicies(t *testing.T) {
 		t.Errorf("check pcie judges other rules: %s", stdout)
 	}
 }
+
+// A baseline is of the host when the machine's id is the same, whatever the two are called.
+func TestABaselineIsOfTheHost(t *testing.T) {
+	report := func(name, machine string) *audit.HostReport {
+		return &audit.HostReport{Host: audit.HostSummary{Name: name, MachineID: machine}}
+	}
+	now := report("web1", "aaaa")
+	for _, c := range []struct {
+		baseline *audit.HostReport
+		want     string
+	}{
+		{report("web1", "aaaa"), ""},
+		{report("renamed", "aaaa"), ""},
+		{report("web1", ""), ""}, // an older nictune, or a host without an id
+		{report("web2", ""), `of another host: "web2", and this is "web1"`},
+		{report("web2", "bbbb"), `of another host: "web2", and this is "web1"`},
+		{report("web1", "bbbb"), `another host with the name "web1": of machine bbbb, and this is aaaa`},
+	} {
+		if err := sameHost(c.baseline, now); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s of %q: %v, want %q", c.baseline.Host.Name, c.baseline.Host.MachineID, err, c.want)
+		}
+	}
+}
