@@ -31,14 +31,7 @@ func TestFleetOfTheLab(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.WriteFile(hostname, before, 0) })
 	igbWithVFs(t)
-	// Other links may still come up, and of one that comes later one of the two would not know.
-	var links string
-	labtest.Eventually(t, "links that stay as they are", func() bool {
-		before := links
-		time.Sleep(5 * time.Second)
-		links = string(labtest.Run(t, "ip", "-br", "link"))
-		return links == before
-	})
+	labtest.LinksSettle(t) // of one that comes later one of the two would not know
 	wanted := writeFile(t, "policies.yaml", fleetPolicies(time.Now().UTC()))
 	// An audit looks once. An agent that had looked a second time would have judged rates as well.
 	agent := startInProcess(t, "-f", wanted, "--pause", "1h")

@@ -47,6 +47,7 @@ func exportersOfNICs(b *testing.B) {
 	for _, name := range names {
 		nstest.IP(b, "link set "+name+" up")
 	}
+	labtest.LinksSettle(b) // for each that comes later an agent reads the facts anew, which is no part of a scrape
 	traffic := newTraffic(b)
 	results := map[string]scraping{}
 	for _, one := range exporters("/lab/nictune", "/lab/node_exporter") {

@@ -136,6 +136,18 @@ func Eventually(t testing.TB, what string, done func() bool) {
 	}
 }
 
+// LinksSettle waits until no link has changed for five seconds.
+func LinksSettle(t testing.TB) {
+	t.Helper()
+	var links string
+	Eventually(t, "links that stay as they are", func() bool {
+		before := links
+		time.Sleep(5 * time.Second)
+		links = string(Run(t, "ip", "-br", "link"))
+		return links == before
+	})
+}
+
 // Netdevsim makes a simulated device with so many ports and returns its interfaces' names in the
 // order of the ports. It takes ids from 10 on, and is removed at the end of the test. Each port has one
 // queue, or as many as are asked for.
