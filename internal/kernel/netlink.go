@@ -116,8 +116,8 @@ func (c *conversation) exchange(f frame, messages []Message) (all []Message, int
 	if c.buffer == nil {
 		c.buffer = make([]byte, receiveBuffer)
 	}
-	for {
-		if !f.dump {
+	for there := len(messages); ; {
+		if !f.dump && len(messages) == there { // what comes behind an answer only ends it
 			// The kernel makes an answer about one object as large as it needs (256 VFs:
 			// 77 KiB). To find that out by losing it would make a driver ask its
 			// firmware twice.

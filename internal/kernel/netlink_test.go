@@ -17,6 +17,7 @@ type script struct {
 	answers [][][]byte // by request, then by datagram
 	sent    [][]byte
 	queue   [][]byte
+	peeks   int
 }
 
 func (s *script) send(b []byte) error {
@@ -38,6 +39,7 @@ func (s *script) receive(b []byte) (int, error) {
 }
 
 func (s *script) peek() (int, error) {
+	s.peeks++
 	if len(s.queue) == 0 {
 		return 0, errors.New("the script ends here: the client waits for more than the kernel would send")
 	}
@@ -137,13 +139,14 @@ func TestTruncatedDatagram(t *testing.T) {
 	}
 }
 
-// The answer about one object is asked for once, however large it is.
+// The answer about one object is asked for once, however large it is, and looked at once
+// before it is taken: each is a system call.
 func TestLargeAnswer(t *testing.T) {
 	large := bytes.Repeat([]byte("x"), 3*receiveBuffer)
 	s := &script{answers: [][][]byte{{packet(device, 0, 1, large), packet(uapi.NLMSG_ERROR, 0, 1, status(0))}}}
 	c := conversation{transport: s}
 	messages, err := c.request(frame{typ: device})
-	if err != nil || len(messages) != 1 || !bytes.Equal(messages[0].Body, large) || len(s.sent) != 1 {
+	if err != nil || len(messages) != 1 || !bytes.Equal(messages[0].Body, large) || len(s.sent) != 1 || s.peeks != 1 {
 		t.Errorf("%d messages to %d requests, %v", len(messages), len(s.sent), err)
 	}
 	s = &script{answers: [][][]byte{{packet(device, 0, 1, make([]byte, receiveBufferMax+1))}}}
