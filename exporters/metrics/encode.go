@@ -174,7 +174,7 @@ func (a *assembled) add(b []byte) {
 // The sizes of parts that are sent together, and of what comes of it.
 const (
 	smallPart  = 4 << 10
-	joinedPart = 32 << 10
+	joinedPart = 60 << 10
 )
 
 // send writes a page. Small parts are joined in a buffer: each costs whoever sends it.
