@@ -179,7 +179,7 @@ const (
 func (m *Meter) visitDriver(ctx context.Context, v *visit) error {
 	c := &v.lane.counters
 	for range countersTries {
-		if c.set != nil && !c.stale.Load() && time.Since(c.read) < namesFor {
+		if c.set != nil && !c.stale.Load() && v.began.Sub(c.read) < namesFor {
 			values, err := m.driverValues(ctx, v, len(c.set.Names))
 			if err == nil {
 				v.sample.Set, v.sample.Driver, v.sample.Meant = c.set, values, c.set.meant(values)
