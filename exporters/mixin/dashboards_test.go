@@ -162,7 +162,7 @@ func boards() []board {
 				}},
 				{"Policies, virtual functions and XDP", 9, []panel{
 					{"timeseries", "Drift by policy", "none", 8, "Settings that differ from policies that agents were given.", []query{{`sum by (policy) (nictune_policy_setting_drifted{` + onFleet + `, origin="given"})`, "{{policy}}"}}},
-					{"bargauge", "Virtual functions by driver", "none", 8, "Without a driver nobody can use them.", []query{{`count by (driver) (` + fleet("nictune_vf_info") + `)`, "{{driver}}"}}},
+					{"bargauge", "Virtual functions by driver", "none", 8, "Without a driver nobody can use them.", []query{{`sum by (driver) (` + fleet("nictune_sriov_vfs_by_driver") + `)`, "{{driver}}"}}},
 					{"bargauge", "Devices ready for XDP", "percentunit", 8, "By purpose; of those devices where it is known.", []query{{`avg by (profile) (` + fleet("nictune_xdp_ready") + `)`, "{{profile}}"}}},
 				}},
 			},
