@@ -25,17 +25,24 @@ type likeness struct {
 	hosts, nics int  // how many of them are counted, with how many NICs
 }
 
-// findKinds asks of which kind each host is. The sum of fingerprints is one as well.
+// findKinds asks of which kind each host is. The sum of fingerprints is one as well. Hosts of
+// two jobs or clusters are of two kinds: what is scraped of them may be relabelled otherwise.
 func (r *reading) findKinds(ctx context.Context) error {
 	if r.Host != "" {
 		return nil // of one host everything is asked
 	}
-	byPrint := map[float64]*likeness{}
+	type print struct {
+		sum  float64
+		from string
+	}
+	byPrint := map[print]*likeness{}
 	if err := r.ask(ctx, "sum by ("+r.by+") ("+r.of("", fingerprints)+")", func(key string, s promql.Sample) {
-		k := byPrint[s.Value]
+		delete(s.Labels, "instance")
+		of := print{s.Value, r.key(s.Labels)}
+		k := byPrint[of]
 		if k == nil {
 			k = &likeness{}
-			byPrint[s.Value] = k
+			byPrint[of] = k
 		}
 		k.all++
 		r.kinds[key] = k
