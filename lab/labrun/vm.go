@@ -306,8 +306,11 @@ func (v *vm) command(dir string, p profile) (*exec.Cmd, error) {
 		"-smp", p.smp, "-m", fmt.Sprintf("%dM", p.memory),
 		"-serial", "file:" + filepath.Join(dir, "console"),
 		"-kernel", filepath.Join(v.image, "vmlinux"), "-initrd", filepath.Join(dir, "initrd"),
+		// What is dear under emulation: a clock that is a device (hpet), pages that are cleared by one instruction, accounts of
+		// pressure, and what the kernel tries of its ciphers.
 		"-append", strings.TrimSpace("console=ttyS0 panic=-1 quiet loglevel=4 intel_iommu=on iommu=pt mitigations=off nokaslr init_on_alloc=0 " +
-			"tsc=unstable no_timer_check rcupdate.rcu_expedited=1 audit=0 apparmor=0 cryptomgr.notests " + v.append),
+			"tsc=reliable no_timer_check rcupdate.rcu_expedited=1 audit=0 apparmor=0 psi=0 clearcpuid=rep_good cryptomgr.notests " +
+			"initcall_blacklist=jent_mod_init,crypto_kdf108_init " + v.append),
 		"-device", "intel-iommu,intremap=on",
 		"-device", "isa-debug-exit,iobase=0xf4,iosize=1",
 		"-device", "virtio-serial-pci,id=serial,bus=pcie.0",
