@@ -14,8 +14,8 @@ lab-test: lab ## Run every lab test in its VMs
 
 .PHONY: lab-test-every
 lab-test-every: lab ## Faults, kills and power cuts at every write, of which lab-test takes a part (an hour or two)
-	go test -tags lab -exec '$(CURDIR)/lab/vm exec -p hub' ./tuning/settings -run '^(TestVFsKilled|TestTenKnobsEachWriteFails)$$' -v -timeout 2h -args -every
-	go test -tags lab -exec '$(CURDIR)/lab/vm exec -p numa' ./tuning/settings -run '^(TestQueuesKilled|TestRulesKilled|TestTenKnobsUnplugged)$$' -v -timeout 2h -args -every
+	go test -tags lab -exec '$(CURDIR)/lab/vm exec -p hub' ./tuning/settings -run '^(TestVFsKilled|TestTenKnobsKilled|TestTenKnobsEachWriteFails)$$' -v -timeout 2h -args -every
+	go test -tags lab -exec '$(CURDIR)/lab/vm exec -p numa' ./tuning/settings -run '^(TestQueuesKilled|TestRulesKilled|TestTenKnobsEachWriteFails|TestTenKnobsUnplugged)$$' -v -timeout 2h -args -every
 	go test -tags labhost ./tuning/settings -run '^(TestVFsPowerCut|TestTenKnobsPowerCut)$$' -v -timeout 2h -args -every
 
 # What Linux 6.12, the lab's usual kernel, is too old for.

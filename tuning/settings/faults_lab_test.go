@@ -283,9 +283,10 @@ func tenKnobsOf(t *testing.T, w *countingWriter, name string) (p *tuning.Plan, a
 	return p, all, ops, before, planned
 }
 
-// TestTenKnobsEachWriteFails has each write of a plan of ten knobs fail in each way.
+// TestTenKnobsEachWriteFails has each write of a plan of ten knobs fail: in each way that
+// the engine treats in a way of its own, and with -args -every in each.
 //
-//lab:seconds 150
+//lab:seconds 90
 func TestTenKnobsEachWriteFails(t *testing.T) {
 	labtest.Require(t, "hub", "numa")
 	w := live(t)
@@ -330,31 +331,42 @@ func TestTenKnobsEachWriteFails(t *testing.T) {
 		}
 		t.Logf("%s, at each of %d writes: %v", how, len(ops), time.Since(began))
 	}
-	// Two machines share the faults. Of errors that come after the write the engine
-	// treats one in a way of its own; the others take turns, which saves minutes.
-	if labtest.Profile() == "hub" {
-		for _, errno := range []syscall.Errno{syscall.EBUSY, syscall.EOPNOTSUPP, syscall.EIO, syscall.ENODEV} {
-			try(errno.Error(), errno == syscall.EOPNOTSUPP, func(int) fault { return refuses(errno) })
+	// Two machines share the faults. Those that the engine treats alike take turns.
+	inTurn := func(how string, faults ...fault) {
+		if *every {
+			for i, f := range faults {
+				try(fmt.Sprintf("%s (%d of %d)", how, i+1, len(faults)), false, func(int) fault { return f })
+			}
+			return
 		}
+		try(how+" in turn", false, func(n int) fault { return faults[n%len(faults)] })
+	}
+	if labtest.Profile() == "hub" {
+		try("EOPNOTSUPP", true, func(int) fault { return refuses(syscall.EOPNOTSUPP) })
+		inTurn("EBUSY, EIO, ENODEV", refuses(syscall.EBUSY), refuses(syscall.EIO), refuses(syscall.ENODEV))
 		try("a hang", false, func(int) fault { return hangs(false) })
 	} else {
-		others := []syscall.Errno{syscall.EBUSY, syscall.EIO, syscall.ENODEV}
 		try("EOPNOTSUPP, though it took effect", true, func(int) fault { return lies(syscall.EOPNOTSUPP) })
-		try("an error, though it took effect", false, func(n int) fault { return lies(others[n%len(others)]) })
-		try("a hang that took effect", false, func(int) fault { return hangs(true) })
+		inTurn("a hang, EBUSY, EIO, ENODEV, though it took effect", hangs(true), lies(syscall.EBUSY), lies(syscall.EIO), lies(syscall.ENODEV))
 	}
 	t.Logf("%d of %d faults: %d undone to the state before, %d applied to the state planned", undone+applied, cases, undone, applied)
 }
 
-// TestTenKnobsKilled kills -9 the process before and after each write.
+// TestTenKnobsKilled kills -9 the process after each write; with -args -every before each,
+// too.
 //
-//lab:seconds 110
+//lab:seconds 45
 func TestTenKnobsKilled(t *testing.T) {
 	labtest.Require(t, "hub")
 	w := live(t)
 	name := chosen(t)
 	p, all, ops, before, _ := tenKnobsOf(t, w, name)
-	for at := 1; at <= 2*len(ops); at++ {
+	step := 2 // the even ones
+	if *every {
+		step = 1
+	}
+	cases := 0
+	for at := step; at <= 2*len(ops); at += step {
 		dir := t.TempDir()
 		if !killed(t, dir, at, errand{p, all, allow}) {
 			t.Fatalf("point %d (%s): the process was not killed", at, ops[(at-1)/2])
@@ -366,8 +378,9 @@ func TestTenKnobsKilled(t *testing.T) {
 		if diff := difference(before, whole(t, w)); diff != "" {
 			t.Fatalf("point %d (%s):\n%s", at, ops[(at-1)/2], diff)
 		}
+		cases++
 	}
-	t.Logf("%d of %d kills recovered to the state before", 2*len(ops), 2*len(ops))
+	t.Logf("%d of %d kills recovered to the state before, at %d writes", cases, cases, len(ops))
 }
 
 var hashKey = regexp.MustCompile(`"key":"[^"]*",|([0-9a-f]{2}:){39}[0-9a-f]{2}`)
