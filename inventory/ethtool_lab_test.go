@@ -475,11 +475,14 @@ func TestSameAsEthtool(t *testing.T) {
 	labtest.Require(t, "nics")
 	names := []string{labtest.NIC(t, "e1000e"), labtest.NIC(t, "virtio_net"), labtest.NIC(t, "vmxnet3")}
 	names = append(names, labtest.NICs(t, "igb", 2)...)
-	for _, name := range names {
+	up := func(name string) {
 		labtest.Run(t, "ip", "link", "set", name, "up")
 		labtest.Eventually(t, name+" has a link", func() bool {
 			return strings.Contains(string(labtest.Ethtool(t, name)), "Link detected: yes")
 		})
+	}
+	for _, name := range names {
+		up(name)
 	}
 	// Something other than defaults.
 	igb := names[3]
@@ -503,7 +506,7 @@ func TestSameAsEthtool(t *testing.T) {
 
 	vfs(t, names[4], 1)
 	names = append(names, labtest.NIC(t, "igbvf"))
-	labtest.Run(t, "ip", "link", "set", names[5], "up")
+	up(names[5])
 
 	for _, state := range []struct {
 		name string
