@@ -386,9 +386,9 @@ func TestHostsThatAreAlike(t *testing.T) {
 		print             float64
 	}
 	var hosts []host
-	add := func(n int, name, cluster string, print func(i int) float64) {
+	add := func(n int, name, cluster string, fingerprint func(i int) float64) {
 		for i := range n {
-			hosts = append(hosts, host{fmt.Sprintf("%s%03d:1", name, i), cluster, print(i)})
+			hosts = append(hosts, host{fmt.Sprintf("%s%03d:1", name, i), cluster, fingerprint(i)})
 		}
 	}
 	add(alike, "alike", "c1", func(i int) float64 { return float64(1<<40 + i%2) }) // two kinds

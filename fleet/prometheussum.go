@@ -31,14 +31,14 @@ func (r *reading) findKinds(ctx context.Context) error {
 	if r.Host != "" {
 		return nil // of one host everything is asked
 	}
-	type print struct {
+	type fingerprint struct {
 		sum  float64
 		from string
 	}
-	byPrint := map[print]*likeness{}
+	byPrint := map[fingerprint]*likeness{}
 	if err := r.ask(ctx, "sum by ("+r.by+") ("+r.of("", fingerprints)+")", func(key string, s promql.Sample) {
 		delete(s.Labels, "instance")
-		of := print{s.Value, r.key(s.Labels)}
+		of := fingerprint{s.Value, r.key(s.Labels)}
 		k := byPrint[of]
 		if k == nil {
 			k = &likeness{}

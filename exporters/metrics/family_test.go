@@ -164,7 +164,7 @@ func TestRepairedLabelsAreShownOnce(t *testing.T) {
 // A fingerprint is that of what is shown: the same for the same samples in any order, another
 // as soon as one differs, also where a limit or a filter of devices makes the difference.
 func TestFingerprintsTellSamplesApart(t *testing.T) {
-	print := func(options Options, counts map[RuleStatus]int, ready ...XDPOf) string {
+	of := func(options Options, counts map[RuleStatus]int, ready ...XDPOf) string {
 		e, err := New(func(Asked) Snapshot { return Snapshot{Findings: &Findings{Counts: counts}, XDP: &XDP{NICs: ready}} }, options)
 		if err != nil {
 			t.Fatal(err)
@@ -177,18 +177,18 @@ func TestFingerprintsTellSamplesApart(t *testing.T) {
 	is := func(device string, ready bool) XDPOf {
 		return XDPOf{Device: device, Ready: []XDPReady{{"l4lb", ready}}}
 	}
-	base := print(Options{}, passes(4), is("eth0", true), is("eth1", false))
-	if again := print(Options{}, passes(4), is("eth1", false), is("eth0", true)); again != base {
+	base := of(Options{}, passes(4), is("eth0", true), is("eth1", false))
+	if again := of(Options{}, passes(4), is("eth1", false), is("eth0", true)); again != base {
 		t.Errorf("the order makes a difference: %s, %s", base, again)
 	}
 	all := map[string]string{base: "the first"}
 	for name, other := range map[string]string{
-		"counts that changed places":  print(Options{}, passes(3), is("eth0", true), is("eth1", false)),
-		"readiness that did":          print(Options{}, passes(4), is("eth0", false), is("eth1", true)),
-		"another status":              print(Options{}, map[RuleStatus]int{{"link/down", "critical", "fail"}: 4, {"link/slow", "warning", "pass"}: 3}, is("eth0", true), is("eth1", false)),
-		"none":                        print(Options{}, nil),
-		"a device that is not shown":  print(Options{Devices: Filter{Device: Match{Exclude: regexp.MustCompile("eth1")}}}, passes(4), is("eth0", true), is("eth1", false)),
-		"a limit of one for a family": print(Options{Limit: 1}, passes(4), is("eth0", true), is("eth1", false)),
+		"counts that changed places":  of(Options{}, passes(3), is("eth0", true), is("eth1", false)),
+		"readiness that did":          of(Options{}, passes(4), is("eth0", false), is("eth1", true)),
+		"another status":              of(Options{}, map[RuleStatus]int{{"link/down", "critical", "fail"}: 4, {"link/slow", "warning", "pass"}: 3}, is("eth0", true), is("eth1", false)),
+		"none":                        of(Options{}, nil),
+		"a device that is not shown":  of(Options{Devices: Filter{Device: Match{Exclude: regexp.MustCompile("eth1")}}}, passes(4), is("eth0", true), is("eth1", false)),
+		"a limit of one for a family": of(Options{Limit: 1}, passes(4), is("eth0", true), is("eth1", false)),
 	} {
 		if same := all[other]; same != "" {
 			t.Errorf("%s has the fingerprint of %s: %s", name, same, other)
