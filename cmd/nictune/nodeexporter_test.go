@@ -398,7 +398,7 @@ func nodeExporter(t *testing.T) string {
 // about NICs do, and little else: make bench compares the two so.
 func likeNodeExporter(t *testing.T) []string {
 	t.Helper()
-	flags, err := os.ReadFile("../../internal/bench/nodeexporter/nictune.flags")
+	flags, err := os.ReadFile("../../internal/bench/nictune.flags")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,13 +50,13 @@ func exportersOfNICs(b *testing.B) {
 	labtest.LinksSettle(b) // for each that comes later an agent reads the facts anew, which is no part of a scrape
 	traffic := newTraffic(b)
 	results := map[string]scraping{}
-	for _, one := range exporters(b, "/lab/nictune", "/lab/node_exporter") {
+	for _, one := range exporters("/lab/nictune", "/lab/node_exporter") {
 		b.Run(one.name, func(b *testing.B) {
 			results[one.name] = scrape(b, one, len(names), traffic)
 			results[one.name].report(b)
 		})
 	}
-	for _, one := range barely(b) {
+	for _, one := range barely() {
 		b.Run(one.name, func(b *testing.B) {
 			bare := benchmarkCalls(b, one, len(names), results[one.of].length, traffic)
 			reportCPU(b, bare)

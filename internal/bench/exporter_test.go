@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	_ "embed" // the flags for the same facts
 	"fmt"
 	"io"
 	"net"
@@ -49,7 +50,7 @@ func BenchmarkExporters(b *testing.B) {
 		names := devices(b, count, veths)
 		traffic := newTraffic(b)
 		results := map[string]scraping{}
-		for _, one := range exporters(b, nictune, node) {
+		for _, one := range exporters(nictune, node) {
 			b.Run(fmt.Sprintf("%d/%s", count, one.name), func(b *testing.B) {
 				r := scrape(b, one, len(names), traffic)
 				results[one.name] = r
@@ -57,15 +58,16 @@ func BenchmarkExporters(b *testing.B) {
 				r.report(b)
 			})
 		}
-		for _, one := range barely(b) {
+		for _, one := range barely() {
 			b.Run(fmt.Sprintf("%d/%s", count, one.name), func(b *testing.B) {
 				bare := benchmarkCalls(b, one, len(names), results[one.of].length, traffic)
 				reportCPU(b, bare)
 				growth[one.name] = append(growth[one.name], cost{count, bare})
 				results[one.of].judge(b, one.of, results["node_exporter-default"], results["node_exporter-netlink"], bare)
+				judgeGrowth(b, one.name, growth)
+				judgeGrowth(b, one.of, growth)
 			})
 		}
-		judgeGrowth(b, growth)
 	}
 }
 
@@ -82,8 +84,7 @@ type exporter struct {
 
 // exporters are those that are compared: node_exporter with what it has about NICs, and
 // nictune with the same facts, by default, and with more than either.
-func exporters(b *testing.B, nictune, node string) []exporter {
-	b.Helper()
+func exporters(nictune, node string) []exporter {
 	const lean, counter, judged = "--web.disable-exporter-metrics", "_network_receive_packets_total", "nictune_audit_timestamp_seconds"
 	facts := []string{
 		lean, "--collector.disable-defaults", "--collector.netclass", "--collector.netdev", "--collector.ethtool",
@@ -92,7 +93,7 @@ func exporters(b *testing.B, nictune, node string) []exporter {
 	return []exporter{
 		{"node_exporter-default", node, facts, "node" + counter, ""},
 		{"node_exporter-netlink", node, append([]string{"--collector.netclass.netlink", "--collector.netdev.netlink"}, facts...), "node" + counter, ""},
-		{"nictune", nictune, append([]string{"agent", lean}, sameFacts(b)...), "nictune" + counter, `nictune_scrape_collector_success{collector="sriov"} 1`},
+		{"nictune", nictune, append([]string{"agent", lean}, strings.Fields(sameFacts)...), "nictune" + counter, `nictune_scrape_collector_success{collector="sriov"} 1`},
 		{"nictune-default", nictune, []string{"agent", lean}, "nictune" + counter, judged},
 		{"nictune-more", nictune, []string{"agent", lean, "--collector.driver.virtual", "--collector.netclass", "--collector.link_modes", "--collector.interrupt_cpu"}, "nictune" + counter, judged},
 	}
@@ -100,14 +101,9 @@ func exporters(b *testing.B, nictune, node string) []exporter {
 
 // sameFacts are the flags with which an agent exports what node_exporter does. A test in
 // cmd/nictune holds what they export against node_exporter's, family by family.
-func sameFacts(b *testing.B) []string {
-	b.Helper()
-	flags, err := os.ReadFile("nodeexporter/nictune.flags")
-	if err != nil {
-		b.Fatal(err)
-	}
-	return strings.Fields(string(flags))
-}
+//
+//go:embed nictune.flags
+var sameFacts string
 
 // bare is the calls alone of one of the programs: what it asks the kernel for a scrape.
 type bare struct {
@@ -116,13 +112,12 @@ type bare struct {
 	virtual  bool // drivers' counters of software devices, too
 }
 
-func barely(b *testing.B) []bare {
-	b.Helper()
+func barely() []bare {
 	same, byDefault := metrics.Asked{}, metrics.Asked{}
 	for _, c := range metrics.Collectors() {
 		byDefault[c.Name] = c.Default
 	}
-	for _, flag := range sameFacts(b) {
+	for _, flag := range strings.Fields(sameFacts) {
 		if name, ok := strings.CutPrefix(flag, "--collector."); ok {
 			same[name] = true
 		}
@@ -140,24 +135,23 @@ type cost struct {
 // above it isn't linear, whatever the machine's caches and its other work add.
 const linear = 1.25
 
-// judgeGrowth says what each further device costs, between two sizes of host, and whether
-// that stays the same. Of the calls alone it is said, too: what they cost more of many
+// judgeGrowth says what each further device costs one of them, between two sizes of host, and
+// whether that stays the same. Of the calls alone it is said, too: what they cost more of many
 // devices is the kernel's.
-func judgeGrowth(b *testing.B, all map[string][]cost) {
-	for _, name := range []string{"calls", "calls-default", "calls-more", "nictune", "nictune-default", "nictune-more", "node_exporter-default", "node_exporter-netlink"} {
-		sizes := all[name]
-		if len(sizes) < 3 {
-			continue // until all were measured; and -bench may have left some out
-		}
-		further := func(from, to cost) float64 { return float64(to.cpu-from.cpu) / 1e3 / float64(to.devices-from.devices) }
-		few, many := further(sizes[0], sizes[1]), further(sizes[1], sizes[2])
-		verdict := "MISSED"
-		if many <= few*linear {
-			verdict = "met"
-		}
-		b.Logf("%s: a further device costs %.1f us from %d to %d of them, %.1f us from there to %d; the target is linear growth, at most %.2f times as much: %s",
-			name, few, sizes[0].devices, sizes[1].devices, many, sizes[2].devices, linear, verdict)
+func judgeGrowth(b *testing.B, name string, all map[string][]cost) {
+	b.Helper()
+	sizes := all[name]
+	if len(sizes) < 3 {
+		return // until all were measured; and -bench may have left some out
 	}
+	further := func(from, to cost) float64 { return float64(to.cpu-from.cpu) / 1e3 / float64(to.devices-from.devices) }
+	few, many := further(sizes[0], sizes[1]), further(sizes[1], sizes[2])
+	verdict := "MISSED"
+	if many <= few*linear {
+		verdict = "met"
+	}
+	b.Logf("%s: a further device costs %.1f us from %d to %d of them, %.1f us from there to %d; the target is linear growth, at most %.2f times as much: %s",
+		name, few, sizes[0].devices, sizes[1].devices, many, sizes[2].devices, linear, verdict)
 }
 
 // BenchmarkChurn scrapes while devices come and go beside those that stay: of these no
@@ -168,7 +162,7 @@ func BenchmarkChurn(b *testing.B) {
 	defer func() { remove(b, listed(b)) }()
 	const count = 200
 	stay := devices(b, count, veths)
-	for _, one := range exporters(b, nictune, node) {
+	for _, one := range exporters(nictune, node) {
 		b.Run(one.name, func(b *testing.B) {
 			s := startExporter(b, one, nil) // node_exporter says of each device that it went
 			s.awaits(b, count)
