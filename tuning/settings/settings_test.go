@@ -158,7 +158,9 @@ func state(t testing.TB, r kernel.Reader, nics []inventory.NIC, names ...string)
 		see(t, seen, PrivateFlags(), r, nic)
 		see(t, seen, Pause(), r, nic)
 		see(t, seen, Netdev(), r, nic)
-		see(t, seen, Link(), r, nic)
+		if nic.Function != inventory.VF { // whose speed is that of its PF's link, which comes and goes
+			see(t, seen, Link(), r, nic)
+		}
 		see(t, seen, Multicast(), r, nic)
 		see(t, seen, Bridge(), r, nic)
 		see(t, seen, BridgePort(), r, nic)
