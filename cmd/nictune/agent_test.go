@@ -35,6 +35,20 @@ import (
 	"github.com/nictune/nictune/lab/nstest"
 )
 
+// patience is how long a test waits for what is to come. The machine may be an emulated one,
+// and do much else.
+const patience = time.Minute
+
+// comes waits until something is so, and reports whether that came while there was patience.
+func comes(f func() bool) bool {
+	for deadline := time.Now().Add(patience); !f(); time.Sleep(25 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
+}
+
 // served is a running nictune agent.
 type served struct {
 	log *lockedBuffer
@@ -99,14 +113,12 @@ var listening = regexp.MustCompile(`msg="Listening on" address=(\S+)`)
 // address waits until the agent listens.
 func (s *served) address(t *testing.T) string {
 	t.Helper()
-	for range 400 {
-		if m := listening.FindStringSubmatch(s.log.String()); m != nil {
-			return m[1]
-		}
-		time.Sleep(25 * time.Millisecond)
-	}
-	t.Fatalf("the agent does not listen after 10 s; it logged:\n%s", s.log)
-	return ""
+	var m []string
+	s.until(t, "an address", func() bool {
+		m = listening.FindStringSubmatch(s.log.String())
+		return m != nil
+	})
+	return m[1]
 }
 
 // end stops the agent, which must take that for a success.
@@ -123,8 +135,8 @@ func (s *served) wait(t *testing.T) int {
 	select {
 	case exit := <-s.exit:
 		return exit
-	case <-time.After(20 * time.Second):
-		t.Fatalf("the agent has not ended after 20 s; it logged:\n%s", s.log)
+	case <-time.After(patience):
+		t.Fatalf("the agent has not ended after %v; it logged:\n%s", patience, s.log)
 		return 0
 	}
 }
@@ -140,7 +152,7 @@ func get(t *testing.T, url string, edit ...func(*http.Request, *http.Transport))
 	for _, e := range edit {
 		e(request, transport)
 	}
-	client := &http.Client{Transport: transport, Timeout: 30 * time.Second}
+	client := &http.Client{Transport: transport, Timeout: patience}
 	response, err := client.Do(request)
 	if err != nil {
 		t.Fatal(err)
@@ -156,13 +168,9 @@ func get(t *testing.T, url string, edit ...func(*http.Request, *http.Transport))
 // ready waits until the host has been read.
 func ready(t *testing.T, base string) {
 	t.Helper()
-	for range 400 {
-		if status, _ := get(t, base+"/-/ready"); status == http.StatusOK {
-			return
-		}
-		time.Sleep(25 * time.Millisecond)
+	if !comes(func() bool { status, _ := get(t, base+"/-/ready"); return status == http.StatusOK }) {
+		t.Fatalf("the agent is not ready after %v", patience)
 	}
-	t.Fatal("the agent is not ready after 10 s")
 }
 
 // scraped reads a page of metrics as Prometheus does.
@@ -200,11 +208,12 @@ func TestAgentServesAndEnds(t *testing.T) {
 	s := startInProcess(t)
 	base := "http://" + s.address(t)
 	ready(t, base)
-	status, page := get(t, base+"/metrics")
-	for i := 0; i < 400 && !strings.Contains(page, "\nnictune_policy_error "); i++ { // it is compared after it was read
-		time.Sleep(25 * time.Millisecond)
+	var status int
+	var page string
+	s.until(t, "a comparison", func() bool { // it is compared after it was read
 		status, page = get(t, base+"/metrics")
-	}
+		return strings.Contains(page, "\nnictune_policy_error ")
+	})
 	if status != http.StatusOK {
 		t.Fatalf("metrics: %d: %s", status, page)
 	}
@@ -247,13 +256,10 @@ func TestAgentServesAndEnds(t *testing.T) {
 	if _, err := net.DialTimeout("tcp", strings.TrimPrefix(base, "http://"), time.Second); err == nil {
 		t.Error("the agent has ended and something still listens")
 	}
-	for i := 0; runtime.NumGoroutine() > before || openSockets(t) > sockets; i++ {
-		if i == 100 {
-			stacks := make([]byte, 1<<16)
-			t.Fatalf("%d goroutines and %d sockets were there before, %d and %d are after:\n%s", before, sockets,
-				runtime.NumGoroutine(), openSockets(t), stacks[:runtime.Stack(stacks, true)])
-		}
-		time.Sleep(25 * time.Millisecond)
+	if !comes(func() bool { return runtime.NumGoroutine() <= before && openSockets(t) <= sockets }) {
+		stacks := make([]byte, 1<<16)
+		t.Fatalf("%d goroutines and %d sockets were there before, %d and %d are after:\n%s", before, sockets,
+			runtime.NumGoroutine(), openSockets(t), stacks[:runtime.Stack(stacks, true)])
 	}
 }
 
@@ -306,11 +312,8 @@ func TestAgentIsNotReadyBeforeItsFirstReading(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- keeper.Run(ctx) }()
-	for i := 0; ask("/-/ready").Code != http.StatusOK; i++ {
-		if i == 1000 {
-			t.Fatal("not ready after 10 s")
-		}
-		time.Sleep(10 * time.Millisecond)
+	if !comes(func() bool { return ask("/-/ready").Code == http.StatusOK }) {
+		t.Fatalf("not ready after %v", patience)
 	}
 	cancel()
 	<-done
@@ -459,15 +462,10 @@ func TestAgentRunsUnprivileged(t *testing.T) {
 		_, page := get(t, base+"/metrics")
 		info := nicInfo(t, page)
 		nstest.Link(t, "later0", "type ifb")
-		for i := 0; ; i++ {
-			if _, page := get(t, base+"/metrics"); nicInfo(t, page)["later0"] != nil {
-				break
-			}
-			if i == 200 {
-				t.Fatalf("a new device is not there after 5 s; the agent logged:\n%s", s.log)
-			}
-			time.Sleep(25 * time.Millisecond)
-		}
+		s.until(t, "a new device", func() bool {
+			_, page := get(t, base+"/metrics")
+			return nicInfo(t, page)["later0"] != nil
+		})
 		nstest.IP(t, "link del later0")
 		s.end(t)
 		if strings.Contains(s.log.String(), "level=ERROR") {
@@ -553,7 +551,7 @@ func TestAgentRefusesToStart(t *testing.T) {
 		{"no such policy", "no such file", []string{"--policy=/nonexistent.yaml"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			var log lockedBuffer
 			exit := run(ctx, append([]string{"agent", "--host", labHost}, test.args...), io.Discard, &log)

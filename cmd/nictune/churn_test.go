@@ -255,10 +255,8 @@ settings:
 			t.Errorf("the agent logged:\n%s", s)
 		}
 	})
-	for start := time.Now(); !keeper.Ready(); time.Sleep(time.Millisecond) {
-		if time.Since(start) > 10*time.Second {
-			t.Fatal("the agent is not ready after 10 s")
-		}
+	if !comes(keeper.Ready) {
+		t.Fatalf("the agent is not ready after %v", patience)
 	}
 	scrape = func() ([]byte, error) {
 		response, err := server.Client().Get(server.URL + "/metrics")

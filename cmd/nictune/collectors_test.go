@@ -5,7 +5,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 )
 
 // What the flags leave out, a scrape has not.
@@ -55,7 +54,7 @@ func TestCollectorFlagsThatAreWrong(t *testing.T) {
 		{"--collector.cpufreq", "unknown flag"},
 		{"--limit.series-per-collector=-1", "--limit.series-per-collector -1 is negative"},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		var log lockedBuffer
 		exit := run(ctx, append([]string{"agent", "--host", labHost, "--web.listen-address=127.0.0.1:0"}, strings.Fields(test.args)...), io.Discard, &log)
 		cancel()

@@ -63,19 +63,14 @@ func (u unconfirmed) apply(t *testing.T, confirm string, args ...string) *exec.C
 func (u unconfirmed) until(t *testing.T, want tuning.Outcome) tuning.Transaction {
 	t.Helper()
 	var got tuning.Transaction
-	for range 800 {
-		all, err := tuning.History(u.state)
-		if err != nil {
-			t.Fatal(err)
+	if !comes(func() bool {
+		if all := transactions(t, u.state); len(all) > 0 {
+			got = all[0]
 		}
-		if len(all) > 0 {
-			if got = all[0]; got.Outcome == want {
-				return got
-			}
-		}
-		time.Sleep(25 * time.Millisecond)
+		return got.Outcome == want
+	}) {
+		t.Fatalf("after %v it is %q, not %q", patience, got.Outcome, want)
 	}
-	t.Fatalf("after 20 s it is %q, not %q", got.Outcome, want)
 	return got
 }
 
@@ -264,13 +259,9 @@ func TestRecoverWaits(t *testing.T) {
 // alone waits until no other process has the state directory in hand.
 func (u unconfirmed) alone(t *testing.T) {
 	t.Helper()
-	for range 400 {
-		if len(watchers(t, u.state)) == 0 {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
+	if !comes(func() bool { return len(watchers(t, u.state)) == 0 }) {
+		t.Error("the process in the background does not end with the transaction")
 	}
-	t.Error("the process in the background does not end with the transaction")
 }
 
 // watchers are the processes that wait for the end of the time.
@@ -296,17 +287,15 @@ func killAll(t *testing.T, process *exec.Cmd, state string) {
 	t.Helper()
 	_ = process.Process.Kill()
 	_ = process.Wait()
-	for range 200 {
+	if !comes(func() bool {
 		found := watchers(t, state)
 		for _, pid := range found {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
-		if len(found) > 0 {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
+		return len(found) > 0
+	}) {
+		t.Fatal("no process waits for the end of the time")
 	}
-	t.Fatal("no process waits for the end of the time")
 }
 
 // The agent takes back what nobody confirmed, and nothing else when it stops.

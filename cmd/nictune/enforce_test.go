@@ -36,13 +36,9 @@ func enforced(t *testing.T, document string, args ...string) (s *served, base, s
 // until waits for what the agent does.
 func (s *served) until(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for range 800 {
-		if f() {
-			return
-		}
-		time.Sleep(25 * time.Millisecond)
+	if !comes(f) {
+		t.Fatalf("%s: not after %v; the agent logged:\n%s", what, patience, s.log)
 	}
-	t.Fatalf("%s: not after 20 s; the agent logged:\n%s", what, s.log)
 }
 
 func ethtoolHas(t *testing.T, option, device, line string) bool {
@@ -398,7 +394,7 @@ func TestAgentRefusesToEnforce(t *testing.T) {
 			if strings.Contains(test.want, "unknown impact") || strings.Contains(test.want, "HOST:PORT") {
 				nstest.Require(t)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			var log lockedBuffer
 			exit := run(ctx, append([]string{"agent", "--web.listen-address=127.0.0.1:0"}, test.args...), io.Discard, &log)

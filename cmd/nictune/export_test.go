@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nictune/nictune/lab/nstest"
 )
@@ -53,16 +52,8 @@ func TestExportForNodeExporter(t *testing.T) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}()
-	for i := 0; ; i++ {
-		c, err := net.DialTimeout("tcp", address, time.Second)
-		if err == nil {
-			c.Close()
-			break
-		}
-		if i == 600 {
-			t.Fatalf("node_exporter does not listen after 30 s; it logged:\n%s", &said)
-		}
-		time.Sleep(50 * time.Millisecond)
+	if !comes(func() bool { return listens(address) }) {
+		t.Fatalf("node_exporter does not listen after %v; it logged:\n%s", patience, &said)
 	}
 	_, page := get(t, "http://"+address+"/metrics")
 	served := scraped(t, page)

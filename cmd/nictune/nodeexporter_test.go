@@ -413,14 +413,10 @@ func besideNodeExporter(t *testing.T) map[string]int {
 	ours := startInProcess(t, append(likeNodeExporter(t), "--reconcile=off")...)
 	base := "http://" + ours.address(t)
 	ready(t, base)
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) { // VFs come after the facts
-		if _, page := get(t, base+"/metrics"); strings.Contains(page, "\nnictune_scrape_collector_success{collector=\"sriov\"} 1\n") {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("no VFs within a minute:\n%s", ours.log)
-		}
-	}
+	ours.until(t, "VFs", func() bool { // they come after the facts
+		_, page := get(t, base+"/metrics")
+		return strings.Contains(page, "\nnictune_scrape_collector_success{collector=\"sriov\"} 1\n")
+	})
 	total := map[string]int{}
 	for mode, more := range map[string][]string{
 		"by default": nil,
@@ -518,15 +514,18 @@ func startNodeExporter(t *testing.T, program string, more ...string) string {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	for range 300 {
-		if c, err := net.Dial("tcp", address); err == nil {
-			c.Close()
-			return "http://" + address
-		}
-		time.Sleep(100 * time.Millisecond)
+	if !comes(func() bool { return listens(address) }) {
+		t.Fatalf("node_exporter does not listen after %v; it logged:\n%s", patience, &log)
 	}
-	t.Fatalf("node_exporter does not listen after 30 s; it logged:\n%s", &log)
-	return ""
+	return "http://" + address
+}
+
+func listens(address string) bool {
+	c, err := net.Dial("tcp", address)
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
 }
 
 // All that node_exporter says of NICs nictune says, too, and the same.

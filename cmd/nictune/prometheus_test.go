@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nictune/nictune/lab/nstest"
 )
@@ -95,12 +94,11 @@ scrape_configs:
 	}()
 
 	var found []map[string]string
-	for i := 0; len(found) == 0; i++ {
-		if i == 300 {
-			t.Fatalf("Prometheus knows no prom0 after 30 s; it logged:\n%s", &log)
-		}
-		time.Sleep(100 * time.Millisecond)
+	if !comes(func() bool {
 		found, _ = query(address, `nictune_nic_info{device="prom0"}`)
+		return len(found) > 0
+	}) {
+		t.Fatalf("Prometheus knows no prom0 after %v; it logged:\n%s", patience, &log)
 	}
 	if got := found[0]; got["driver"] != "veth" || got["instance"] != target || got["job"] != "nictune" || got["mac"] == "" {
 		t.Errorf("nictune_nic_info: %v", got)
@@ -124,7 +122,7 @@ scrape_configs:
 
 // query asks Prometheus for what an expression gives now, as labels.
 func query(address, expression string) ([]map[string]string, error) {
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Get("http://" + address + "/api/v1/query?query=" + url.QueryEscape(expression))
 	if err != nil {
 		return nil, err

@@ -190,13 +190,10 @@ func TestGuardXDP(t *testing.T) {
 		t.Errorf("exit %d, %s", exit, said)
 	}
 	let()
-	for range 100 { // the kernel lets go of it in its own time
-		if exit, said = apply(); exit == exitOK {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
+	// The kernel lets go of it in its own time.
+	if !comes(func() bool { exit, said = apply(); return exit == exitOK }) {
+		t.Errorf("without the socket: exit %d, %s", exit, said)
 	}
-	t.Errorf("without the socket: exit %d, %s", exit, said)
 }
 
 // A program that runs on the NIC is not taken away, nor given other queues, unasked.
@@ -219,13 +216,10 @@ func TestGuardXDPProgram(t *testing.T) {
 	}
 	nstest.Run(t, "ethtool", "-L", g.device, "rx", "1", "tx", "1")
 	detach()
-	for range 100 { // the kernel lets go of it in its own time
-		if exit, said = g.apply(t, "", nil); exit == exitOK {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
+	// The kernel lets go of it in its own time.
+	if !comes(func() bool { exit, said = g.apply(t, "", nil); return exit == exitOK }) {
+		t.Errorf("without the program: exit %d, %s", exit, said)
 	}
-	t.Errorf("without the program: exit %d, %s", exit, said)
 }
 
 // History keeps why something was done, in one line.

@@ -53,16 +53,14 @@ func blocked(t *testing.T, state string) (process *exec.Cmd, read *os.File) {
 	if err := process.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for range 400 {
+	if !comes(func() bool {
 		b, _ := os.ReadFile(filepath.Join(state, "pending/000001.journal"))
-		if strings.Contains(string(b), `"kind":"writing"`) {
-			return process, read
-		}
-		time.Sleep(25 * time.Millisecond)
+		return strings.Contains(string(b), `"kind":"writing"`)
+	}) {
+		_ = process.Process.Kill()
+		t.Fatalf("the apply has not begun after %v", patience)
 	}
-	_ = process.Process.Kill()
-	t.Fatal("the apply has not begun after 10 s")
-	return nil, nil
+	return process, read
 }
 
 func outcome(t *testing.T, state string) tuning.Outcome {
