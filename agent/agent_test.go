@@ -29,16 +29,14 @@ func has(s metrics.Snapshot, device string) bool {
 	return false
 }
 
-// eventually fails the test unless f holds before long.
+// eventually waits for what takes a busy machine a while.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for range 1200 {
-		if f() {
-			return
+	for deadline := time.Now().Add(time.Minute); !f(); time.Sleep(25 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within a minute", what)
 		}
-		time.Sleep(25 * time.Millisecond)
 	}
-	t.Fatalf("%s: not after 30 s", what)
 }
 
 func start(t *testing.T, reader kernel.Reader, options Options) *Agent {
@@ -179,10 +177,10 @@ func TestDriftThatCannotBeComparedIsShownAsSuch(t *testing.T) {
 		Compare: func(context.Context, *inventory.Inventory) (*Comparison, error) { return nil, errors.New("no") },
 		Failed:  func(error) {},
 	})
-	eventually(t, "ready", a.Ready)
-	if s := a.Snapshot(nil); s.Drift == nil || !s.Drift.InError {
-		t.Errorf("drift: %+v, want it in error", s.Drift)
-	}
+	eventually(t, "drift in error", func() bool { // the agent is ready before it compares
+		s := a.Snapshot(nil)
+		return s.Drift != nil && s.Drift.InError
+	})
 }
 
 // stuck is a host whose files don't answer any more once it is told so.

@@ -150,7 +150,7 @@ func TestBesideKeepsWhatItKnew(t *testing.T) {
 	}
 	host.hangs.Store(false)
 	a.options.Timeout = 30 * time.Second
-	waitFor(t, "another judgement", func() bool { // the call that hung comes back
+	eventually(t, "another judgement", func() bool { // the call that hung comes back
 		a.beside.round(t.Context())
 		s = a.shown()
 		return s.Findings != first.Findings && read1(s, "findings").Success
@@ -314,23 +314,12 @@ func TestFindingsFollowChanges(t *testing.T) {
 		}
 		return total
 	}
-	waitFor(t, "the first judgement", func() bool { return a.Snapshot(metrics.Asked{}).Findings != nil })
+	eventually(t, "the first judgement", func() bool { return a.Snapshot(metrics.Asked{}).Findings != nil })
 	before := judged()
 	nstest.Link(t, "here1", "type veth peer name there1")
-	waitFor(t, "the new devices to be judged", func() bool {
+	eventually(t, "the new devices to be judged", func() bool {
 		return judged() >= before+2
 	})
-}
-
-// waitFor waits for what takes a busy machine a while.
-func waitFor(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if f() {
-			return
-		}
-	}
-	t.Fatalf("%s: not within a minute", what)
 }
 
 // Who hears of heavy work hears of its end, too.

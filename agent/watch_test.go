@@ -39,7 +39,7 @@ func TestWatchSaysWhatChanged(t *testing.T) {
 		{"link gone", func() { nstest.IP(t, "link del told0") }},
 	} {
 		test.change()
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		for {
 			e, err := changes(ctx)
 			if err != nil {
