@@ -45,6 +45,11 @@ type piece struct {
 	// before it is multiplied by (see joinSums).
 	length     int
 	sum, shift uint32
+	// lines are about how many there are in a piece that is still text: it is compressed
+	// together with those beside it (see pack). 0 of one that is ready. fresh says that it
+	// was made for this page.
+	lines int
+	fresh bool
 }
 
 // encoder makes pieces. Its buffers are kept for the next.
@@ -53,6 +58,14 @@ type encoder struct {
 	out   bytes.Buffer
 	flate *flate.Writer
 	zstd  *zstd.Encoder
+}
+
+// form makes a piece of what is in e.plain, which is small if it has few lines.
+func (e *encoder) form(as coding, version uint64, lines int) (piece, error) {
+	if as != identity && lines < alone {
+		return piece{version: version, bytes: bytes.Clone(e.plain), lines: lines}, nil
+	}
+	return e.encode(as, version)
 }
 
 // smallest is what is worth being compressed. Deflate takes less as it is.
@@ -116,39 +129,51 @@ func (f *family) appendPieces(all []piece, as kind, e *encoder) ([]piece, error)
 	if as.format == protobuf {
 		// One message holds all of a family.
 		p := &f.message[as.coding]
-		if p.version != f.version {
+		fresh := p.version != f.version
+		if fresh {
 			e.out.Reset()
 			if err := expfmt.NewEncoder(&e.out, expfmt.NewFormat(expfmt.TypeProtoDelim)).Encode(f.proto()); err != nil {
 				return nil, err
 			}
 			e.plain = append(e.plain[:0], e.out.Bytes()...)
-			made, err := e.encode(as.coding, f.version)
-			if err != nil {
-				return nil, err
-			}
-			*p = made
-		}
-		return append(all, *p), nil
-	}
-	for i := range f.blocks {
-		b := &f.blocks[i]
-		p := &b.kept[as.number()]
-		if p.version != b.version {
-			e.plain = e.plain[:0]
-			if i == 0 {
-				e.plain = f.appendHead(e.plain, as.format)
-			}
-			e.plain = f.appendSamples(e.plain, i*blockSize, min((i+1)*blockSize, len(f.values)))
-			made, err := e.encode(as.coding, b.version)
+			made, err := e.form(as.coding, f.version, linesOf(len(f.values)))
 			if err != nil {
 				return nil, err
 			}
 			*p = made
 		}
 		all = append(all, *p)
+		all[len(all)-1].fresh = fresh
+		return all, nil
+	}
+	for i := range f.blocks {
+		b := &f.blocks[i]
+		p := &b.kept[as.number()]
+		fresh := p.version != b.version
+		if fresh {
+			e.plain = e.plain[:0]
+			if i == 0 {
+				e.plain = f.appendHead(e.plain, as.format)
+			}
+			last := min((i+1)*blockSize, len(f.values))
+			e.plain = f.appendSamples(e.plain, i*blockSize, last)
+			made, err := e.form(as.coding, b.version, linesOf(last-i*blockSize))
+			if err != nil {
+				return nil, err
+			}
+			*p = made
+		}
+		all = append(all, *p)
+		all[len(all)-1].fresh = fresh
 	}
 	return all, nil
 }
+
+// linesOf is about how many lines so many samples have, with what is said of them.
+func linesOf(samples int) int { return samples + 2 }
+
+// lineLength is about how long one is.
+const lineLength = 80
 
 // forget lets go of what is kept in a form.
 func (f *family) forget(k kind) {

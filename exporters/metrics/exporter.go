@@ -36,10 +36,11 @@ type Exporter struct {
 	mu      sync.Mutex // held for a collection, and for writing what it brought
 	devices chosen
 	encoder encoder
-	pieces  []piece    // of the page that is being made
-	asked   int        // how often the source was
-	made    int        // pages
-	used    [kinds]int // by form: the number of the last page
+	pieces  []piece         // of the page that is being made
+	asked   int             // how often the source was
+	made    int             // pages
+	used    [kinds]int      // by form: the number of the last page
+	bundles [kinds][]bundle // by form: those of the last page
 }
 
 // running is a collector with what it rendered last.

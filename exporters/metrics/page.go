@@ -167,14 +167,23 @@ func (s *server) render(p *page, asked Asked, names []string, r *http.Request) {
 			return
 		}
 	}
-	e.encoder.plain = append(e.encoder.plain[:0], own.body.Bytes()...)
-	last, err := e.encoder.encode(p.request.kind.coding, 0)
+	if e.encoder.plain = append(e.encoder.plain[:0], own.body.Bytes()...); len(e.encoder.plain) > 0 {
+		last, err := e.encoder.form(p.request.kind.coding, 0, linesOf(len(e.encoder.plain)/lineLength))
+		if err != nil {
+			p.err = err
+			return
+		}
+		last.fresh = true
+		pieces = append(pieces, last)
+	}
+	bundles := &e.bundles[p.request.kind.number()]
+	packed, made, err := e.encoder.pack(pieces, p.request.kind.coding, *bundles)
 	if err != nil {
 		p.err = err
 		return
 	}
-	pieces = append(pieces, last)
-	p.assembled, p.err = assemble(pieces, p.request.kind.coding), nil
+	*bundles = made
+	p.assembled, p.err = assemble(packed, p.request.kind.coding), nil
 	e.drop(p.request.kind)
 	if p.collection.ended.IsZero() {
 		p.collection.ended = time.Now()
@@ -216,6 +225,7 @@ func (e *Exporter) drop(used kind) {
 				continue
 			}
 			*at = 0
+			e.bundles[k.number()] = nil
 			for _, family := range e.families {
 				family.forget(k)
 			}
