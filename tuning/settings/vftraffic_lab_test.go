@@ -5,11 +5,9 @@ package settings
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nictune/nictune/lab/labtest"
 )
@@ -90,13 +88,11 @@ func TestTrafficVFs(t *testing.T) {
 		}
 		for from := range netdevs {
 			for to := from + 1; to < len(netdevs); to++ { // an answer is the other way
-				want := test.vlans[from] == test.vlans[to]
-				got := reaches(from, to)
-				for end := time.Now().Add(10 * time.Second); want && !got && time.Now().Before(end); { // a link comes up
-					got = reaches(from, to)
-				}
-				if got != want {
-					t.Errorf("VF %d in VLAN %d reaches VF %d in VLAN %d: %v", from, test.vlans[from], to, test.vlans[to], got)
+				what := fmt.Sprintf("VF %d in VLAN %d reaches VF %d in VLAN %d", from, test.vlans[from], to, test.vlans[to])
+				if test.vlans[from] == test.vlans[to] {
+					labtest.Eventually(t, what, func() bool { return reaches(from, to) }) // a link comes up
+				} else if reaches(from, to) {
+					t.Error(what)
 				}
 			}
 		}
@@ -127,33 +123,14 @@ func TestTrafficVFMembership(t *testing.T) {
 		_, err := labtest.Try(t, "ip", "netns", "exec", namespace, "ping", "-c", "1", "-W", "1", "192.0.2.2")
 		return err == nil
 	})
-	arrived := func() int {
-		t.Helper()
-		before := received(t, member)
-		self, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		child := exec.CommandContext(t.Context(), "ip", "netns", "exec", namespace, self, "-test.run=^TestPacketsToSend$")
-		child.Env = append(os.Environ(), sendTo+"="+group+":9")
-		if out, err := child.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-		time.Sleep(500 * time.Millisecond) // of a packet that does not come nothing tells
-		return received(t, member) - before
-	}
 	h.all = nics(t, h.w)
-	if n := arrived(); n > packets/10 {
+	if n := letIn(t, member, namespace, group, false); n > packets/10 {
 		t.Errorf("without a membership %d of %d packets came through", n, packets)
 	}
 	done := h.apply(t, policyFor(member, `memberships: {link: ["`+link+`"]}`))
-	if n := arrived(); n < packets*9/10 {
-		t.Errorf("with the membership %d of %d packets came through", n, packets)
-	} else {
-		t.Logf("with the membership %d of %d packets came through", n, packets)
-	}
+	t.Logf("with the membership %d of %d packets came through", letIn(t, member, namespace, group, true), packets)
 	h.rollback(t, done, false)
-	if n := arrived(); n > packets/10 {
+	if n := letIn(t, member, namespace, group, false); n > packets/10 {
 		t.Errorf("after it ended %d of %d packets came through", n, packets)
 	}
 	labtest.Run(t, "ip", "addr", "flush", "dev", member)
