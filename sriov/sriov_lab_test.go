@@ -46,6 +46,15 @@ func enable(t testing.TB, pf string, n int) {
 	})
 }
 
+// linked waits until a device that is up has its link.
+func linked(t testing.TB, name string) {
+	t.Helper()
+	labtest.Eventually(t, "the link of "+name, func() bool {
+		b, _ := os.ReadFile("/sys/class/net/" + name + "/operstate")
+		return strings.TrimSpace(string(b)) == "up"
+	})
+}
+
 // vfOf is the PCI address and network device of a VF.
 func vfOf(t testing.TB, pf string, n int) (address, netdev string) {
 	t.Helper()
@@ -333,10 +342,9 @@ func TestVFsInTheLab(t *testing.T) {
 	}
 	enable(t, pf, 7)
 	enable(t, other, 1)
-	labtest.Eventually(t, "the link of "+pf, func() bool {
-		b, _ := os.ReadFile("/sys/class/net/" + pf + "/carrier")
-		return strings.TrimSpace(string(b)) == "1"
-	})
+	for _, name := range names { // a rate is limited, and a budget known, with a link only
+		linked(t, name)
+	}
 	set := func(vf int, settings ...string) {
 		labtest.Run(t, "ip", append([]string{"link", "set", pf, "vf", strconv.Itoa(vf)}, settings...)...)
 	}
@@ -357,6 +365,7 @@ func TestVFsInTheLab(t *testing.T) {
 	labtest.Run(t, "ip", "link", "add", "bond7", "type", "bond")
 	t.Cleanup(func() { labtest.Run(t, "ip", "link", "del", "bond7") })
 	labtest.Run(t, "ip", "link", "set", enslaved, "master", "bond7")
+	linked(t, enslaved) // which the bond has brought up
 	bindVFIO(t, given)
 	write(t, "/sys/bus/pci/devices/"+none+"/driver/unbind", none)
 
