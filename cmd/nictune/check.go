@@ -96,7 +96,14 @@ func newCheckGroupCommand(app *app, group audit.Group) *cobra.Command {
 			if latched {
 				c.flags = inventory.ReadFlagsTwice
 			}
-			return app.check(cmd.Context(), c, groups, devices)
+			err = app.check(cmd.Context(), c, groups, devices)
+			if none := noDevice(""); group.Name == "" && errors.As(err, &none) {
+				cmd.SuggestionsMinimumDistance = 2 // letters
+				if near := cmd.SuggestionsFor(string(none)); len(near) > 0 {
+					return fmt.Errorf("%w; did you mean nictune check %s?", err, near[0])
+				}
+			}
+			return err
 		},
 	}
 	outputFlag(cmd, &c.format, "text", "json")

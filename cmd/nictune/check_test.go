@@ -88,6 +88,9 @@ func TestCheckObeysPolicies(t *testing.T) {
 }
 
 func TestCheckUsage(t *testing.T) {
+	if _, stderr, exit := nictune(t, "--host", numaHost, "check", "links"); exit != exitError || !strings.Contains(stderr, `matches "links"`) || !strings.Contains(stderr, "did you mean nictune check link?") {
+		t.Errorf("a group's name with a slip: exit %d: %s", exit, stderr)
+	}
 	if stdout, _, exit := nictune(t, "check", "--help"); exit != exitOK || !strings.Contains(stdout, "nictune check [DEVICE...] [flags]\n") {
 		t.Errorf("%d, %s", exit, stdout)
 	}

@@ -93,6 +93,13 @@ root can read more.`,
 	return cmd
 }
 
+// noDevice is the pattern that matches no device.
+type noDevice string
+
+func (d noDevice) Error() string {
+	return fmt.Sprintf("no network device matches %q; nictune inventory lists them all", string(d))
+}
+
 // filter keeps the NICs that were asked for, and the PFs and VFs. A device that was
 // named and isn't there is an error; so is a kind that doesn't exist.
 func filter(inv *sriov.Inventory, devices, kinds []string) error {
@@ -107,7 +114,7 @@ func filter(inv *sriov.Inventory, devices, kinds []string) error {
 			return fmt.Errorf("device pattern %q: %w", d, err)
 		}
 		if !knows(inv, d) {
-			return fmt.Errorf("no network device matches %q; nictune inventory lists them all", d)
+			return noDevice(d)
 		}
 	}
 	inv.NICs = slices.DeleteFunc(inv.NICs, func(n inventory.NIC) bool {
