@@ -34,6 +34,8 @@ func TestAuditInTheLab(t *testing.T) {
 	labtest.Run(t, "ip", "link", "set", name, "up")
 	count(2)
 	t.Cleanup(func() { count(0) })
+	// Their driver, which is loaded for the first of them, gives them their addresses.
+	labtest.NICs(t, "igbvf", 2)
 
 	// The VFs, as sysfs and ip know them.
 	r, _ := auditJSON(t)
