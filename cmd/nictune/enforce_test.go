@@ -304,14 +304,21 @@ func TestAgentFindsSilentDrift(t *testing.T) {
 		return err == nil && string(b) == "20000\n"
 	}
 	s.until(t, "the policy", has)
-	s.calm(t, base, "back0", "napi")
-	if err := os.WriteFile(file, []byte("0"), 0); err != nil {
-		t.Fatal(err)
+	drifts := func() (reason string) {
+		s.calm(t, base, "back0", "napi")
+		if err := os.WriteFile(file, []byte("0"), 0); err != nil {
+			t.Fatal(err)
+		}
+		s.until(t, "the policy again", has)
+		all := transactions(t, state)
+		return all[len(all)-1].Request.Reason
 	}
-	s.until(t, "the policy again", has)
-	all := transactions(t, state)
-	if last := all[len(all)-1].Request.Reason; last != "agent: drift of napi.gro-flush-timeout, found at the interval" {
-		t.Errorf("reason %q", last)
+	reason := drifts()
+	if strings.HasSuffix(reason, "told of a change elsewhere") { // a module that some other program made the kernel load
+		reason = drifts()
+	}
+	if reason != "agent: drift of napi.gro-flush-timeout, found at the interval" {
+		t.Errorf("reason %q", reason)
 	}
 	s.end(t)
 }
