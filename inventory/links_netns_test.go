@@ -135,30 +135,35 @@ func TestLinksCountersAndSysfs(t *testing.T) {
 	zoo(t)
 	run(t, "ip link set br0 group 42 mode dormant")
 	run(t, "ip link set br0 address 02:00:00:00:00:42")
-	s := &survey{Reader: open(t), sysfs: true, byIndex: map[int]*NIC{}, byName: map[string]*NIC{}}
-	if err := readLinks(t.Context(), s); err != nil {
-		t.Fatal(err)
-	}
-	if c := s.byName["br0"].NetClass; c.Group != 42 || c.LinkMode != 1 || value(c.AddressAssignType) != 3 || value(c.NameAssignType) == 0 || c.DeviceID == nil {
-		t.Errorf("br0: %s", asJSON(t, c))
-	}
-	for _, n := range s.nics {
-		c := n.NetClass
-		for file, got := range map[string]any{
-			"carrier_up_count": value(n.Link.CarrierUp), "carrier_down_count": value(n.Link.CarrierDown),
-			"type": c.Hardware, "link_mode": c.LinkMode, "netdev_group": c.Group, "iflink": c.Link,
-			"addr_assign_type": value(c.AddressAssignType), "name_assign_type": value(c.NameAssignType),
-		} {
-			b, err := os.ReadFile("/sys/class/net/" + n.Name + "/" + file)
-			if errors.Is(err, syscall.EINVAL) && c.NameAssignType == nil {
-				continue // the kernel doesn't know who named a tap
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if want := strings.TrimSpace(string(b)); want != fmt.Sprint(got) {
-				t.Errorf("%s: %s is %v, sysfs says %s", n.Name, file, got, want)
+	live := open(t)
+	eventually(t, func() string { // links come, and count it
+		s := &survey{Reader: live, sysfs: true, byIndex: map[int]*NIC{}, byName: map[string]*NIC{}}
+		if err := readLinks(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if c := s.byName["br0"].NetClass; c.Group != 42 || c.LinkMode != 1 || value(c.AddressAssignType) != 3 || value(c.NameAssignType) == 0 || c.DeviceID == nil {
+			t.Errorf("br0: %s", asJSON(t, c))
+		}
+		var different strings.Builder
+		for _, n := range s.nics {
+			c := n.NetClass
+			for file, got := range map[string]any{
+				"carrier_up_count": value(n.Link.CarrierUp), "carrier_down_count": value(n.Link.CarrierDown),
+				"type": c.Hardware, "link_mode": c.LinkMode, "netdev_group": c.Group, "iflink": c.Link,
+				"addr_assign_type": value(c.AddressAssignType), "name_assign_type": value(c.NameAssignType),
+			} {
+				b, err := os.ReadFile("/sys/class/net/" + n.Name + "/" + file)
+				if errors.Is(err, syscall.EINVAL) && c.NameAssignType == nil {
+					continue // the kernel doesn't know who named a tap
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := strings.TrimSpace(string(b)); want != fmt.Sprint(got) {
+					fmt.Fprintf(&different, "%s: %s is %v, sysfs says %s\n", n.Name, file, got, want)
+				}
 			}
 		}
-	}
+		return different.String()
+	})
 }
