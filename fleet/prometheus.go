@@ -293,7 +293,7 @@ func (r *reading) settleTargets(ctx context.Context) error {
 		for _, w := range slices.Sorted(maps.Keys(r.warned)) {
 			said += "; the server says: " + w
 		}
-		return errors.New("the server has no metrics of nictune" + cmp.Or(map[bool]string{true: " with " + r.Selector}[r.Selector != ""], "") + ": does it scrape nictune agent? (nictune_host_info was asked for)" + clip(said))
+		return errors.New("the server has no metrics of nictune" + cmp.Or(map[bool]string{true: " with " + r.Selector}[r.Selector != ""], "") + ": does it scrape nictune agent, and is the tenant the right one where it has several? (nictune_host_info was asked for)" + clip(said))
 	}
 	jobs := map[string]bool{}
 	for key, t := range r.targets {

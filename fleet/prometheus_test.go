@@ -371,7 +371,7 @@ func TestServersWords(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	a = &asked{answer: targets()}
-	if _, err := a.report(t, Prometheus{Selector: `env="x"`}); err == nil || !strings.Contains(err.Error(), `no metrics of nictune with env="x"`) {
+	if _, err := a.report(t, Prometheus{Selector: `env="x"`}); err == nil || !strings.Contains(err.Error(), `no metrics of nictune with env="x"`) || !strings.Contains(err.Error(), "is the tenant the right one") {
 		t.Errorf("error %v", err)
 	}
 }
